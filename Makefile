@@ -1,0 +1,52 @@
+# `make train` and `make test` need only Python >= 3.11, make and a package index.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint test-cuda-compile test-peers package clean
+
+help:
+	@echo "make train              set up, then train (MNIST where it can be had, else the bundled digits)"
+	@echo "make test               set up, then run the tests"
+	@echo "make lint               ruff and mypy"
+	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
+	@echo "make test-peers         compare with PyTorch, in an environment of its own"
+	@echo "make package            sdist, wheel, and a smoke test of the installed wheel"
+
+# A stamp per set of extras: pip runs again only when pyproject.toml changes.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xpnet needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.cuda-compile: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cuda-compile]'
+	@touch $@
+
+train: $(VENV)/.run
+	$(BIN)/xpnet train
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-cuda-compile: $(VENV)/.cuda-compile
+	XPNET_REQUIRE_CUDA_COMPILE=1 $(BIN)/python -m pytest -m cuda_compile
+
+test-peers:
+	$(MAKE) test-with-torch VENV=.venv-peers
+
+package: $(VENV)/.dev
+	$(BIN)/python -m build --outdir dist .

@@ -1,0 +1,107 @@
+"""Data flows one way: each module imports only from the floors below its own."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the ground up; modules on one floor may import each other where that makes no circle.
+FLOORS = [
+    ["errors", "random", "initializers"],
+    ["backends"],
+    ["ops"],
+    ["atomic", "parameters", "layers", "losses", "metrics", "optimizers", "schedules", "data"],
+    ["checkpoint", "book_pickle"],
+    ["configuration"],
+    ["training"],
+    ["gradient_check", "parity", "profile"],
+    ["cli"],
+    ["__main__"],
+]
+FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+LAZY_ONLY = {"numba", "cupy", "safetensors", "pooch", "requests", "tqdm", "tomli_w", "matplotlib"}
+
+
+def modules_of(package: Path) -> list[Path]:
+    return sorted(path for path in package.rglob("*.py"))
+
+
+def imports_of(path: Path) -> list[tuple[str, bool]]:
+    """(dotted name, whether it is imported when the module is) for every import in a file."""
+    tree = ast.parse(path.read_text())
+    at_top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in at_top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "xpnet" else [node.module]
+            found += [(name, id(node) in at_top) for name in names]
+    return found
+
+
+XPNET = [path for path in modules_of(ROOT / "xpnet") if path != ROOT / "xpnet" / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", XPNET, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_downwards(path: Path) -> None:
+    own = path.relative_to(ROOT / "xpnet").parts[0].removesuffix(".py")
+    assert own in FLOOR_OF, f"{own} has no floor: give it one in this test"
+    for name, at_top in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "xpnet" and len(parts) > 1 and parts[1] in FLOOR_OF:
+            assert FLOOR_OF[parts[1]] <= FLOOR_OF[own], f"{path} imports {name} from a floor above its own"
+        if parts[0] in LAZY_ONLY:
+            assert not at_top, f"{path} imports {name} when it is imported itself; do it inside the function"
+        assert parts[0] != "numba", f"{path} imports numba: compiled code belongs to kernels/"
+        if parts[0] == "cupy" or name == "array_api_compat.cupy":
+            assert own == "backends", f"{path} imports cupy: only backends.py knows devices"
+
+
+def test_floors_have_no_circles() -> None:
+    above: dict[str, set[str]] = {}
+    for path in XPNET:
+        own = path.relative_to(ROOT / "xpnet").parts[0].removesuffix(".py")
+        below = {name.split(".")[1] for name, at_top in imports_of(path) if name.startswith("xpnet.") and at_top}
+        above.setdefault(own, set()).update(below & FLOOR_OF.keys() - {own})
+    settled: set[str] = set()
+    while above:
+        free = {module for module, below in above.items() if below <= settled}
+        assert free, f"these import each other in a circle: {sorted(above)}"
+        settled |= free
+        above = {module: below for module, below in above.items() if module not in free}
+
+
+@pytest.mark.parametrize("path", modules_of(ROOT / "kernels"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_kernels_know_nothing_of_xpnet(path: Path) -> None:
+    assert not [name for name, _ in imports_of(path) if name.split(".")[0] == "xpnet"]
+
+
+def test_no_module_has_the_name_of_a_function_beside_it() -> None:
+    import importlib
+
+    for package in ("xpnet", "xpnet.ops", "xpnet.layers", "xpnet.data", "xpnet.training"):
+        module = importlib.import_module(package)
+        folder = Path(str(module.__file__)).parent
+        files = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
+        exported = {name for name in module.__all__ if callable(getattr(module, name))}
+        assert not files & exported, f"{package}: {files & exported}"
+
+
+def test_importing_xpnet_imports_nothing_heavy() -> None:
+    code = "import sys, xpnet; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not LAZY_ONLY & set(output.split())
+
+
+def test_every_public_name_loads() -> None:
+    import xpnet
+
+    for name in xpnet.__all__:
+        assert getattr(xpnet, name) is not None

@@ -1,0 +1,260 @@
+"""A backend: an array namespace, the device its arrays live on, and the fused kernels that serve it.
+
+This is the only module that knows one device from another. Everything above asks the backend it was given, and
+nothing is kept in a global: a model lives on one backend and says which.
+
+>>> import numpy as np
+>>> cpu = backend("cpu")
+>>> cpu.asarray([1, 2, 3], "float32")
+array([1., 2., 3.], dtype=float32)
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import array_api_compat
+import array_api_compat.numpy as numpy_namespace
+import numpy as np
+
+from xpnet.errors import BackendError, DTypeError, OutOfRangeError, one_of
+
+Array = Any  # an array of any array-API namespace; the standard defines no type to name
+
+NAMES = ("auto", "cpu", "cuda", "cpu-reference", "float64")
+FLOATING = ("float32", "float64")
+ALIGNMENT = 256  # bytes; what the widest vector loads and CuPy's own allocator use
+_KERNEL_DTYPES = frozenset(map(np.dtype, FLOATING))
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where arrays live and what computes on them.
+
+    Attributes:
+        name: "cpu", "cuda", "cpu-reference", "float64", or a name of the caller's own.
+        xp: the array-API namespace.
+        device: a device of that namespace.
+        to_numpy: copies an array of this backend to the host (waits for the device); shares memory on the CPU.
+        synchronize: waits until the device has done all that was asked of it.
+        kernels: an object whose attributes are the fused functions of ``kernels/README.md``; None: plain array code.
+        reads_are_free: whether looking at a value costs no wait. Where it does not, bad labels and indices raise at
+            once; elsewhere they poison the loss, and the next report raises.
+        dtype: the floating-point type of parameters when none is named.
+    """
+
+    name: str
+    xp: Any
+    device: Any
+    to_numpy: Callable[[Array], np.ndarray]
+    synchronize: Callable[[], None] = field(default=lambda: None)
+    kernels: Any = None
+    reads_are_free: bool = True
+    dtype: str = "float32"
+
+    def asarray(self, value: Any, dtype: str | None = None) -> Array:
+        """Bring a NumPy array, a number or a list of numbers here; an array that is already here stays as it is.
+
+        Raises:
+            BackendError: ``value`` is an array of another device or library.
+        """
+        wanted = None if dtype is None else getattr(self.xp, dtype)
+        if self.owns(value):
+            return value if wanted in (None, value.dtype) else self.xp.astype(value, wanted)
+        if array_api_compat.is_array_api_obj(value) and not isinstance(value, (np.ndarray, np.generic)):
+            raise self._foreign(value)
+        host = np.asarray(value)
+        if host.dtype.kind not in "biuf":
+            raise DTypeError(f"expected numbers, got an array of {host.dtype} of shape {host.shape}")
+        if not host.dtype.isnative:
+            host = host.astype(host.dtype.newbyteorder("="))
+        return self.xp.asarray(host, dtype=wanted, device=self.device)
+
+    def owns(self, value: Any) -> bool:
+        """Whether ``value`` is an array of this backend's namespace on this backend's device."""
+        if self.xp is numpy_namespace:
+            return isinstance(value, np.ndarray)
+        return (
+            array_api_compat.is_array_api_obj(value)
+            and array_api_compat.array_namespace(value) is self.xp
+            and array_api_compat.device(value) == self.device
+        )
+
+    def require(self, value: Any) -> None:
+        """Raise BackendError, naming both sides and the mending call, unless ``value`` lives here."""
+        if not self.owns(value):
+            raise self._foreign(value)
+
+    def _foreign(self, value: Any) -> BackendError:
+        kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+        place = f" on {array_api_compat.device(value)}" if array_api_compat.is_array_api_obj(value) else ""
+        mend = (
+            "call model.backend.asarray(x) on it first"
+            if isinstance(value, (np.ndarray, list, tuple, int, float))
+            else "copy it to the host with its own backend's to_numpy, then call model.backend.asarray"
+        )
+        return BackendError(f"got a {kind}{place}, but this model lives on backend {self.name!r}: {mend}")
+
+    def aligned_zeros(self, count: int, dtype: str) -> Array:
+        """A vector of ``count`` zeros whose first byte lies on a 256-byte boundary."""
+        if self.xp is not numpy_namespace:  # other allocators align, or show no address to align
+            return self.xp.zeros((count,), dtype=getattr(self.xp, dtype), device=self.device)
+        itemsize = np.dtype(dtype).itemsize
+        room = np.zeros(count * itemsize + ALIGNMENT, np.uint8)
+        start = -room.ctypes.data % ALIGNMENT
+        return room[start : start + count * itemsize].view(dtype)
+
+    def kernel(self, name: str, *arrays: Array) -> Callable[..., Any] | None:
+        """The fused function ``name`` when this backend has it and it serves such arrays, else None."""
+        if self.kernels is None:
+            return None
+        for array in arrays:
+            if array.dtype not in _KERNEL_DTYPES or not array.flags.c_contiguous:
+                return None
+        return getattr(self.kernels, name, None)
+
+    def require_in_range(self, indices: Array, below: int, what: str) -> None:
+        """Raise OutOfRangeError, naming the first offender, unless 0 <= indices < below.
+
+        Where reading would make the device wait this does nothing; the caller must then poison its result.
+        """
+        if not self.reads_are_free:
+            return
+        values = self.to_numpy(indices)
+        bad = (values < 0) | (values >= below)
+        if bad.any():
+            row = int(bad.argmax())
+            raise OutOfRangeError(f"{what} {values[row]} at row {row} is outside 0 to {below - 1}")
+
+
+def backend(name: str = "auto") -> Backend:
+    """The backend called ``name``.
+
+    Args:
+        name: "auto" is CUDA when a compiled test kernel really ran there, else the CPU. "cpu" is NumPy with fused
+            kernels, "cpu-reference" NumPy alone, "float64" the same in double precision; "cuda" is CuPy on the
+            current device (choose one of several with CUDA_VISIBLE_DEVICES).
+
+    Raises:
+        BackendError: "cuda" was asked for and is unusable; the message says why and what mends it.
+        ConfigurationError: there is no such backend.
+    """
+    one_of("device", name, NAMES)
+    if name == "auto":
+        name = "cpu" if cuda_problem() else "cuda"
+    elif name == "cuda" and (problem := cuda_problem()):
+        raise BackendError(f"device 'cuda' cannot be used: {problem}")
+    if name == "cuda":
+        return _cuda_backend()
+    if name == "cpu":
+        import xpnet_kernels.cpu
+
+        return _numpy_backend("cpu", kernels=xpnet_kernels.cpu)
+    return _numpy_backend(name, dtype="float64" if name == "float64" else "float32")
+
+
+def _numpy_backend(name: str, **options: Any) -> Backend:
+    return Backend(name=name, xp=numpy_namespace, device="cpu", to_numpy=np.asarray, **options)
+
+
+def _cuda_backend() -> Backend:
+    import array_api_compat.cupy as cupy_namespace
+    import cupy
+
+    return Backend(
+        name="cuda",
+        xp=cupy_namespace,
+        device=cupy.cuda.Device(),
+        to_numpy=cupy.asnumpy,
+        synchronize=lambda: cupy.cuda.get_current_stream().synchronize(),
+        kernels=_CudaKernels(cupy) if importlib.util.find_spec("numba_cuda") else None,
+        reads_are_free=False,
+    )
+
+
+class _CudaKernels:
+    """The CUDA kernels, each launched on CuPy's current stream."""
+
+    def __init__(self, cupy: Any) -> None:
+        import xpnet_kernels.cuda
+
+        self._cupy = cupy
+        self._kernels = xpnet_kernels.cuda
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        kernel = getattr(self._kernels, name)
+        current_stream = self._cupy.cuda.get_current_stream
+
+        def launch(*arguments: Any, **keywords: Any) -> Any:
+            return kernel(*arguments, stream=current_stream().ptr, **keywords)
+
+        return launch
+
+
+def cuda_problem() -> str | None:
+    """Why CUDA cannot be used here, with what mends it, in one sentence; None when a test kernel ran."""
+    wheels = sorted(
+        {
+            distribution.name
+            for distribution in importlib.metadata.distributions()
+            if distribution.name and distribution.name.lower().startswith("cupy")
+        }
+    )
+    if len(wheels) > 1:
+        return (
+            f"two CuPy packages are installed ({', '.join(wheels)}) and overwrite each other: "
+            f"uninstall both with 'pip uninstall {' '.join(wheels)}', then install one"
+        )
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed: pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]' for a CUDA 12 driver)"
+    try:
+        import cupy
+    except ImportError as error:
+        return f"CuPy is installed but cannot be imported ({_first_line(error)}): reinstall it"
+    return _device_problem(cupy)
+
+
+def _device_problem(cupy: Any) -> str | None:
+    runtime = cupy.cuda.runtime
+    try:
+        driver = runtime.driverGetVersion()
+        if driver == 0:
+            return "no NVIDIA driver was found: install one, or use --device cpu"
+        built_for = runtime.runtimeGetVersion()
+        if driver // 1000 < built_for // 1000:
+            return (
+                f"the NVIDIA driver is too old: it supports CUDA {driver // 1000}, and this CuPy is built for CUDA "
+                f"{built_for // 1000}: update the driver, or install 'xpnet[cuda{driver // 1000}]' instead"
+            )
+        if runtime.getDeviceCount() == 0:
+            return "the driver shows no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES"
+        values = cupy.arange(4) * 2 + 1  # the first kernel: needs the compiler, the GPU and some memory
+        if cupy.asnumpy(values).tolist() != [1, 3, 5, 7]:
+            return "a test kernel ran and gave wrong numbers: the GPU or its driver is faulty"
+    except Exception as error:  # whatever CuPy raises here is a reason, and this function's job is to tell it
+        return _explain(error)
+    return None
+
+
+def _explain(error: Exception) -> str:
+    text = f"{type(error).__name__}: {_first_line(error)}"
+    lowered = text.lower()
+    if isinstance(error, MemoryError) or "outofmemory" in lowered or "memoryallocation" in lowered:
+        return f"the GPU's memory is full ({text}): end other programs on it (nvidia-smi lists them)"
+    if "nvrtc" in lowered or "cannot open source file" in lowered or "compileexception" in lowered:
+        return f"CuPy's kernel compiler is missing or does not work ({text}): pip install 'cupy-cuda13x[ctk]'"
+    if "nokernelimage" in lowered or "invalidptx" in lowered or "unsupported" in lowered or "arch" in lowered:
+        return f"this GPU is not supported by the installed CuPy ({text}): install the CuPy that fits it"
+    if "nodevice" in lowered:
+        return f"the driver shows no GPU ({text}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
+    if "insufficientdriver" in lowered:
+        return f"the NVIDIA driver is missing or too old for this CuPy ({text}): update the driver"
+    return f"a test kernel failed ({text}): 'python -c \"import cupy; cupy.show_config()\"' tells more"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]

@@ -1,0 +1,56 @@
+"""The command line: one small file per command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from xpnet import __version__
+from xpnet.cli import doctor, evaluate, recipes, train
+from xpnet.errors import Error
+
+COMMANDS = (train, evaluate, recipes, doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 2 for an error the user can mend, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        result = options.run(options)
+        print(json.dumps(result, allow_nan=False) if options.json else options.render(result))
+        return 0
+    except (Error, OSError) as error:
+        if options.debug:
+            raise
+        print(f"xpnet {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if options.debug:
+            raise
+        print(f"xpnet {options.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="xpnet",
+        description="Train neural networks written from scratch, on the CPU or a CUDA GPU.",
+        epilog="example: xpnet train --recipe digits",
+    )
+    parser.add_argument("--version", action="version", version=f"xpnet {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        subparser = commands.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=command.HELP,
+            epilog=f"example: {command.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.add_argument("--json", action="store_true", help="print one JSON object, the last line of stdout")
+        subparser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+        subparser.set_defaults(run=command.run, render=command.render)
+    return parser

@@ -1,0 +1,63 @@
+"""``xpnet evaluate``: loss and accuracy of a trained network."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from xpnet.cli.arguments import add_data_dir, add_device, say
+from xpnet.errors import MissingFileError
+
+NAME = "evaluate"
+HELP = "Loss and accuracy of a checkpoint, a run's best checkpoint, or a book's pickle on a test set."
+EXAMPLE = "xpnet evaluate runs/torch-mlp-1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("file", type=Path, metavar="FILE|RUN_DIR", help="a .safetensors or .pkl file, or a run's folder")
+    parser.add_argument("--data", metavar="NAME|FILE", help="default: what the network was trained on, else mnist")
+    add_data_dir(parser)
+    parser.add_argument("--batch-size", type=int, default=1000, metavar="N", help="samples at a time; default 1000")
+    add_device(parser)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate, and return the figures."""
+    import xpnet
+    from xpnet import checkpoint, training
+
+    backend = xpnet.backend(options.device)
+    path = _file_of(options.file)
+    model = training.load_model(path, backend)
+    metadata = {} if path.suffix in training.PICKLES else checkpoint.load(path).metadata
+    recipe = training.recipe_of(metadata, str(path)) if "recipe" in metadata else None
+    name = options.data or (recipe.data if recipe else "mnist")
+    dataset = xpnet.data.load(name, data_dir=options.data_dir)
+    pixel_range = dataset.pixel_range if recipe is None or recipe.scale else 1.0
+    say(f"device: {backend.name}   file: {path}   data: {dataset.name}")
+    began = time.perf_counter()
+    outcome = xpnet.evaluate(
+        model, xpnet.Samples(dataset.x_test, dataset.y_test, pixel_range), batch_size=options.batch_size
+    )
+    figures = {"accuracy": outcome.accuracy, "loss": outcome.loss, "samples": outcome.samples}
+    return training.finite_or_null(
+        {**figures, "device": backend.name, "seconds": round(time.perf_counter() - began, 3)}
+    )
+
+
+def render(result: dict[str, Any]) -> str:
+    """The figures, for people."""
+    loss = "not finite" if result["loss"] is None else f"{result['loss']:.4f}"
+    return f"accuracy {result['accuracy']:.4f}   loss {loss}   ({result['samples']} samples, {result['seconds']} s)"
+
+
+def _file_of(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    for name in ("best.safetensors", "last.safetensors"):
+        if (path / name).is_file():
+            return path / name
+    raise MissingFileError(f"{path} is a folder without best.safetensors or last.safetensors: name a run's folder")

@@ -1,0 +1,114 @@
+"""``xpnet train``: train a recipe, or go on with a run."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xpnet.cli.arguments import add_data_dir, add_device, say
+from xpnet.errors import ConfigurationError, MissingFileError
+
+NAME = "train"
+HELP = "Train a network by a recipe, or go on with an earlier run."
+EXAMPLE = "xpnet train --recipe keras-sigmoid --data mnist --seed 1"
+DEFAULT_RECIPE = "torch-mlp"
+FALLBACK = "digits"
+
+_FRESH_RUN_ONLY = ("recipe", "data", "batch_size", "lr", "optimizer", "seed", "out")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--recipe", metavar="NAME|FILE.toml", help=f"default {DEFAULT_RECIPE}; see xpnet recipes")
+    parser.add_argument("--data", metavar="NAME|FILE", help="mnist, fashion-mnist, digits or a .npz file")
+    add_data_dir(parser)
+    add_device(parser)
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training set, in all")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="samples in a step")
+    parser.add_argument("--lr", type=float, metavar="X", help="learning rate")
+    parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum or adam")
+    parser.add_argument("--seed", type=int, metavar="N", help="of initial weights and of the order; default 0")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default runs/RECIPE-N")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in that folder")
+    parser.add_argument("--stop-after-epoch", type=int, metavar="N", help="stop early there, to be resumed")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Train, and return the run's figures."""
+    import xpnet
+    from xpnet import training
+
+    backend = xpnet.backend(options.device)
+    callbacks = [training.Progress()]
+    if options.resume is not None:
+        _refuse_fresh_run_options(options)
+        say(f"device: {_describe(backend.name)}")
+        load = partial(xpnet.data.load, data_dir=options.data_dir)
+        return training.resume(
+            options.resume,
+            backend,
+            load,
+            epochs=options.epochs,
+            stop_after_epoch=options.stop_after_epoch,
+            callbacks=callbacks,
+        )
+    recipe, dataset = _recipe_and_data(options)
+    say(f"device: {_describe(backend.name)}   recipe: {recipe.name}   data: {dataset.name}")
+    return training.train(
+        recipe,
+        dataset,
+        backend,
+        seed=options.seed or 0,
+        out=options.out,
+        stop_after_epoch=options.stop_after_epoch,
+        callbacks=callbacks,
+    )
+
+
+def render(result: dict[str, Any]) -> str:
+    """The figures, for people."""
+    figures = {key: value for key, value in result.items() if key != "diagnoses"}
+    lines = [f"{key:<20}{value:.4f}" if isinstance(value, float) else f"{key:<20}{value}" for key, value in figures.items()]
+    return "\n".join(lines + [f"warning: {message}" for message in result["diagnoses"]])
+
+
+def _recipe_and_data(options: argparse.Namespace) -> tuple[Any, Any]:
+    import xpnet
+    from xpnet.training.runs import require_trainable
+
+    name = options.recipe or (FALLBACK if options.data == FALLBACK else DEFAULT_RECIPE)
+    recipe = xpnet.load_recipe(name)
+    require_trainable(recipe)
+    recipe = _with_options(recipe, options)
+    try:
+        return recipe, xpnet.data.load(recipe.data, data_dir=options.data_dir)
+    except MissingFileError as error:
+        if options.recipe is not None or options.data is not None:
+            raise
+        say(f"{error}\nNo data set was named, so the recipe {FALLBACK!r} runs instead, on the bundled 8x8 digits.")
+        recipe = _with_options(xpnet.load_recipe(FALLBACK), options)
+        return recipe, xpnet.data.load(recipe.data)
+
+
+def _with_options(recipe: Any, options: argparse.Namespace) -> Any:
+    data = options.data
+    if data is not None and data.lower().endswith(".npz"):
+        data = str(Path(data).resolve())  # so that the run can be resumed from another folder
+    return recipe.with_options(data, options.epochs, options.batch_size, options.lr, options.optimizer)
+
+
+def _refuse_fresh_run_options(options: argparse.Namespace) -> None:
+    given = [f"--{name.replace('_', '-')}" for name in _FRESH_RUN_ONLY if getattr(options, name) is not None]
+    if given:
+        raise ConfigurationError(f"--resume goes by the run's own configuration: leave out {', '.join(given)}")
+
+
+def _describe(device: str) -> str:
+    import xpnet
+
+    if device != "cpu":
+        return device
+    problem = xpnet.cuda_problem()
+    return f"cpu ({problem.split(':')[0]})" if problem else "cpu"

@@ -1,0 +1,297 @@
+"""Names and classes: a model, a recipe, a run, to and from TOML."""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from xpnet import initializers, layers, losses, optimizers
+from xpnet.data.samplers import SAMPLERS
+from xpnet.errors import ConfigurationError, MissingFileError, finite_number, one_of, positive_integer
+
+Table = dict[str, Any]
+
+_CLASSES: dict[str, dict[str, type]] = {
+    "layer": {
+        name: getattr(layers, name)
+        for name in ("Flatten", "Linear", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh")
+    },
+    "initializer": {
+        name: getattr(initializers, name)
+        for name in (
+            "Constant",
+            "FanInUniform",
+            "GlorotNormal",
+            "GlorotUniform",
+            "HeNormal",
+            "HeUniform",
+            "Normal",
+            "Uniform",
+        )
+    },
+    "loss": {"SoftmaxCrossEntropy": losses.SoftmaxCrossEntropy},
+    "optimizer": {name: getattr(optimizers, name) for name in ("SGD", "Momentum", "Adam")},
+}
+
+
+def build(kind: str, table: Table) -> Any:
+    """The object that a table describes: its class by ``type``, its constructor's arguments by their names.
+
+    Args:
+        kind: "layer", "initializer", "loss" or "optimizer".
+        table: nested tables describe initialisers, a list under ``layers`` describes layers.
+
+    >>> build("optimizer", {"type": "SGD", "learning_rate": 0.1}).learning_rate
+    0.1
+    >>> build("optimizer", {"type": "SGD", "rate": 0.1})
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: unknown key of SGD 'rate'; the choices are learning_rate
+    """
+    if not isinstance(table, dict) or "type" not in table:
+        choices = ", ".join(_CLASSES[kind])
+        raise ConfigurationError(f"expected a table with a 'type' (one of {choices}) for the {kind}, got {table!r}")
+    cls = _CLASSES[kind][one_of(f"{kind} type", table["type"], _CLASSES[kind])]
+    arguments = {key: value for key, value in table.items() if key != "type"}
+    if cls is layers.Sequential:
+        _require_keys("Sequential", arguments, ["layers"], required=["layers"])
+        return layers.Sequential(*build_all("layer", arguments["layers"], "layers"))
+    parameters = _constructor_parameters(cls)
+    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    _require_keys(cls.__name__, arguments, parameters, required)
+    return cls(**{key: build("initializer", v) if isinstance(v, dict) else v for key, v in arguments.items()})
+
+
+def build_all(kind: str, tables: object, where: str) -> list[Any]:
+    """The objects that a list of tables describes; an error names the entry."""
+    if not isinstance(tables, list):
+        raise ConfigurationError(f"{where} must be a list of tables, got {tables!r}")
+    return [_located(f"{where}[{place}]", lambda table=table: build(kind, table)) for place, table in enumerate(tables)]
+
+
+def describe(thing: Any) -> Table:
+    """The table from which ``build`` makes an equal object.
+
+    Raises:
+        ConfigurationError: the object's class is not xpnet's own.
+
+    >>> describe(layers.Linear(2, 3))["weights"]
+    {'type': 'FanInUniform'}
+    """
+    name = type(thing).__name__
+    if not any(type(thing) is classes.get(name) for classes in _CLASSES.values()):
+        raise ConfigurationError(f"{name} is not one of xpnet's own classes, so no file can name it")
+    if isinstance(thing, layers.Sequential):
+        return {"type": name, "layers": [describe(layer) for layer in thing.layers]}
+    table: Table = {"type": name}
+    for argument in _constructor_parameters(type(thing)):
+        value = getattr(thing, argument)
+        if value is not None:  # TOML has no null; what is absent takes the constructor's default, None
+            table[argument] = value if isinstance(value, (str, bool, int, float)) else describe(value)
+    return table
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run, written down: data, network, loss, optimizer and schedule.
+
+    Attributes:
+        name, description, source: for people.
+        data: name of a data set or path of an .npz file.
+        scale: whether pixels are divided by the data set's pixel range.
+        layers, loss, optimizer: tables for ``build``.
+        batch_size: rows in a step.
+        sampler: "shuffled", "in-order" or "with-replacement".
+        epochs, steps: how long; one of the two is None.
+        evaluate_every: steps between evaluations; None: at the end of each epoch.
+        evaluate_train: whether the figures for the training set are measured at each evaluation (over the whole
+            set, with the weights of that moment) instead of gathered while training.
+        weights: a file of ready weights, for a recipe that only infers; then nothing of the training is set.
+    """
+
+    name: str
+    description: str
+    source: str
+    data: str
+    scale: bool
+    layers: list[Table]
+    loss: Table | None
+    optimizer: Table | None
+    batch_size: int
+    sampler: str
+    epochs: int | None
+    steps: int | None
+    evaluate_every: int | None
+    evaluate_train: bool
+    weights: str | None = None
+
+    def build_model(self) -> layers.Sequential:
+        """A fresh, uninitialised model."""
+        return layers.Sequential(*build_all("layer", self.layers, "model.layers"))
+
+    def with_options(
+        self,
+        data: str | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        optimizer: str | None = None,
+    ) -> Recipe:
+        """A copy with some values replaced; another optimizer comes with its own defaults."""
+        recipe = self if data is None else replace(self, data=data)
+        if epochs is not None:
+            recipe = replace(recipe, epochs=positive_integer("epochs", epochs), steps=None)
+        if batch_size is not None:
+            recipe = replace(recipe, batch_size=positive_integer("batch_size", batch_size))
+        if optimizer is not None:
+            by_lower = {name.lower(): name for name in _CLASSES["optimizer"]}
+            name = by_lower[one_of("optimizer", optimizer.lower(), by_lower)]
+            recipe = replace(recipe, optimizer={"type": name})
+        if learning_rate is not None and recipe.optimizer is not None:
+            rate = finite_number("learning rate", learning_rate, low=0.0)
+            recipe = replace(recipe, optimizer={**recipe.optimizer, "learning_rate": rate})
+        return recipe
+
+    def to_table(self) -> Table:
+        """The nested table that ``recipe_from_table`` reads, ready for TOML."""
+        training = {key: getattr(self, key) for key in _TRAINING_KEYS}
+        table = {
+            **{key: getattr(self, key) for key in ("name", "description", "source")},
+            "data": {"name": self.data, "scale": self.scale},
+            "model": {"layers": self.layers},
+            "loss": self.loss,
+            "optimizer": self.optimizer,
+            "training": {key: value for key, value in training.items() if value is not None},
+            "weights": self.weights,
+        }
+        if self.weights is not None:
+            table["training"] = None
+        return {key: value for key, value in table.items() if value is not None}
+
+
+_TRAINING_KEYS = ("batch_size", "sampler", "epochs", "steps", "evaluate_every", "evaluate_train")
+
+
+def recipe_from_table(table: Table) -> Recipe:
+    """Check a recipe's table, the names and values of everything in it, and return the recipe.
+
+    Raises:
+        ConfigurationError: an unknown key, a missing one or an impossible value; the message says where and lists
+            the right ones.
+    """
+    sections = ["data", "model", "loss", "optimizer", "training"]
+    inference_only = "weights" in table
+    required = ["name", "data", "model"] if inference_only else ["name", *sections]
+    _require_keys("a recipe", table, ["name", "description", "source", "weights", *sections], required)
+    data = _section(table, "data", ["name", "scale"], ["name"])
+    model = _section(table, "model", ["layers"], ["layers"])
+    training = _section(table, "training", _TRAINING_KEYS, [] if inference_only else ["batch_size"])
+    epochs, steps = training.get("epochs"), training.get("steps")
+    if not inference_only and (epochs is None) == (steps is None):
+        raise ConfigurationError("training: give either 'epochs' or 'steps'")
+    counts = {
+        key: positive_integer(f"training.{key}", training[key])
+        for key in ("batch_size", "epochs", "steps", "evaluate_every")
+        if key in training
+    }
+    recipe = Recipe(
+        **{key: _typed(key, table.get(key, ""), str) for key in ("name", "description", "source")},
+        data=_typed("data.name", data["name"], str),
+        scale=_typed("data.scale", data.get("scale", True), bool),
+        layers=model["layers"],
+        loss=table.get("loss"),
+        optimizer=table.get("optimizer"),
+        batch_size=counts.get("batch_size", 100),
+        sampler=one_of("training.sampler", training.get("sampler", "shuffled"), SAMPLERS),
+        epochs=counts.get("epochs"),
+        steps=counts.get("steps"),
+        evaluate_every=counts.get("evaluate_every"),
+        evaluate_train=_typed("training.evaluate_train", training.get("evaluate_train", False), bool),
+        weights=_typed("weights", table["weights"], str) if inference_only else None,
+    )
+    recipe.build_model()
+    for kind in ("loss", "optimizer"):
+        if not inference_only:
+            _located(kind, lambda kind=kind: build(kind, table[kind]))
+    return recipe
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with xpnet.
+
+    >>> "torch-mlp" in recipe_names()
+    True
+    """
+    folder = resources.files("xpnet") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of that name, or in that ``.toml`` file.
+
+    >>> load_recipe("torch-mlp").batch_size
+    100
+    """
+    if name.endswith(".toml"):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise MissingFileError(f"cannot read the recipe {name}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"the recipe {name} is not a text file in UTF-8") from None
+    else:
+        one_of("recipe", name, recipe_names())
+        text = (resources.files("xpnet") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    return _located(f"recipe {name}", lambda: recipe_from_table(_parse(text)))
+
+
+def _parse(text: str) -> Table:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"not valid TOML: {error}") from None
+
+
+def _constructor_parameters(cls: type) -> Mapping[str, inspect.Parameter]:
+    if cls.__init__ is object.__init__:  # type: ignore[misc]
+        return {}
+    parameters = dict(inspect.signature(cls.__init__).parameters)  # type: ignore[misc]
+    del parameters["self"]
+    return parameters
+
+
+def _section(table: Table, name: str, keys: Iterable[str], required: list[str]) -> Table:
+    section = table.get(name, {})
+    if not isinstance(section, dict):
+        raise ConfigurationError(f"{name} must be a table, got {section!r}")
+    _require_keys(name, section, keys, required)
+    return section
+
+
+def _require_keys(owner: str, table: Table, keys: Iterable[str], required: list[str]) -> None:
+    keys = list(keys)
+    for key in table:
+        if not keys:
+            raise ConfigurationError(f"unknown key {key!r} of {owner}, which takes none")
+        one_of(f"key of {owner}", key, keys)
+    for key in required:
+        if key not in table:
+            raise ConfigurationError(f"{owner} lacks the key {key!r}")
+
+
+def _located(where: str, action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        wanted = {"str": "a text", "bool": "true or false"}[kind.__name__]
+        raise ConfigurationError(f"{name} must be {wanted}, not {value!r}")
+    return value

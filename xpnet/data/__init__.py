@@ -1,0 +1,20 @@
+"""Data sets, and the order in which a run sees their samples."""
+
+from __future__ import annotations
+
+from xpnet.data.book import load_mnist
+from xpnet.data.dataset import Dataset
+from xpnet.data.loading import load
+from xpnet.data.samplers import SAMPLERS, InOrder, Sampler, Shuffled, WithReplacement, steps_per_epoch
+
+__all__ = [
+    "SAMPLERS",
+    "Dataset",
+    "InOrder",
+    "Sampler",
+    "Shuffled",
+    "WithReplacement",
+    "load",
+    "load_mnist",
+    "steps_per_epoch",
+]

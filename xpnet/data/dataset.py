@@ -1,0 +1,124 @@
+"""A data set: images and labels to train on, and others to test on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xpnet.errors import (
+    ConfigurationError,
+    DTypeError,
+    OutOfRangeError,
+    ShapeError,
+    finite_number,
+    positive_integer,
+)
+
+MOST_CLASSES = 2**20  # a stray label would otherwise ask for a network with billions of outputs
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and class labels on the host, checked once, here.
+
+    Attributes:
+        name: what the data set is called in reports and errors.
+        x_train, x_test: (N, *sample_shape), C-contiguous; uint8, or any floating point, kept as float32.
+        y_train, y_test: (N,) class indices in [0, classes), of any integer type, kept as int64.
+        classes: the number of classes.
+        pixel_range: what brings pixels to [0, 1] by division: 255 for MNIST, 16 for digits.
+
+    The arrays are read-only views, of the caller's memory where nothing had to be converted.
+
+    Raises:
+        ShapeError: an array has no rows, or arrays do not fit each other.
+        DTypeError: images are neither uint8 nor floating point, or labels are not integers.
+        OutOfRangeError: a label is outside [0, classes); the message names set, row and value.
+        ConfigurationError: a pixel is not finite, or ``classes`` or ``pixel_range`` cannot be.
+
+    >>> x, y = np.zeros((3, 8, 8), np.uint8), np.array([0, 1, 2], np.uint8)
+    >>> data = Dataset("blank", x, y, x, y, classes=3, pixel_range=16)
+    >>> data.sample_shape, data.y_train.dtype
+    ((8, 8), dtype('int64'))
+    >>> Dataset("blank", x, y, x, y, classes=2, pixel_range=16)
+    Traceback (most recent call last):
+    xpnet.errors.OutOfRangeError: blank: y_train row 2 is 2; 2 classes have the labels 0 to 1
+    """
+
+    name: str
+    x_train: np.ndarray = field(repr=False)
+    y_train: np.ndarray = field(repr=False)
+    x_test: np.ndarray = field(repr=False)
+    y_test: np.ndarray = field(repr=False)
+    classes: int
+    pixel_range: float
+
+    def __post_init__(self) -> None:
+        if positive_integer("classes", self.classes) > MOST_CLASSES:
+            raise ConfigurationError(f"{self.name}: at most {MOST_CLASSES} classes, not {self.classes}")
+        if finite_number("pixel_range", self.pixel_range) <= 0.0:
+            raise ConfigurationError(f"{self.name}: pixel_range must be above 0, not {self.pixel_range}")
+        for part in ("train", "test"):
+            images = _images(f"{self.name}: x_{part}", getattr(self, f"x_{part}"))
+            labels = _labels(f"{self.name}: y_{part}", getattr(self, f"y_{part}"), self.classes)
+            if len(images) != len(labels):
+                raise ShapeError(
+                    f"{self.name}: x_{part} has {len(images)} rows and y_{part} {len(labels)};"
+                    " each image needs one label"
+                )
+            object.__setattr__(self, f"x_{part}", images)
+            object.__setattr__(self, f"y_{part}", labels)
+        if self.x_train.shape[1:] != self.x_test.shape[1:]:
+            raise ShapeError(
+                f"{self.name}: an image of x_train has shape {self.x_train.shape[1:]} and one of x_test"
+                f" {self.x_test.shape[1:]}; they must agree"
+            )
+        if self.x_train.dtype != self.x_test.dtype:
+            raise DTypeError(
+                f"{self.name}: x_train is {self.x_train.dtype} and x_test {self.x_test.dtype};"
+                " give both the same type, since one pixel_range divides both"
+            )
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one image: (28, 28) for MNIST."""
+        return self.x_train.shape[1:]
+
+
+def _images(what: str, array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    if array.ndim < 2 or array.size == 0:
+        raise ShapeError(f"{what} has shape {array.shape}; expected (N, *sample_shape) and at least one row")
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # an overflow shows as infinity below
+            array = array.astype(np.float32, copy=False)
+        finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        if not finite.all():
+            raise ConfigurationError(
+                f"{what} row {finite.argmin()} holds NaN, infinity or more than float32 can; mend or drop it"
+            )
+    elif array.dtype != np.uint8:
+        raise DTypeError(f"{what} is {array.dtype}; expected uint8 or floating point, so cast it with astype")
+    return _read_only(array)
+
+
+def _labels(what: str, array: np.ndarray, classes: int) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"{what} is {array.dtype}; expected class indices, whole numbers of an integer type")
+    if array.ndim != 1:
+        raise ShapeError(f"{what} has shape {array.shape}; expected (N,), a class index for each image")
+    outside = (array < 0) | (array >= classes)
+    if outside.any():
+        row = outside.argmax()
+        raise OutOfRangeError(
+            f"{what} row {row} is {array[row]}; {classes} classes have the labels 0 to {classes - 1}"
+        )
+    return _read_only(array.astype(np.int64, copy=False))
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,88 @@
+"""In which order a run sees its samples: a pure function of seed and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from xpnet import random
+from xpnet.errors import positive_integer
+
+
+def steps_per_epoch(samples: int, batch_size: int) -> int:
+    """Batches in an epoch, ceil(samples / batch_size): the last one may be partial.
+
+    >>> steps_per_epoch(60_000, 128)
+    469
+    """
+    return -(-positive_integer("samples", samples) // positive_integer("batch_size", batch_size))
+
+
+class Sampler(Protocol):
+    """What a sampler has: a name for recipes, and the row indices of each epoch."""
+
+    name: ClassVar[str]
+
+    def epoch(self, samples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+        """The rows of one epoch, int64; its batches are consecutive slices, the last one as it comes.
+
+        Args:
+            samples: rows of the training set.
+            batch_size: rows in a batch.
+            seed: of the run.
+            epoch: 0 for the first.
+        """
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Every row once, in an order of its own each epoch: (samples,) int64.
+
+    >>> Shuffled().epoch(5, 2, seed=0, epoch=0).tolist() == Shuffled().epoch(5, 2, seed=0, epoch=1).tolist()
+    False
+    """
+
+    name: ClassVar[str] = "shuffled"
+
+    def epoch(self, samples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+        """A permutation of the rows; see :meth:`Sampler.epoch`."""
+        return random.permutation(random.stream_key(seed, "shuffle"), samples, step=epoch)
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """Every row once, in the order of the file: (samples,) int64.
+
+    >>> InOrder().epoch(5, 2, seed=0, epoch=0).tolist()
+    [0, 1, 2, 3, 4]
+    """
+
+    name: ClassVar[str] = "in-order"
+
+    def epoch(self, samples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+        """0 … samples - 1; see :meth:`Sampler.epoch`."""
+        return np.arange(samples, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class WithReplacement:
+    """Rows drawn independently and uniformly, every batch full: (steps_per_epoch * batch_size,) int64.
+
+    >>> len(WithReplacement().epoch(5, 2, seed=0, epoch=0))
+    6
+    """
+
+    name: ClassVar[str] = "with-replacement"
+
+    def epoch(self, samples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+        """Independent draws; see :meth:`Sampler.epoch`."""
+        count = steps_per_epoch(samples, batch_size) * batch_size
+        return random.integers(random.stream_key(seed, "sample"), count, below=samples, step=epoch)
+
+
+SAMPLERS: Mapping[str, type[Sampler]] = {
+    sampler.name: sampler for sampler in (Shuffled, InOrder, WithReplacement)
+}

@@ -1,0 +1,101 @@
+"""Every error the library raises on purpose.
+
+Each derives from :class:`Error` and from the built-in it specialises, so both ``except xpnet.Error`` and
+``except ValueError`` do what they say. A message tells what arrived, what was expected and how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+class Error(Exception):
+    """Base of all errors that xpnet raises on purpose."""
+
+
+class ConfigurationError(Error, ValueError):
+    """A recipe, an option or a constructor's argument has a value that cannot work."""
+
+
+class ShapeError(Error, ValueError):
+    """An array has a shape that the operation cannot take."""
+
+
+class DTypeError(Error, TypeError):
+    """An array has an element type that the operation cannot take."""
+
+
+class OutOfRangeError(Error, IndexError):
+    """A class label or a row index lies outside the array it would address."""
+
+
+class BackendError(Error, RuntimeError):
+    """A device cannot be used, or an array lives on another backend than the model."""
+
+
+class CallOrderError(Error, RuntimeError):
+    """A method was called before the one it depends on."""
+
+
+class NonFiniteError(Error, ArithmeticError):
+    """Training produced a loss that is infinite or not a number."""
+
+
+class MissingFileError(Error, FileNotFoundError):
+    """A file or data set that was asked for cannot be had."""
+
+
+class FileFormatError(Error, ValueError):
+    """A file is damaged, or is not what its name says."""
+
+
+class RunFolderError(Error, OSError):
+    """A run folder cannot be created, or holds something else."""
+
+
+def positive_integer(name: str, value: object) -> int:
+    """Return ``value`` when it is an integer of at least 1, else raise :class:`ConfigurationError`.
+
+    >>> positive_integer("batch_size", 100)
+    100
+    >>> positive_integer("batch_size", 0)
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: batch_size must be a whole number of at least 1, not 0
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return value.__index__()
+
+
+def finite_number(name: str, value: object, low: float = -math.inf, below: float = math.inf) -> float:
+    """Return ``value`` as a float when ``low <= value < below`` and it is finite, else raise.
+
+    >>> finite_number("beta1", 0.9, low=0.0, below=1.0)
+    0.9
+    >>> finite_number("beta1", 1.5, low=0.0, below=1.0)
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: beta1 must be a number from 0.0 to below 1.0, not 1.5
+    """
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not (math.isfinite(number) and low <= number < below):
+        span = f" from {low}" if low > -math.inf else ""
+        span += f" to below {below}" if below < math.inf else ""
+        raise ConfigurationError(f"{name} must be a number{span}, not {value!r}")
+    return float(number)
+
+
+def one_of(name: str, value: object, choices: Iterable[str]) -> str:
+    """Return ``value`` when it is one of ``choices``, else raise with the choices and the nearest of them.
+
+    >>> one_of("device", "cdua", ["auto", "cpu", "cuda"])
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: unknown device 'cdua' (did you mean 'cuda'?); the choices are auto, cpu, cuda
+    """
+    choices = list(choices)
+    if value in choices:
+        return str(value)
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ConfigurationError(f"unknown {name} {value!r}{hint}; the choices are {', '.join(choices)}")

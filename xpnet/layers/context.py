@@ -1,0 +1,44 @@
+"""What a pass through a model needs to know beside its input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnet.backends import Array, Backend
+
+
+class Context:
+    """One pass, or a trainer's succession of passes.
+
+    Args:
+        backend: where the pass runs.
+        training: whether layers keep what their backward needs, and behave as in training.
+        seed: the run's seed, for layers that draw.
+        reuse: whether ``empty`` hands out the same memory step after step. A trainer sets it; elsewhere every array
+            is fresh, so that nothing a user holds is overwritten.
+
+    Attributes:
+        step: the step's number, set by the trainer.
+    """
+
+    def __init__(self, backend: Backend, training: bool = False, seed: int = 0, reuse: bool = False) -> None:
+        self.backend = backend
+        self.training = training
+        self.seed = seed
+        self.step = 0
+        self._reuse = reuse
+        self._buffers: dict[tuple[Any, str], Array] = {}
+
+    def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
+        """An array of undefined content for ``owner`` to fill, or None: the operation shall return a fresh one.
+
+        A smaller batch than before gets the first rows of the same memory.
+        """
+        if not self._reuse:
+            return None
+        buffer = self._buffers.get((owner, name))
+        fits = buffer is not None and (buffer.shape[1:], buffer.dtype) == (shape[1:], dtype)
+        if buffer is None or not fits or buffer.shape[0] < shape[0]:
+            buffer = self.backend.xp.empty(shape, dtype=dtype, device=self.backend.device)
+            self._buffers[owner, name] = buffer
+        return buffer if buffer.shape[0] == shape[0] else buffer[: shape[0], ...]

@@ -1,0 +1,178 @@
+"""What every layer is: declared parameters, a forward and a backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
+
+from xpnet import random
+from xpnet.backends import FLOATING, Array, Backend
+from xpnet.errors import CallOrderError, one_of
+from xpnet.initializers import Initializer
+from xpnet.layers.context import Context
+from xpnet.parameters import NamedVector, Shape
+
+Views = Mapping[str, Array]
+_NO_VIEWS: Views = MappingProxyType({})
+
+
+class Declaration(NamedTuple):
+    """A parameter or a buffer that a layer asks for."""
+
+    shape: Shape
+    initializer: Initializer
+    fan_in: int = 1
+    fan_out: int = 1
+
+
+class Layer:
+    """A layer, and a model: any layer can be initialised and called by itself.
+
+    A subclass keeps every constructor argument under its own name (so that a checkpoint can rebuild it), declares
+    its parameters, and defines ``forward``, ``backward`` and ``output_shape``. After ``initialize`` its parameters
+    are views into the model's flat vectors: ``parameters["W"]`` updated in place updates the model.
+
+    Attributes:
+        backend: where the model lives; None before ``initialize``.
+        parameters, gradients, buffers: views by name. On the layer that was initialised (the model) they are
+            :class:`~xpnet.parameters.NamedVector`, with the flat ``vector``.
+    """
+
+    backend: Backend | None = None
+    parameters: Views = _NO_VIEWS
+    gradients: Views = _NO_VIEWS
+    buffers: Views = _NO_VIEWS
+    _kept: Any = None
+
+    # What a layer defines.
+
+    def declare_parameters(self) -> dict[str, Declaration]:
+        """What this layer itself learns, by name."""
+        return {}
+
+    def declare_buffers(self) -> dict[str, Declaration]:
+        """What this layer itself keeps but does not learn (running statistics), by name."""
+        return {}
+
+    def children(self) -> dict[str, Layer]:
+        """The layers this layer is made of, by name."""
+        return {}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of one sample's output, given the shape of one sample; ShapeError when it does not fit."""
+        return input_shape
+
+    def forward(self, x: Array, context: Context) -> Array:
+        """The output for a batch; under ``context.training`` keeps what ``backward`` needs. Never writes into x."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def backward(self, dy: Array, context: Context) -> Array:
+        """The gradient with respect to the input, given that with respect to the output; overwrites ``gradients``.
+
+        Raises:
+            CallOrderError: no forward pass under ``training=True`` came before, or it was already used.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no backward")
+
+    def backward_parameters(self, dy: Array, context: Context) -> None:
+        """As ``backward``, for a first layer: nobody wants the gradient with respect to the data."""
+        self.backward(dy, context)
+
+    # What a layer can do.
+
+    def initialize(self, backend: Backend, seed: int = 0, dtype: str | None = None) -> Self:
+        """Lay out all parameters on ``backend`` and draw their initial values.
+
+        The draws depend on the seed and each parameter's name alone: the same bits on every backend, and unchanged
+        when another layer is added elsewhere.
+
+        Args:
+            backend: where the model shall live.
+            seed: any integer.
+            dtype: "float32" or "float64"; None: the backend's own.
+        """
+        dtype = backend.dtype if dtype is None else one_of("dtype", dtype, FLOATING)
+        learned = dict(self._collect("declare_parameters"))
+        kept = dict(self._collect("declare_buffers"))
+        parameters = NamedVector(backend, {name: item.shape for name, item in learned.items()}, dtype)
+        buffers = NamedVector(backend, {name: item.shape for name, item in kept.items()}, dtype)
+        for views, items in ((parameters, learned), (buffers, kept)):
+            for name, (shape, initializer, fan_in, fan_out) in items.items():
+                key = random.stream_key(seed, "weights", name)
+                views[name][...] = backend.asarray(initializer.draw(shape, fan_in, fan_out, key), dtype)
+        self._bind(parameters, NamedVector(backend, parameters.shapes, dtype), buffers)
+        return self
+
+    def to(self, backend: Backend) -> Self:
+        """A copy of this model, parameters and buffers with it, on another backend; this one stays as it is."""
+        self._require_initialized()
+        copy = self._unbound_copy()
+        parameters, buffers = self.parameters.copy_to(backend), self.buffers.copy_to(backend)  # type: ignore[attr-defined]
+        copy._bind(parameters, NamedVector(backend, parameters.shapes, parameters.dtype), buffers)
+        return copy
+
+    def __call__(self, x: Array) -> Array:
+        """The output in inference, as a fresh array.
+
+        Args:
+            x: (N, *input shape), on the model's backend; cast to the model's floating-point type.
+        """
+        backend = self._require_initialized()
+        backend.require(x)
+        return self.forward(backend.asarray(x, self.dtype), Context(backend))
+
+    @property
+    def dtype(self) -> str:
+        """The floating-point type of the parameters, "float32" or "float64"."""
+        self._require_initialized()
+        return self.parameters.dtype  # type: ignore[attr-defined]
+
+    # How it is done.
+
+    def _require_initialized(self) -> Backend:
+        if self.backend is None or not isinstance(self.parameters, NamedVector):
+            raise CallOrderError(
+                f"this {type(self).__name__} has no parameters yet: call initialize(xpnet.backend('auto')) on the model"
+            )
+        return self.backend
+
+    def _take_kept(self) -> Any:
+        kept, self._kept = self._kept, None
+        if kept is None:
+            raise CallOrderError(
+                f"{type(self).__name__}.backward needs a forward pass under Context(training=True) before it, one for "
+                "each backward"
+            )
+        return kept
+
+    def _collect(self, declare: str, prefix: str = "") -> Iterator[tuple[str, Declaration]]:
+        for name, declaration in getattr(self, declare)().items():
+            yield prefix + name, declaration
+        for name, child in self.children().items():
+            yield from child._collect(declare, f"{prefix}{name}.")
+
+    def _bind(self, parameters: Views, gradients: Views, buffers: Views) -> None:
+        """Take these views, hand each child those of its name, and forget earlier passes."""
+        self.parameters, self.gradients, self.buffers, self._kept = parameters, gradients, buffers, None
+        vectors = [views for views in (parameters, gradients, buffers) if isinstance(views, NamedVector)]
+        if vectors:
+            self._set_backend(vectors[0].backend)
+        for name, child in self.children().items():
+            child._bind(*(_subset(views, f"{name}.") for views in (parameters, gradients, buffers)))
+
+    def _set_backend(self, backend: Backend) -> None:
+        self.backend = backend
+        for child in self.children().values():
+            child._set_backend(backend)
+
+    def _unbound_copy(self) -> Self:
+        """A copy of this layer alone; one with children copies them as well."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
+
+
+def _subset(views: Views, prefix: str) -> Views:
+    cut = len(prefix)
+    return MappingProxyType({name[cut:]: view for name, view in views.items() if name.startswith(prefix)})

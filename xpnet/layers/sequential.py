@@ -1,0 +1,126 @@
+"""Layers one after the other: the usual model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Self
+
+import numpy as np
+
+from xpnet.backends import Array
+from xpnet.errors import ConfigurationError, ShapeError, positive_integer
+from xpnet.layers.context import Context
+from xpnet.layers.layer import Layer
+from xpnet.layers.linear import Linear
+from xpnet.parameters import Shape
+
+
+class Sequential(Layer):
+    """y = fₙ(… f₂(f₁(x))).
+
+    Args:
+        layers: at least one. Their names are their places: "0", "1", …; a parameter is called "0.W".
+
+    >>> import xpnet
+    >>> model = Sequential(Linear(4, 8, "tanh"), Linear(8, 3)).initialize(xpnet.backend("cpu-reference"))
+    >>> sorted(model.parameters), model.predict(np.zeros((5, 4), np.float32)).shape
+    (['0.W', '0.b', '1.W', '1.b'], (5, 3))
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        if not layers:
+            raise ConfigurationError("a Sequential needs at least one layer")
+        for place, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise ConfigurationError(f"layer {place} of a Sequential must be a Layer, not {layer!r}")
+        if len(set(map(id, layers))) < len(layers):
+            raise ConfigurationError("a layer may stand in a Sequential only once: its parameters would be shared")
+        self.layers = layers
+
+    def children(self) -> dict[str, Layer]:
+        """The layers by place."""
+        return {str(place): layer for place, layer in enumerate(self.layers)}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Through all layers."""
+        for place, layer in enumerate(self.layers):
+            try:
+                input_shape = layer.output_shape(input_shape)
+            except ShapeError as error:
+                raise ShapeError(f"layer {place}: {error}") from None
+        return input_shape
+
+    def forward(self, x: Array, context: Context) -> Array:
+        """Through the layers, first to last."""
+        for layer in self.layers:
+            x = layer.forward(x, context)
+        return x
+
+    def backward(self, dy: Array, context: Context) -> Array:
+        """Through the layers, last to first."""
+        for layer in reversed(self.layers):
+            dy = layer.backward(dy, context)
+        return dy
+
+    def backward_parameters(self, dy: Array, context: Context) -> None:
+        """As ``backward``, without the gradient with respect to the data."""
+        first = next((place for place, layer in enumerate(self.layers) if layer.parameters), 0)
+        for layer in reversed(self.layers[first + 1 :]):
+            dy = layer.backward(dy, context)
+        self.layers[first].backward_parameters(dy, context)
+
+    def trace(self, x: Array) -> Iterator[tuple[str, Layer, Array]]:
+        """Each layer's name, the layer, and its output in inference."""
+        context = Context(self._require_initialized())
+        for name, layer in self.children().items():
+            x = layer.forward(x, context)
+            yield name, layer, x
+
+    def predict(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
+        """The outputs, computed batch by batch and brought to the host.
+
+        Args:
+            x: (N, *input shape): a NumPy array, or an array on the model's backend.
+            batch_size: rows computed at a time.
+
+        Returns:
+            (N, *output shape), a NumPy array.
+        """
+        backend = self._require_initialized()
+        positive_integer("batch_size", batch_size)
+        starts = range(0, max(len(x), 1), batch_size)
+        outputs = [self(backend.asarray(x[start : start + batch_size, ...], self.dtype)) for start in starts]
+        return np.concatenate([backend.to_numpy(output) for output in outputs])
+
+    def predict_labels(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
+        """The class with the largest output, the first of several: (N,) int64, a NumPy array."""
+        return np.argmax(self.predict(x, batch_size), axis=1)
+
+    def summary(self, input_shape: Shape | None = None) -> str:
+        """A table of the layers: name, output shape, number of parameters.
+
+        Args:
+            input_shape: of one sample; None: read off the first Linear layer.
+
+        >>> print(Sequential(Linear(784, 50, "relu"), Linear(50, 10)).summary())
+        layer  kind                output  parameters
+        0      Linear relu         (50,)       39,250
+        1      Linear              (10,)          510
+        total                                  39,760
+        """
+        if input_shape is None:
+            linear = next((layer for layer in self.layers if isinstance(layer, Linear)), None)
+            input_shape = () if linear is None else (linear.inputs,)
+        rows, total = [("layer", "kind", "output", "parameters")], 0
+        for name, layer in self.children().items():
+            input_shape = layer.output_shape(input_shape)
+            count = sum(math.prod(item.shape) for _, item in layer._collect("declare_parameters"))
+            total += count
+            kind = f"{type(layer).__name__} {getattr(layer, 'activation', None) or ''}"
+            rows.append((name, kind.strip(), str(input_shape), f"{count:,}"))
+        rows.append(("total", "", "", f"{total:,}"))
+        return "\n".join(f"{name:<6} {kind:<15} {shape:>10}  {count:>10}" for name, kind, shape, count in rows)
+
+    def _unbound_copy(self) -> Self:
+        return type(self)(*(layer._unbound_copy() for layer in self.layers))

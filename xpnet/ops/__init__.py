@@ -1,0 +1,42 @@
+"""The mathematics: a function per operation, forward beside backward, the backend first.
+
+Each body is the textbook equation in array-API-standard code. Its first lines hand over to a fused kernel where the
+backend has one; that is the only place where a device can matter.
+"""
+
+from xpnet.ops.activations import (
+    ACTIVATIONS,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+)
+from xpnet.ops.affine import linear, linear_backward
+from xpnet.ops.cross_entropy import CrossEntropy, softmax, softmax_backward, softmax_cross_entropy
+from xpnet.ops.reports import accumulate, new_report
+from xpnet.ops.rows import take_rows
+from xpnet.ops.updates import adam_update, momentum_update, sgd_update
+
+__all__ = [
+    "ACTIVATIONS",
+    "CrossEntropy",
+    "accumulate",
+    "adam_update",
+    "linear",
+    "linear_backward",
+    "momentum_update",
+    "new_report",
+    "relu",
+    "relu_backward",
+    "sgd_update",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "softmax_cross_entropy",
+    "take_rows",
+    "tanh",
+    "tanh_backward",
+]

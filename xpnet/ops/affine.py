@@ -1,0 +1,79 @@
+"""The linear layer: y = a(x W + b)."""
+
+from __future__ import annotations
+
+from xpnet.backends import Array, Backend
+from xpnet.ops.activations import ACTIVATIONS
+
+
+def linear(
+    backend: Backend, x: Array, W: Array, b: Array, activation: str | None = None, out: Array | None = None
+) -> Array:
+    """y = a(x W + b).
+
+    Args:
+        backend: where the arrays live.
+        x: (N, inputs).
+        W: (inputs, outputs).
+        b: (outputs,).
+        activation: "relu", "sigmoid", "tanh", or None for the identity.
+        out: (N, outputs), receives y when given.
+
+    Returns:
+        (N, outputs).
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> x, W, b = (cpu.asarray(a, "float32") for a in ([[1, 2]], [[3], [4]], [5]))
+    >>> linear(cpu, x, W, b)
+    array([[16.]], dtype=float32)
+    """
+    y = backend.xp.matmul(x, W) + b
+    if activation is not None:
+        return ACTIVATIONS[activation].forward(backend, y, out)
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+def linear_backward(
+    backend: Backend,
+    dy: Array,
+    x: Array,
+    y: Array,
+    W: Array,
+    activation: str | None,
+    dW: Array,
+    db: Array,
+    input_gradient: bool = True,
+    out: Array | None = None,
+) -> Array | None:
+    """With dz = dy · a'(z): dW = xᵀ dz, db = Σ dz over the rows, dx = dz Wᵀ.
+
+    Args:
+        backend: where the arrays live.
+        dy: (N, outputs), the gradient of the loss with respect to y.
+        x: (N, inputs), what the forward pass took.
+        y: (N, outputs), what it gave; the activation's derivative is computed from it.
+        W: (inputs, outputs).
+        activation: as in the forward pass.
+        dW: (inputs, outputs), overwritten.
+        db: (outputs,), overwritten.
+        input_gradient: whether dx is wanted; if not, its matrix product is saved.
+        out: (N, inputs), receives dx when given.
+
+    Returns:
+        dx, (N, inputs), or None when it was not wanted.
+    """
+    xp = backend.xp
+    dz = dy if activation is None else ACTIVATIONS[activation].backward(backend, dy, y)
+    dW[...] = xp.matmul(xp.matrix_transpose(x), dz)
+    db[...] = xp.sum(dz, axis=0)
+    if not input_gradient:
+        return None
+    dx = xp.matmul(dz, xp.matrix_transpose(W))
+    if out is None:
+        return dx
+    out[...] = dx
+    return out

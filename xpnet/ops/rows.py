@@ -1,0 +1,53 @@
+"""Gathering a batch."""
+
+from __future__ import annotations
+
+from xpnet.backends import Array, Backend
+from xpnet.errors import DTypeError
+
+
+def take_rows(
+    backend: Backend,
+    rows: Array,
+    indices: Array,
+    divisor: float = 1.0,
+    dtype: str = "float32",
+    out: Array | None = None,
+) -> Array:
+    """out[i] = rows[indices[i]] / divisor: a batch of images, brought from bytes to [0, 1] on the way.
+
+    The division is a true one: multiplying bytes by the float32 reciprocal of 255 differs for 126 of 256 values.
+
+    Args:
+        backend: where the arrays live.
+        rows: (M, ...), any real type; uint8 images stay uint8 on the device.
+        indices: (N,) integers in [0, M), repeats allowed.
+        divisor: what to divide by.
+        dtype: floating-point type of the result.
+        out: (N, ...), receives the batch when given.
+
+    Raises:
+        OutOfRangeError: an index outside [0, M), naming its place. On a device where looking costs a wait, that
+            row of the batch is NaN instead.
+        DTypeError: indices that are not integers.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> take_rows(cpu, cpu.asarray([[0, 255], [51, 102]], "uint8"), cpu.asarray([1, 0]), 255.0)
+    array([[0.2, 0.4],
+           [0. , 1. ]], dtype=float32)
+    """
+    xp = backend.xp
+    if not xp.isdtype(indices.dtype, "integral"):
+        raise DTypeError(f"row indices must be integers, not {indices.dtype}")
+    backend.require_in_range(indices, rows.shape[0], "row index")
+    valid = (indices >= 0) & (indices < rows.shape[0])
+    safe = xp.where(valid, indices, xp.zeros_like(indices))
+    batch = xp.astype(xp.take(rows, safe, axis=0), getattr(xp, dtype)) / divisor
+    if not backend.reads_are_free:
+        valid = xp.reshape(valid, (-1,) + (1,) * (rows.ndim - 1))
+        batch = xp.where(valid, batch, xp.full_like(batch, float("nan")))
+    if out is None:
+        return batch
+    out[...] = batch
+    return out

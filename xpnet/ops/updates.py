@@ -1,0 +1,107 @@
+"""One step of each optimizer, on flat vectors.
+
+What changes from step to step comes in ``settings``, a small float64 array on the device, so that a recorded step
+stays valid when it is played again. All functions update their vectors in place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnet.backends import Array, Backend
+
+
+def sgd_update(backend: Backend, values: Array, gradients: Array, settings: Array) -> None:
+    """θ ← θ - η g.
+
+    Args:
+        backend: where the arrays live.
+        values: (P,), θ, updated.
+        gradients: (P,), g.
+        settings: (1,) float64: η, the learning rate.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> theta = cpu.asarray([1.0, 2.0])
+    >>> sgd_update(cpu, theta, cpu.asarray([10.0, 20.0]), cpu.asarray([0.1]))
+    >>> theta
+    array([0., 0.])
+    """
+    fused = backend.kernel("sgd_update", values, gradients)
+    if fused is not None:
+        fused(values, gradients, settings)
+        return
+    (rate,) = _scalars(backend, settings, values.dtype)
+    values[...] = values - rate * gradients
+
+
+def momentum_update(backend: Backend, values: Array, gradients: Array, velocity: Array, settings: Array) -> None:
+    """v ← μ v + g;  θ ← θ - η v, or with Nesterov's look-ahead θ ← θ - η (g + μ v).
+
+    Args:
+        backend: where the arrays live.
+        values: (P,), θ, updated.
+        gradients: (P,), g.
+        velocity: (P,), v, updated; zero before the first step.
+        settings: (3,) float64: η, the learning rate; μ, the momentum; 1 for Nesterov's form, else 0.
+
+    Source: Polyak, 1964, with the learning rate outside the velocity, as PyTorch has it.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> theta, velocity = cpu.asarray([1.0]), cpu.asarray([2.0])
+    >>> momentum_update(cpu, theta, cpu.asarray([1.0]), velocity, cpu.asarray([0.1, 0.5, 0.0]))
+    >>> theta, velocity
+    (array([0.8]), array([2.]))
+    """
+    fused = backend.kernel("momentum_update", values, gradients, velocity)
+    if fused is not None:
+        fused(values, gradients, velocity, settings)
+        return
+    rate, momentum, nesterov = _scalars(backend, settings, values.dtype)
+    velocity[...] = momentum * velocity + gradients
+    ahead = gradients + momentum * velocity
+    values[...] = values - rate * (nesterov * ahead + (1 - nesterov) * velocity)
+
+
+def adam_update(backend: Backend, values: Array, gradients: Array, m: Array, v: Array, settings: Array) -> None:
+    """m ← β₁ m + (1-β₁) g;  v ← β₂ v + (1-β₂) g²;  θ ← (1-ηλ) θ - η (m/c₁) / (sqrt(v/c₂) + ε), with cᵢ = 1 - βᵢᵗ.
+
+    Args:
+        backend: where the arrays live.
+        values: (P,), θ, updated.
+        gradients: (P,), g.
+        m: (P,), running mean of the gradient, updated; zero before the first step.
+        v: (P,), running mean of its square, updated; zero before the first step.
+        settings: (7,) float64: η, β₁, β₂, ε, c₁, c₂, and λ, the decoupled weight decay.
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1; Loshchilov and
+    Hutter, "Decoupled weight decay regularization", 2019, for λ.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> theta, m, v = cpu.asarray([1.0]), cpu.asarray([0.0]), cpu.asarray([0.0])
+    >>> adam_update(cpu, theta, cpu.asarray([5.0]), m, v, cpu.asarray([0.1, 0.9, 0.999, 0, 0.1, 0.001, 0]))
+    >>> theta
+    array([0.9])
+    """
+    fused = backend.kernel("adam_update", values, gradients, m, v)
+    if fused is not None:
+        fused(values, gradients, m, v, settings)
+        return
+    rate, beta1, beta2, epsilon, correction1, correction2, decay = _scalars(backend, settings, values.dtype)
+    xp = backend.xp
+    m[...] = _flushed(backend, beta1 * m + (1 - beta1) * gradients)
+    v[...] = _flushed(backend, beta2 * v + (1 - beta2) * gradients * gradients)
+    values[...] = (1 - rate * decay) * values - rate / correction1 * m / (xp.sqrt(v) / xp.sqrt(correction2) + epsilon)
+
+
+def _scalars(backend: Backend, settings: Array, dtype: Any) -> list[Array]:
+    settings = backend.xp.astype(settings, dtype)
+    return [settings[index, ...] for index in range(settings.shape[0])]
+
+
+def _flushed(backend: Backend, moment: Array) -> Array:
+    # A pixel that is rarely on lets its moments decay into denormal numbers, which processors compute far slower.
+    xp = backend.xp
+    return xp.where(xp.abs(moment) < 1e-36, xp.zeros_like(moment), moment)

@@ -1,0 +1,130 @@
+"""Optimizers: one update of all parameters at once, on flat vectors. Definitions and defaults are PyTorch's."""
+
+from __future__ import annotations
+
+import math
+
+from xpnet import ops
+from xpnet.backends import Array, Backend
+from xpnet.errors import CallOrderError, finite_number
+from xpnet.layers import Layer
+from xpnet.parameters import NamedVector
+
+
+class Optimizer:
+    """What every optimizer is: settings, state vectors laid out like the parameters, and ``update``.
+
+    Args:
+        learning_rate: η, the step's length.
+
+    Attributes:
+        state: a :class:`~xpnet.parameters.NamedVector` for each name in ``slots``.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = finite_number("learning_rate", learning_rate, low=0.0)
+        self.state: dict[str, NamedVector] = {}
+        self._model: Layer | None = None
+
+    def initialize(self, model: Layer) -> None:
+        """Take an initialised model, and start from zero state."""
+        backend, parameters = model._require_initialized(), model.parameters
+        self._model = model
+        self.state = {slot: NamedVector(backend, parameters.shapes, parameters.dtype) for slot in self.slots}  # type: ignore[attr-defined]
+        self._settings = backend.aligned_zeros(len(self._step_settings(0)), "float64")
+
+    def update(self, step: int) -> None:
+        """Move the parameters against their gradients, in place.
+
+        Args:
+            step: steps taken before this one: 0 at first.
+        """
+        if self._model is None:
+            raise CallOrderError(f"{type(self).__name__}.update needs initialize(model) before it")
+        model = self._model
+        backend: Backend = model.backend  # type: ignore[assignment]
+        self._settings[...] = backend.asarray(self._step_settings(step), "float64")
+        vectors = [views.vector for views in (model.parameters, model.gradients, *self.state.values())]  # type: ignore[attr-defined]
+        self._apply(backend, vectors, self._settings)
+
+    def _step_settings(self, step: int) -> list[float]:
+        """What the update needs to know of this step, as the operation takes it."""
+        return [self.learning_rate]
+
+    def _apply(self, backend: Backend, vectors: list[Array], settings: Array) -> None:
+        raise NotImplementedError(f"{type(self).__name__} defines no update")
+
+
+class SGD(Optimizer):
+    """θ ← θ - η g.
+
+    >>> SGD(0.1).learning_rate
+    0.1
+    """
+
+    def __init__(self, learning_rate: float = 1e-3) -> None:
+        super().__init__(learning_rate)
+
+    def _apply(self, backend: Backend, vectors: list[Array], settings: Array) -> None:
+        ops.sgd_update(backend, *vectors, settings)
+
+
+class Momentum(Optimizer):
+    """v ← μ v + g;  θ ← θ - η v.
+
+    Args:
+        learning_rate: η.
+        momentum: μ, from 0 to below 1.
+
+    Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+
+    >>> Momentum(0.01).momentum
+    0.9
+    """
+
+    slots = ("velocity",)
+
+    def __init__(self, learning_rate: float = 1e-3, momentum: float = 0.9) -> None:
+        super().__init__(learning_rate)
+        self.momentum = finite_number("momentum", momentum, low=0.0, below=1.0)
+
+    def _step_settings(self, step: int) -> list[float]:
+        return [self.learning_rate, self.momentum, 0.0]
+
+    def _apply(self, backend: Backend, vectors: list[Array], settings: Array) -> None:
+        ops.momentum_update(backend, *vectors, settings)
+
+
+class Adam(Optimizer):
+    """m ← β₁ m + (1-β₁) g;  v ← β₂ v + (1-β₂) g²;  θ ← θ - η m̂ / (sqrt(v̂) + ε), with m̂ = m / (1-β₁ᵗ), v̂ alike.
+
+    Args:
+        learning_rate: η.
+        beta1: β₁, from 0 to below 1.
+        beta2: β₂, from 0 to below 1.
+        epsilon: ε, at least 0.
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
+
+    >>> Adam().epsilon
+    1e-08
+    """
+
+    slots = ("m", "v")
+
+    def __init__(
+        self, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = finite_number("beta1", beta1, low=0.0, below=1.0)
+        self.beta2 = finite_number("beta2", beta2, low=0.0, below=1.0)
+        self.epsilon = finite_number("epsilon", epsilon, low=0.0)
+
+    def _step_settings(self, step: int) -> list[float]:
+        corrections = (-math.expm1((step + 1) * math.log(beta)) if beta else 1.0 for beta in (self.beta1, self.beta2))
+        return [self.learning_rate, self.beta1, self.beta2, self.epsilon, *corrections, 0.0]
+
+    def _apply(self, backend: Backend, vectors: list[Array], settings: Array) -> None:
+        ops.adam_update(backend, *vectors, settings)

@@ -1,0 +1,30 @@
+"""Training: the loop, what watches it, and the folder of a run."""
+
+from xpnet.training.batches import DeviceSamples, Samples
+from xpnet.training.callbacks import Callback
+from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.progress import Progress
+from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
+from xpnet.training.runs import recipe_of, resume, train
+from xpnet.training.snapshots import PICKLES, load_model, model_from, save_model
+from xpnet.training.trainer import Trainer
+
+__all__ = [
+    "PICKLES",
+    "Callback",
+    "DeviceSamples",
+    "Evaluation",
+    "Progress",
+    "RunFolder",
+    "Samples",
+    "Trainer",
+    "create_run_folder",
+    "evaluate",
+    "finite_or_null",
+    "load_model",
+    "model_from",
+    "recipe_of",
+    "resume",
+    "save_model",
+    "train",
+]

@@ -1,0 +1,83 @@
+"""Samples on the device, and the batches drawn from them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnet import ops
+from xpnet.backends import Array, Backend
+from xpnet.errors import DTypeError, OutOfRangeError, ShapeError
+from xpnet.layers import Context
+
+
+class Samples(NamedTuple):
+    """What to train or evaluate on.
+
+    Attributes:
+        x: (N, *sample shape), uint8 or floating point.
+        y: (N,) class indices, or (N, C) rows of probabilities.
+        pixel_range: x is divided by it, batch by batch, on the device; 1 leaves it as it is.
+
+    >>> Samples(np.zeros((3, 2)), np.array([0, 1, 1])).pixel_range
+    1.0
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    pixel_range: float = 1.0
+
+
+class DeviceSamples:
+    """Samples copied to a backend once; bytes stay bytes there.
+
+    Args:
+        backend: where they shall live.
+        samples: :class:`Samples`, or a tuple (x, y).
+        outputs: how many outputs the model has, to hold the labels against before any step is taken.
+
+    Raises:
+        ShapeError: no samples, or x and y of different lengths.
+        OutOfRangeError: a label that none of the outputs stands for.
+    """
+
+    def __init__(self, backend: Backend, samples: Samples | tuple[Any, ...], outputs: int) -> None:
+        x, y, pixel_range = Samples(*samples)
+        x, y = np.asarray(x), np.asarray(y)
+        if x.ndim < 2 or len(x) == 0 or len(x) != len(y):
+            raise ShapeError(
+                f"expected samples x of shape (N, ...) and as many labels y, N at least 1, got {x.shape} and {y.shape}"
+            )
+        if y.ndim == 1:
+            _require_labels(y, outputs)
+        self.backend = backend
+        self.pixel_range = float(pixel_range)
+        self.x = backend.asarray(np.ascontiguousarray(x))
+        self.y = backend.asarray(np.ascontiguousarray(y))
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    def batch(self, indices: Array, context: Context, dtype: str) -> tuple[Array, Array]:
+        """The rows at ``indices``: x divided by the pixel range and in ``dtype``, and y."""
+        shape = (indices.shape[0], *self.x.shape[1:])
+        out = context.empty(self, "x", shape, getattr(self.backend.xp, dtype))
+        x = ops.take_rows(self.backend, self.x, indices, self.pixel_range, dtype, out)
+        return x, self.backend.xp.take(self.y, indices, axis=0)
+
+    def head(self, count: int, context: Context, dtype: str) -> Array:
+        """The first ``count`` rows of x, as ``batch`` gives them."""
+        rows = self.backend.xp.arange(min(count, len(self)), device=self.backend.device)
+        return self.batch(rows, context, dtype)[0]
+
+
+def _require_labels(y: np.ndarray, outputs: int) -> None:
+    if y.dtype.kind not in "iu":
+        raise DTypeError(f"labels of shape {y.shape} must be integers (class indices), not {y.dtype}")
+    bad = (y < 0) | (y >= outputs)
+    if bad.any():
+        row = int(bad.argmax())
+        raise OutOfRangeError(
+            f"label {y[row]} at row {row} has no output: the model has {outputs}, for the labels 0 to {outputs - 1}"
+        )

@@ -1,0 +1,36 @@
+"""What may watch a training run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xpnet.training.trainer import Trainer
+
+Record = dict[str, Any]
+
+
+class Callback:
+    """Moments of a run, each with nothing to do unless a subclass says otherwise.
+
+    A record is a plain dict of numbers and texts: "event" ("batch", "evaluation" or "diagnosis"), "step" (steps
+    taken), "epoch" (begun ones, from 1), and what the event has to tell.
+    """
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Before the first step; ``trainer.step`` tells where a resumed run goes on."""
+
+    def on_batch(self, trainer: Trainer, record: Record) -> None:
+        """At every reporting point, with that batch's loss."""
+
+    def on_diagnosis(self, trainer: Trainer, record: Record) -> None:
+        """When trouble was found, with its name and what to do about it."""
+
+    def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
+        """After an evaluation; ``improved`` when it is the best so far."""
+
+    def on_checkpoint(self, trainer: Trainer) -> None:
+        """When the run may be stopped and resumed: after an evaluation, and at the end of each epoch."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """After the last step."""

@@ -1,0 +1,58 @@
+"""Loss and accuracy over a whole set."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from xpnet import ops
+from xpnet.errors import positive_integer
+from xpnet.layers import Context, Sequential
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.training.batches import DeviceSamples, Samples
+
+
+class Evaluation(NamedTuple):
+    """Mean loss, share of correct rows, and how many rows there were."""
+
+    loss: float
+    accuracy: float
+    samples: int
+
+
+def evaluate(
+    model: Sequential,
+    samples: Samples | tuple[Any, ...] | DeviceSamples,
+    loss: SoftmaxCrossEntropy | None = None,
+    batch_size: int = 1000,
+) -> Evaluation:
+    """Loss and accuracy in inference; the device is asked once, at the end.
+
+    Args:
+        model: initialised.
+        samples: :class:`~xpnet.training.Samples` or a tuple (x, y) on the host.
+        loss: softmax cross-entropy when None.
+        batch_size: rows computed at a time.
+
+    >>> import numpy as np, xpnet
+    >>> model = xpnet.Sequential(xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
+    >>> evaluate(model, (np.zeros((5, 2)), np.array([0, 1, 2, 0, 1]))).samples
+    5
+    """
+    positive_integer("batch_size", batch_size)
+    backend, loss = model._require_initialized(), loss or SoftmaxCrossEntropy()
+    if not isinstance(samples, DeviceSamples):
+        samples = DeviceSamples(backend, samples, outputs_of(model, samples))
+    context = Context(backend, reuse=True)
+    report, rows = ops.new_report(backend), backend.xp.arange(len(samples), device=backend.device)
+    for start in range(0, len(samples), batch_size):
+        indices = rows[start : start + batch_size]
+        x, y = samples.batch(indices, context, model.dtype)
+        result = loss.forward(model.forward(x, context), y, context)
+        ops.accumulate(backend, report, result, indices.shape[0], step=backend.asarray(start, "float64"))
+    loss_sum, count, correct = backend.to_numpy(report)[:3].tolist()
+    return Evaluation(loss_sum / count, correct / count, int(count))
+
+
+def outputs_of(model: Sequential, samples: Samples | tuple[Any, ...]) -> int:
+    """How many outputs the model gives for such samples; ShapeError when it cannot take them."""
+    return model.output_shape(tuple(samples[0].shape[1:]))[-1]

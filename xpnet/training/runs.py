@@ -1,0 +1,188 @@
+"""A recipe, trained from beginning to end in a folder of its own; and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from xpnet.backends import Backend
+from xpnet.configuration import Recipe, build, recipe_from_table
+from xpnet.data import SAMPLERS, Dataset
+from xpnet.errors import ConfigurationError, FileFormatError, ShapeError
+from xpnet.layers import Sequential
+from xpnet.training.batches import Samples
+from xpnet.training.callbacks import Callback
+from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
+from xpnet.training.snapshots import model_from
+from xpnet.training.trainer import Trainer
+
+Summary = dict[str, Any]
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    backend: Backend,
+    *,
+    seed: int = 0,
+    out: Path | None = None,
+    stop_after_epoch: int | None = None,
+    callbacks: Iterable[Callback] = (),
+) -> Summary:
+    """Train a recipe from the start.
+
+    Args:
+        recipe: what to do.
+        dataset: what ``recipe.data`` names, loaded.
+        backend: where.
+        seed: of initial weights and of the order of samples.
+        out: the run's folder, new or empty; None: the next free one under ``runs``.
+        stop_after_epoch: stop early there, to be resumed.
+        callbacks: who watches.
+
+    Returns:
+        What the command line prints: recipe, data, device, epochs, steps, train_loss, test_loss, test_accuracy,
+        best_test_accuracy, seconds, samples_per_second, run_dir, diagnoses. Numbers that are not finite are None.
+
+    >>> import tempfile, xpnet
+    >>> recipe = xpnet.load_recipe("digits").with_options(epochs=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(recipe, xpnet.data.load("digits"), xpnet.backend("cpu-reference"), out=Path(folder))
+    >>> run["steps"], run["test_accuracy"] > 0.5
+    (45, True)
+    """
+    require_trainable(recipe)
+    model = recipe.build_model()
+    _require_fit(model, dataset, recipe)
+    folder = RunFolder(create_run_folder(out, recipe.name), {"recipe": recipe.to_table()})
+    folder.write_configuration({**recipe.to_table(), "run": {"seed": seed, "device": backend.name}})
+    model.initialize(backend, seed)
+    return _fit(recipe, dataset, model, folder, seed, stop_after_epoch, callbacks)
+
+
+def resume(
+    folder: Path,
+    backend: Backend,
+    load_data: Any,
+    *,
+    epochs: int | None = None,
+    stop_after_epoch: int | None = None,
+    callbacks: Iterable[Callback] = (),
+) -> Summary:
+    """Go on with a run from its last checkpoint, by the run's own configuration.
+
+    Args:
+        folder: the run's.
+        backend: where; may be another than before.
+        load_data: called with the recipe's data name, returns the data set.
+        epochs: train up to this many in all.
+        stop_after_epoch: stop early there.
+        callbacks: who watches.
+
+    Returns:
+        As ``train``.
+    """
+    run = RunFolder(folder, {})
+    saved = run.load_last()
+    recipe = recipe_of(saved.metadata, str(run.last))
+    if epochs is not None:
+        recipe = recipe.with_options(epochs=epochs)
+    run.metadata = {"recipe": recipe.to_table()}
+    dataset = load_data(recipe.data)
+    model = model_from(saved, backend, str(run.last))
+    return _fit(recipe, dataset, model, run, saved.metadata["seed"], stop_after_epoch, callbacks, saved)
+
+
+def recipe_of(metadata: dict[str, Any], origin: str) -> Recipe:
+    """The recipe that a checkpoint's metadata carries."""
+    if "recipe" not in metadata:
+        raise FileFormatError(f"{origin} does not say by which recipe it was trained")
+    return recipe_from_table(metadata["recipe"])
+
+
+def _fit(
+    recipe: Recipe,
+    dataset: Dataset,
+    model: Sequential,
+    folder: RunFolder,
+    seed: int,
+    stop_after_epoch: int | None,
+    callbacks: Iterable[Callback],
+    saved: Any = None,
+) -> Summary:
+    loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
+    trainer = Trainer(model, loss, optimizer, seed=seed, callbacks=[*callbacks, folder])
+    if saved is not None:
+        folder.restore(trainer, saved)
+        _require_more(trainer, recipe, dataset, folder)
+    pixel_range = dataset.pixel_range if recipe.scale else 1.0
+    trainer.fit(
+        Samples(dataset.x_train, dataset.y_train, pixel_range),
+        validation=Samples(dataset.x_test, dataset.y_test, pixel_range),
+        epochs=recipe.epochs,
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        sampler=SAMPLERS[recipe.sampler](),
+        evaluate_every=recipe.evaluate_every,
+        evaluate_train=recipe.evaluate_train,
+        stop_after_epoch=stop_after_epoch,
+    )
+    return _summarize(trainer, recipe, dataset, folder)
+
+
+def _summarize(trainer: Trainer, recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Summary:
+    evaluations = [record for record in trainer.history if record["event"] == "evaluation"]
+    final = evaluations[-1] if evaluations else {}
+    steps_per_epoch = trainer.schedule.steps_per_epoch  # type: ignore[union-attr]
+    rows = trainer.step * len(dataset.x_train) / steps_per_epoch
+    summary = {
+        "recipe": recipe.name,
+        "data": dataset.name,
+        "device": trainer.backend.name,
+        "epochs": trainer.step // steps_per_epoch,
+        "steps": trainer.step,
+        "train_loss": final.get("train_loss"),
+        "test_loss": final.get("test_loss"),
+        "test_accuracy": final.get("test_accuracy"),
+        "best_test_accuracy": trainer.best_accuracy,
+        "seconds": round(trainer.training_seconds, 3),
+        "samples_per_second": round(rows / trainer.training_seconds, 1),
+        "run_dir": str(folder.path),
+        "diagnoses": [record["message"] for record in trainer.history if record["event"] == "diagnosis"],
+    }
+    return finite_or_null(summary)
+
+
+def require_trainable(recipe: Recipe) -> None:
+    """Raise ConfigurationError, pointing to ``evaluate``, for a recipe that only infers."""
+    if recipe.weights is not None:
+        raise ConfigurationError(
+            f"the recipe {recipe.name} has ready weights and is not trained: run 'xpnet evaluate {recipe.weights}' "
+            "(a file of the book; name its path)"
+        )
+
+
+def _require_fit(model: Sequential, dataset: Dataset, recipe: Recipe) -> None:
+    try:
+        outputs = model.output_shape(dataset.sample_shape)
+    except ShapeError as error:
+        raise ShapeError(
+            f"the recipe {recipe.name} does not fit the data set {dataset.name}, whose samples have the shape "
+            f"{dataset.sample_shape}: {error}"
+        ) from None
+    if outputs != (dataset.classes,):
+        raise ShapeError(
+            f"the recipe {recipe.name} gives outputs of shape {outputs}, but {dataset.name} has {dataset.classes} classes"
+        )
+
+
+def _require_more(trainer: Trainer, recipe: Recipe, dataset: Dataset, folder: RunFolder) -> None:
+    per_epoch = -(-len(dataset.x_train) // recipe.batch_size)
+    total = recipe.steps or recipe.epochs * per_epoch  # type: ignore[operator]
+    if trainer.step >= total:
+        done = trainer.step // per_epoch
+        raise ConfigurationError(
+            f"the run in {folder.path} is complete ({done} epochs, {trainer.step} steps): to train on, give --epochs "
+            f"with more than {done}"
+        )

@@ -1,0 +1,130 @@
+"""Between live objects and checkpoints: a model, a trainer's whole state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet import checkpoint
+from xpnet.backends import Backend
+from xpnet.book_pickle import read_book_pickle, sigmoid_network_shapes
+from xpnet.checkpoint import Checkpoint
+from xpnet.configuration import build, describe
+from xpnet.errors import Error, FileFormatError
+from xpnet.layers import Flatten, Linear, Sequential
+from xpnet.parameters import NamedVector
+from xpnet.training.trainer import Trainer
+
+PICKLES = (".pkl", ".pickle")
+
+
+def save_model(model: Sequential, path: str | Path) -> None:
+    """Write a model's architecture, parameters and buffers, whole or not at all.
+
+    >>> import tempfile, xpnet
+    >>> model = Sequential(Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(model, f"{folder}/model.safetensors")
+    ...     copy = load_model(f"{folder}/model.safetensors", model.backend)
+    >>> bool((copy.parameters["0.W"] == model.parameters["0.W"]).all())
+    True
+    """
+    checkpoint.save(path, Checkpoint(_model_tensors(model), {"model": describe(model)}))
+
+
+def load_model(path: str | Path, backend: Backend) -> Sequential:
+    """Read a model from a checkpoint, or from a book's pickle (W1 b1 W2 b2 …: a sigmoid network of those shapes).
+
+    Raises:
+        MissingFileError: there is no such file.
+        FileFormatError: it is damaged, or holds no model.
+    """
+    path = Path(path)
+    if path.suffix.lower() in PICKLES:
+        return _from_book(path, backend)
+    return model_from(checkpoint.load(path), backend, str(path))
+
+
+def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
+    """The model in a checkpoint; ``origin`` is what errors call it."""
+    try:
+        model = build("layer", saved.metadata["model"])
+    except (KeyError, Error) as error:
+        raise FileFormatError(f"{origin} does not say which model it holds ({error})") from None
+    dtypes = {str(array.dtype) for name, array in saved.tensors.items() if name.startswith("parameters/")}
+    model.initialize(backend, dtype=dtypes.pop() if len(dtypes) == 1 else None)
+    _restore_views("parameters/", model.parameters, saved.tensors, origin)
+    _restore_views("buffers/", model.buffers, saved.tensors, origin)
+    return model
+
+
+def capture(trainer: Trainer, metadata: Mapping[str, Any]) -> Checkpoint:
+    """The whole state of a run, with ``metadata`` added."""
+    tensors = _model_tensors(trainer.model)
+    for slot, vector in trainer.optimizer.state.items():
+        tensors |= _tensors(f"optimizer/{slot}/", vector)
+    state = {
+        "model": describe(trainer.model),
+        "seed": trainer.seed,
+        "step": trainer.step,
+        "best_accuracy": trainer.best_accuracy,
+        "best_step": trainer.best_step,
+        "training_seconds": trainer.training_seconds,
+        "report": trainer.backend.to_numpy(trainer.report).tolist(),
+    }
+    return Checkpoint(tensors, {**state, **metadata})
+
+
+def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
+    """Put a trainer into the state that ``capture`` took; it then goes on with the same bits."""
+    _restore_views("parameters/", trainer.model.parameters, saved.tensors, origin)
+    _restore_views("buffers/", trainer.model.buffers, saved.tensors, origin)
+    for slot, vector in trainer.optimizer.state.items():
+        _restore_views(f"optimizer/{slot}/", vector, saved.tensors, origin)
+    try:
+        for name in ("seed", "step", "best_accuracy", "best_step", "training_seconds"):
+            setattr(trainer, name, saved.metadata[name])
+        trainer.report[...] = trainer.backend.asarray(saved.metadata["report"], "float64")
+    except KeyError as error:
+        raise FileFormatError(f"{origin} lacks {error}: it holds a model, but no run to resume") from None
+
+
+def _model_tensors(model: Sequential) -> dict[str, np.ndarray]:
+    model._require_initialized()
+    return _tensors("parameters/", model.parameters) | _tensors("buffers/", model.buffers)
+
+
+def _tensors(prefix: str, vector: NamedVector) -> dict[str, np.ndarray]:
+    return {prefix + name: vector.backend.to_numpy(view) for name, view in vector.items()}
+
+
+def _restore_views(prefix: str, views: NamedVector, tensors: Mapping[str, np.ndarray], origin: str) -> None:
+    """Fill the views by name; nothing is written unless every name and shape agrees."""
+    found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+    if found.keys() != views.keys():
+        raise FileFormatError(f"{origin} holds {sorted(found)} under {prefix!r}; the model needs {sorted(views)}")
+    for name, view in views.items():
+        if found[name].shape != tuple(view.shape):
+            raise FileFormatError(
+                f"{origin}: {prefix}{name} has shape {found[name].shape}; the model needs {tuple(view.shape)}"
+            )
+    for name, view in views.items():
+        view[...] = views.backend.asarray(found[name], views.dtype)
+
+
+def _from_book(path: Path, backend: Backend) -> Sequential:
+    weights = read_book_pickle(path)
+    sizes = sigmoid_network_shapes(weights)
+    last = len(sizes) - 2
+    linears = [
+        Linear(sizes[place], sizes[place + 1], activation="sigmoid" if place < last else None)
+        for place in range(last + 1)
+    ]
+    model = Sequential(Flatten(), *linears).initialize(backend)
+    for place in range(1, last + 2):
+        for kind in ("W", "b"):
+            model.parameters[f"{place}.{kind}"][...] = backend.asarray(weights[f"{kind}{place}"], model.dtype)
+    return model

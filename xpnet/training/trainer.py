@@ -1,0 +1,231 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from xpnet import ops
+from xpnet.data.samplers import Sampler, Shuffled, steps_per_epoch
+from xpnet.errors import ConfigurationError, NonFiniteError, positive_integer
+from xpnet.layers import Context, Sequential
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.ops import reports
+from xpnet.optimizers import Optimizer
+from xpnet.training import diagnoses
+from xpnet.training.batches import DeviceSamples, Samples
+from xpnet.training.callbacks import Callback, Record
+from xpnet.training.evaluation import evaluate, outputs_of
+
+REPORT_EVERY = 100  # steps; the host waits for the device only then
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train, and when to evaluate: all in steps."""
+
+    steps_per_epoch: int
+    total: int
+    stop: int
+    evaluate_every: int
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether an evaluation is due when ``step`` steps were taken."""
+        return step % self.evaluate_every == 0 or step == self.total
+
+
+class Trainer:
+    """Trains a model, and remembers where it is.
+
+    Args:
+        model: initialised.
+        loss: what to make small.
+        optimizer: how.
+        seed: of the order of samples, and of layers that draw.
+        callbacks: who watches.
+
+    Attributes:
+        step: steps taken so far. A trainer whose step, model, optimizer state and report were restored goes on as if
+            it had never stopped, for everything that is drawn depends on the seed and the step's number alone.
+        history: the records so far, see :class:`~xpnet.training.Callback`.
+        best_accuracy, best_step: of the best evaluation so far; None before the first.
+        training_seconds: spent in steps so far, without evaluations and checkpoints.
+
+    >>> import numpy as np, xpnet
+    >>> model = xpnet.Sequential(xpnet.Linear(2, 8, "tanh"), xpnet.Linear(8, 2))
+    >>> _ = model.initialize(xpnet.backend("cpu-reference"), seed=0)
+    >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    >>> trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(0.05))
+    >>> _ = trainer.fit((x, np.array([0, 1, 1, 0])), epochs=200, batch_size=4)
+    >>> model.predict_labels(x).tolist()
+    [0, 1, 1, 0]
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: SoftmaxCrossEntropy,
+        optimizer: Optimizer,
+        *,
+        seed: int = 0,
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.seed = seed
+        self.callbacks = list(callbacks)
+        self.backend = model._require_initialized()
+        self.step = 0
+        self.history: list[Record] = []
+        self.best_accuracy: float | None = None
+        self.best_step: int | None = None
+        self.training_seconds = 0.0
+        self.report = ops.new_report(self.backend)
+        self.schedule: Schedule | None = None
+        optimizer.initialize(model)
+
+    def fit(
+        self,
+        train: Samples | tuple[Any, ...],
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int = 100,
+        sampler: Sampler | None = None,
+        validation: Samples | tuple[Any, ...] | None = None,
+        evaluate_every: int | None = None,
+        evaluate_train: bool = False,
+        stop_after_epoch: int | None = None,
+    ) -> list[Record]:
+        """Train from ``self.step`` on, and return the history.
+
+        Args:
+            train: :class:`~xpnet.training.Samples` or a tuple (x, y).
+            epochs, steps: how long in all, counted from step 0; give one of them.
+            batch_size: rows in a step; the last batch of an epoch takes what is left.
+            sampler: the order; shuffled when None.
+            validation: what to evaluate on, and to choose the best by.
+            evaluate_every: steps between evaluations; None: at the end of each epoch.
+            evaluate_train: evaluate on ``train`` too; otherwise its figures are gathered while training.
+            stop_after_epoch: stop early there, to be resumed.
+
+        Raises:
+            NonFiniteError: the loss is not finite at a reporting point. Checkpoints of earlier moments stay.
+        """
+        data = DeviceSamples(self.backend, train, outputs_of(self.model, train))
+        held_out = None
+        if validation is not None:
+            held_out = DeviceSamples(self.backend, validation, outputs_of(self.model, validation))
+        self.schedule = _schedule(len(data), batch_size, epochs, steps, evaluate_every, stop_after_epoch)
+        self._notify("on_fit_begin")
+        self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
+        context = Context(self.backend, training=True, seed=self.seed, reuse=True)
+        sampler = sampler or Shuffled()
+        while self.step < self.schedule.stop:
+            began = time.perf_counter()
+            self._train_until_due(data, sampler, batch_size, context)
+            self.training_seconds += time.perf_counter() - began
+            if self.schedule.evaluates_after(self.step):
+                self._evaluate(data, held_out, evaluate_train)
+            self._notify("on_checkpoint")
+        self._notify("on_fit_end")
+        return self.history
+
+    def _train_until_due(self, data: DeviceSamples, sampler: Sampler, batch_size: int, context: Context) -> None:
+        """Take steps to the next evaluation or the end of the epoch, whichever comes first."""
+        schedule: Schedule = self.schedule  # type: ignore[assignment]
+        epoch, place = divmod(self.step, schedule.steps_per_epoch)
+        if place == 0:
+            self.report = ops.new_report(self.backend)
+        order = self.backend.asarray(sampler.epoch(len(data), batch_size, self.seed, epoch))
+        for place in range(place, schedule.steps_per_epoch):  # noqa: B020 - from where the epoch stands
+            self._train_step(data, order[place * batch_size : (place + 1) * batch_size], context)
+            if place % REPORT_EVERY == 0:
+                self._report_batch()
+            if self.step == schedule.stop or schedule.evaluates_after(self.step):
+                return
+
+    def _train_step(self, data: DeviceSamples, indices: Any, context: Context) -> None:
+        context.step = self.step
+        x, y = data.batch(indices, context, self.model.dtype)
+        result = self.loss.forward(self.model.forward(x, context), y, context)
+        self.model.backward_parameters(self.loss.backward(context), context)
+        self.optimizer.update(self.step)
+        step = self.backend.asarray(self.step, "float64")
+        ops.accumulate(self.backend, self.report, result, indices.shape[0], step)
+        self.step += 1
+
+    def _read_report(self) -> list[float]:
+        """The report vector on the host: the one place where training waits for the device."""
+        report = self.backend.to_numpy(self.report).tolist()
+        bad_step = report[reports.FIRST_NON_FINITE_STEP]
+        if bad_step >= 0:
+            raise NonFiniteError(
+                f"the loss stopped being finite at step {bad_step:.0f} (learning rate {self.optimizer.learning_rate:g}): "
+                "lower the learning rate, and check the data for values that are not finite"
+            )
+        return report
+
+    def _report_batch(self) -> None:
+        report = self._read_report()
+        self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
+
+    def _evaluate(
+        self, data: DeviceSamples, held_out: DeviceSamples | None, evaluate_train: bool
+    ) -> None:
+        report = self._read_report()
+        count = report[reports.COUNT]
+        train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
+        if evaluate_train:
+            train_loss, train_accuracy, _ = evaluate(self.model, data, self.loss)
+        figures = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+        improved = False
+        if held_out is not None:
+            outcome = evaluate(self.model, held_out, self.loss)
+            improved = self.best_accuracy is None or outcome.accuracy > self.best_accuracy
+            if improved:
+                self.best_accuracy, self.best_step = outcome.accuracy, self.step
+            figures |= {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
+            figures["best_test_accuracy"] = self.best_accuracy  # type: ignore[assignment]
+        self._diagnose("dead units", diagnoses.dead_units(self.model, data))
+        if data.y.ndim == 1:
+            classes = self.model.output_shape(tuple(data.x.shape[1:]))[-1]
+            self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, classes))
+        self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
+
+    def _diagnose(self, kind: str, message: str | None) -> None:
+        """Record trouble the first time it is seen."""
+        known = any(record["event"] == "diagnosis" and record["kind"] == kind for record in self.history)
+        if message is not None and not known:
+            self._record("diagnosis", "on_diagnosis", kind=kind, message=message)
+
+    def _record(self, event: str, moment: str, *more: Any, **figures: Any) -> None:
+        epoch = math.ceil(self.step / self.schedule.steps_per_epoch)  # type: ignore[union-attr]
+        record = {"event": event, "step": self.step, "epoch": epoch, **figures}
+        self.history.append(record)
+        self._notify(moment, record, *more)
+
+    def _notify(self, moment: str, *details: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, moment)(self, *details)
+
+
+def _schedule(
+    samples: int,
+    batch_size: int,
+    epochs: int | None,
+    steps: int | None,
+    evaluate_every: int | None,
+    stop_after_epoch: int | None,
+) -> Schedule:
+    per_epoch = steps_per_epoch(samples, batch_size)
+    if (epochs is None) == (steps is None):
+        raise ConfigurationError(f"give either epochs or steps, not epochs={epochs} and steps={steps}")
+    total = positive_integer("steps", steps) if epochs is None else positive_integer("epochs", epochs) * per_epoch
+    stop = total
+    if stop_after_epoch is not None:
+        stop = min(total, positive_integer("stop_after_epoch", stop_after_epoch) * per_epoch)
+    every = per_epoch if evaluate_every is None else positive_integer("evaluate_every", evaluate_every)
+    return Schedule(per_epoch, total, stop, every)
