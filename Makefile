@@ -45,8 +45,20 @@ lint: $(VENV)/.dev
 test-cuda-compile: $(VENV)/.cuda-compile
 	XPNET_REQUIRE_CUDA_COMPILE=1 $(BIN)/python -m pytest -m cuda_compile
 
-test-peers:
-	$(MAKE) test-with-torch VENV=.venv-peers
+PEERS := .venv-peers
+
+$(PEERS)/.peers: pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 'torch==2.13.0'
+	@touch $@
+
+test-peers: $(PEERS)/.peers
+	$(PEERS)/bin/python -m pytest -m torch
 
 package: $(VENV)/.dev
+	rm -rf dist $(VENV)-wheel
 	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	xpnet=$$(pwd)/$(VENV)-wheel/bin/xpnet && cd $$(mktemp -d) && $$xpnet recipes && $$xpnet doctor \
+		&& $$xpnet train --recipe digits --epochs 3 && $$xpnet evaluate runs/digits-1

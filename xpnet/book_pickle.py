@@ -33,9 +33,7 @@ _DTYPES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4",
 _LONGEST_KEY = 100
 _MOST_DIMENSIONS = 32
 _DECIMAL = re.compile(rb"-?[0-9]{1,18}")
-_ESCAPED = re.compile(
-    rb"""(?:[^\\]++|\\(?:x[0-9a-f]{2}|[nrt\\'"]))*+"""
-)  # what Python 2's repr of a string writes
+_ESCAPED = re.compile(rb"""(?:[^\\]++|\\(?:x[0-9a-f]{2}|[nrt\\'"]))*+""")  # what Python 2's repr of a string writes
 
 
 class _Name(enum.Enum):
@@ -303,14 +301,12 @@ def _read(path: Path) -> bytes:
         raise MissingFileError(f"there is no weight file {path}")
     if not path.is_file():
         raise FileFormatError(f"{path} is not a file; name the weight file itself, such as sample_weight.pkl")
+    if path.stat().st_size > LARGEST_FILE:
+        raise FileFormatError(f"{path} has more than {LARGEST_FILE} bytes, too many for a book's weights")
     try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        return path.read_bytes()
     except OSError as error:
         raise MissingFileError(f"cannot read {path}: {error.strerror or error}") from error
-    if len(content) > LARGEST_FILE:
-        raise FileFormatError(f"{path} has more than {LARGEST_FILE} bytes, too many for a book's weights")
-    return content
 
 
 def sigmoid_network_shapes(weights: Mapping[str, np.ndarray]) -> list[int]:
@@ -339,12 +335,8 @@ def sigmoid_network_shapes(weights: Mapping[str, np.ndarray]) -> list[int]:
         if W.ndim != 2:
             raise ShapeError(f"W{layer} has shape {W.shape}; expected (inputs, outputs)")
         if sizes and W.shape[0] != sizes[-1]:
-            raise ShapeError(
-                f"W{layer} has shape {W.shape}; expected {sizes[-1]} rows, as W{layer - 1} has columns"
-            )
+            raise ShapeError(f"W{layer} has shape {W.shape}; expected {sizes[-1]} rows, as W{layer - 1} has columns")
         if b.shape != W.shape[1:]:
-            raise ShapeError(
-                f"b{layer} has shape {b.shape}; expected {W.shape[1:]}, as W{layer} is {W.shape}"
-            )
+            raise ShapeError(f"b{layer} has shape {b.shape}; expected {W.shape[1:]}, as W{layer} is {W.shape}")
         sizes = [*(sizes or W.shape[:1]), *b.shape]
     return sizes

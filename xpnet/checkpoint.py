@@ -126,9 +126,7 @@ def _little_endian(name: str, tensor: np.ndarray) -> np.ndarray:
     if not isinstance(name, str) or name == "__metadata__":
         raise ConfigurationError(f"a tensor's name must be a string other than '__metadata__', not {name!r}")
     if not isinstance(tensor, np.ndarray):
-        raise DTypeError(
-            f"tensor {name!r} is a {type(tensor).__name__}; save NumPy arrays (backend.to_numpy)"
-        )
+        raise DTypeError(f"tensor {name!r} is a {type(tensor).__name__}; save NumPy arrays (backend.to_numpy)")
     if tensor.dtype.str[1:] not in _DTYPES:
         raise DTypeError(f"tensor {name!r} has dtype {tensor.dtype}; a checkpoint holds {', '.join(_DTYPES)}")
     return tensor.astype(tensor.dtype.newbyteorder("<"), copy=False)
@@ -138,9 +136,7 @@ def _format_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
     texts = {"format": FORMAT, "format_version": str(FORMAT_VERSION)}
     for key, value in metadata.items():
         if not isinstance(key, str) or key in _RESERVED_KEYS:
-            raise ConfigurationError(
-                f"a metadata key must be a string other than {_RESERVED_KEYS}, not {key!r}"
-            )
+            raise ConfigurationError(f"a metadata key must be a string other than {_RESERVED_KEYS}, not {key!r}")
         texts[key] = json.dumps(_to_json(key, value), sort_keys=True, allow_nan=False)
     return dict(sorted(texts.items()))
 
@@ -167,9 +163,7 @@ def _from_json(document: dict[str, Any]) -> object:
 
 def _parse_metadata(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
     if texts.get("format") != FORMAT:
-        raise FileFormatError(
-            f"{path} is a safetensors file, but no checkpoint of xpnet: use one that xpnet wrote"
-        )
+        raise FileFormatError(f"{path} is a safetensors file, but no checkpoint of xpnet: use one that xpnet wrote")
     version = int(texts["format_version"])
     if version > FORMAT_VERSION:
         raise FileFormatError(

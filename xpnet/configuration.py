@@ -13,6 +13,7 @@ from typing import Any
 from xpnet import initializers, layers, losses, optimizers
 from xpnet.data.samplers import SAMPLERS
 from xpnet.errors import ConfigurationError, MissingFileError, finite_number, one_of, positive_integer
+from xpnet.layers import Sequential
 
 Table = dict[str, Any]
 
@@ -57,9 +58,9 @@ def build(kind: str, table: Table) -> Any:
         raise ConfigurationError(f"expected a table with a 'type' (one of {choices}) for the {kind}, got {table!r}")
     cls = _CLASSES[kind][one_of(f"{kind} type", table["type"], _CLASSES[kind])]
     arguments = {key: value for key, value in table.items() if key != "type"}
-    if cls is layers.Sequential:
+    if cls is Sequential:
         _require_keys("Sequential", arguments, ["layers"], required=["layers"])
-        return layers.Sequential(*build_all("layer", arguments["layers"], "layers"))
+        return Sequential(*build_all("layer", arguments["layers"], "layers"))
     parameters = _constructor_parameters(cls)
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     _require_keys(cls.__name__, arguments, parameters, required)
@@ -70,7 +71,7 @@ def build_all(kind: str, tables: object, where: str) -> list[Any]:
     """The objects that a list of tables describes; an error names the entry."""
     if not isinstance(tables, list):
         raise ConfigurationError(f"{where} must be a list of tables, got {tables!r}")
-    return [_located(f"{where}[{place}]", lambda table=table: build(kind, table)) for place, table in enumerate(tables)]
+    return [_located(f"{where}[{place}]", build, kind, table) for place, table in enumerate(tables)]
 
 
 def describe(thing: Any) -> Table:
@@ -85,7 +86,7 @@ def describe(thing: Any) -> Table:
     name = type(thing).__name__
     if not any(type(thing) is classes.get(name) for classes in _CLASSES.values()):
         raise ConfigurationError(f"{name} is not one of xpnet's own classes, so no file can name it")
-    if isinstance(thing, layers.Sequential):
+    if isinstance(thing, Sequential):
         return {"type": name, "layers": [describe(layer) for layer in thing.layers]}
     table: Table = {"type": name}
     for argument in _constructor_parameters(type(thing)):
@@ -129,9 +130,9 @@ class Recipe:
     evaluate_train: bool
     weights: str | None = None
 
-    def build_model(self) -> layers.Sequential:
+    def build_model(self) -> Sequential:
         """A fresh, uninitialised model."""
-        return layers.Sequential(*build_all("layer", self.layers, "model.layers"))
+        return Sequential(*build_all("layer", self.layers, "model.layers"))
 
     def with_options(
         self,
@@ -216,7 +217,7 @@ def recipe_from_table(table: Table) -> Recipe:
     recipe.build_model()
     for kind in ("loss", "optimizer"):
         if not inference_only:
-            _located(kind, lambda kind=kind: build(kind, table[kind]))
+            _located(kind, build, kind, table[kind])
     return recipe
 
 
@@ -246,14 +247,15 @@ def load_recipe(name: str) -> Recipe:
     else:
         one_of("recipe", name, recipe_names())
         text = (resources.files("xpnet") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    return _located(f"recipe {name}", lambda: recipe_from_table(_parse(text)))
+    return _located(f"recipe {name}", _parse_recipe, text)
 
 
-def _parse(text: str) -> Table:
+def _parse_recipe(text: str) -> Recipe:
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"not valid TOML: {error}") from None
+    return recipe_from_table(table)
 
 
 def _constructor_parameters(cls: type) -> Mapping[str, inspect.Parameter]:
@@ -283,9 +285,10 @@ def _require_keys(owner: str, table: Table, keys: Iterable[str], required: list[
             raise ConfigurationError(f"{owner} lacks the key {key!r}")
 
 
-def _located(where: str, action: Callable[[], Any]) -> Any:
+def _located(where: str, action: Callable[..., Any], *arguments: Any) -> Any:
+    """What the action gives; its error with ``where`` in front."""
     try:
-        return action()
+        return action(*arguments)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None
 

@@ -19,13 +19,13 @@ class GradientCheck(NamedTuple):
     Attributes:
         name: "input", or the parameter's name.
         error: max |a - n| / max(|a|, |n|, 1e-3), with a the backward pass's gradient, n the numerical one.
-        index: where in the array that maximum is.
+        place: where in the array that maximum is.
         analytic, numeric: the two values there.
     """
 
     name: str
     error: float
-    index: tuple[int, ...]
+    place: tuple[int, ...]
     analytic: float
     numeric: float
 
@@ -58,9 +58,11 @@ def check_gradients(
     >>> [check.name for check in check_gradients(layer, [[0.1, 0.2, 0.3]]) if check.error < 1e-6]
     ['input', 'W', 'b']
     """
-    backend = layer._require_initialized()
+    backend = layer.require_backend()
     if layer.dtype != "float64":
-        raise DTypeError(f"check_gradients needs a model in float64, not {layer.dtype}: initialize(..., dtype='float64')")
+        raise DTypeError(
+            f"check_gradients needs a model in float64, not {layer.dtype}: initialize(..., dtype='float64')"
+        )
     x = backend.asarray(x, "float64")
     x = backend.xp.asarray(x, copy=True)
     context = Context(backend, training=True, seed=seed)

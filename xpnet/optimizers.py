@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from xpnet import ops
-from xpnet.backends import Array, Backend
+from xpnet.backends import Array
 from xpnet.errors import CallOrderError, finite_number
 from xpnet.layers import Layer
 from xpnet.parameters import NamedVector
 
 
 class Optimizer:
-    """What every optimizer is: settings, state vectors laid out like the parameters, and ``update``.
+    """What every optimizer is: hyperparameters, state vectors laid out like the parameters, and ``update``.
+
+    A subclass names its state vectors in ``slots`` and the operation that updates them with the parameters.
 
     Args:
         learning_rate: η, the step's length.
@@ -22,39 +25,38 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    operation: Callable[..., None]
 
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = finite_number("learning_rate", learning_rate, low=0.0)
         self.state: dict[str, NamedVector] = {}
-        self._model: Layer | None = None
+        self._vectors: list[Array] = []
 
     def initialize(self, model: Layer) -> None:
         """Take an initialised model, and start from zero state."""
-        backend, parameters = model._require_initialized(), model.parameters
-        self._model = model
-        self.state = {slot: NamedVector(backend, parameters.shapes, parameters.dtype) for slot in self.slots}  # type: ignore[attr-defined]
-        self._settings = backend.aligned_zeros(len(self._step_settings(0)), "float64")
+        parameters, gradients, _ = model.vectors
+        self._backend = parameters.backend
+        self.state = {slot: NamedVector(self._backend, parameters.shapes, parameters.dtype) for slot in self.slots}
+        self._vectors = [views.vector for views in (parameters, gradients, *self.state.values())]
+        self._settings = self._backend.aligned_zeros(len(self._step_settings(0)), "float64")
 
     def update(self, step: int) -> None:
         """Move the parameters against their gradients, in place.
 
         Args:
             step: steps taken before this one: 0 at first.
+
+        Raises:
+            CallOrderError: there is no model yet.
         """
-        if self._model is None:
+        if not self._vectors:
             raise CallOrderError(f"{type(self).__name__}.update needs initialize(model) before it")
-        model = self._model
-        backend: Backend = model.backend  # type: ignore[assignment]
-        self._settings[...] = backend.asarray(self._step_settings(step), "float64")
-        vectors = [views.vector for views in (model.parameters, model.gradients, *self.state.values())]  # type: ignore[attr-defined]
-        self._apply(backend, vectors, self._settings)
+        self._settings[...] = self._backend.asarray(self._step_settings(step), "float64")
+        self.operation(self._backend, *self._vectors, self._settings)
 
     def _step_settings(self, step: int) -> list[float]:
         """What the update needs to know of this step, as the operation takes it."""
         return [self.learning_rate]
-
-    def _apply(self, backend: Backend, vectors: list[Array], settings: Array) -> None:
-        raise NotImplementedError(f"{type(self).__name__} defines no update")
 
 
 class SGD(Optimizer):
@@ -64,11 +66,10 @@ class SGD(Optimizer):
     0.1
     """
 
+    operation = staticmethod(ops.sgd_update)
+
     def __init__(self, learning_rate: float = 1e-3) -> None:
         super().__init__(learning_rate)
-
-    def _apply(self, backend: Backend, vectors: list[Array], settings: Array) -> None:
-        ops.sgd_update(backend, *vectors, settings)
 
 
 class Momentum(Optimizer):
@@ -85,6 +86,7 @@ class Momentum(Optimizer):
     """
 
     slots = ("velocity",)
+    operation = staticmethod(ops.momentum_update)
 
     def __init__(self, learning_rate: float = 1e-3, momentum: float = 0.9) -> None:
         super().__init__(learning_rate)
@@ -92,9 +94,6 @@ class Momentum(Optimizer):
 
     def _step_settings(self, step: int) -> list[float]:
         return [self.learning_rate, self.momentum, 0.0]
-
-    def _apply(self, backend: Backend, vectors: list[Array], settings: Array) -> None:
-        ops.momentum_update(backend, *vectors, settings)
 
 
 class Adam(Optimizer):
@@ -113,6 +112,7 @@ class Adam(Optimizer):
     """
 
     slots = ("m", "v")
+    operation = staticmethod(ops.adam_update)
 
     def __init__(
         self, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
@@ -125,6 +125,3 @@ class Adam(Optimizer):
     def _step_settings(self, step: int) -> list[float]:
         corrections = (-math.expm1((step + 1) * math.log(beta)) if beta else 1.0 for beta in (self.beta1, self.beta2))
         return [self.learning_rate, self.beta1, self.beta2, self.epsilon, *corrections, 0.0]
-
-    def _apply(self, backend: Backend, vectors: list[Array], settings: Array) -> None:
-        ops.adam_update(backend, *vectors, settings)

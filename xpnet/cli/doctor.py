@@ -70,7 +70,10 @@ def _kernels() -> tuple[bool, str]:
         xpnet.ops.softmax_cross_entropy(xpnet.backend(name), logits, labels) for name in ("cpu", "cpu-reference")
     )
     error = float(np.abs(fused.gradient - plain.gradient).max())
-    return error < 1e-6, f"fused kernels compile; softmax cross-entropy differs from plain NumPy by {error:.0e}"
+    return (
+        error < 1e-6,
+        f"fused kernels compile; softmax cross-entropy differs from plain NumPy by {error:.0e}",
+    )
 
 
 def _cuda() -> tuple[bool, str]:

@@ -17,7 +17,9 @@ EXAMPLE = "xpnet evaluate runs/torch-mlp-1"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("file", type=Path, metavar="FILE|RUN_DIR", help="a .safetensors or .pkl file, or a run's folder")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE|RUN_DIR", help="a .safetensors or .pkl file, or a run's folder"
+    )
     parser.add_argument("--data", metavar="NAME|FILE", help="default: what the network was trained on, else mnist")
     add_data_dir(parser)
     parser.add_argument("--batch-size", type=int, default=1000, metavar="N", help="samples at a time; default 1000")

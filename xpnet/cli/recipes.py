@@ -24,4 +24,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def render(result: dict[str, Any]) -> str:
     """A line for each."""
     rows = [f"{table['name']:<20}{table['data']['name']:<8}{table['description']}" for table in result["recipes"]]
-    return "\n".join([*rows, "", "xpnet train --recipe NAME trains one; a .toml file of the same form is a recipe too."])
+    return "\n".join(
+        [*rows, "", "xpnet train --recipe NAME trains one; a .toml file of the same form is a recipe too."]
+    )

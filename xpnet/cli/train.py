@@ -70,7 +70,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def render(result: dict[str, Any]) -> str:
     """The figures, for people."""
     figures = {key: value for key, value in result.items() if key != "diagnoses"}
-    lines = [f"{key:<20}{value:.4f}" if isinstance(value, float) else f"{key:<20}{value}" for key, value in figures.items()]
+    lines = [
+        f"{key:<20}{value:.4f}" if isinstance(value, float) else f"{key:<20}{value}" for key, value in figures.items()
+    ]
     return "\n".join(lines + [f"warning: {message}" for message in result["diagnoses"]])
 
 

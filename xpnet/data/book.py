@@ -25,9 +25,9 @@ def load_mnist(
 
     Source: Saito, "Deep Learning from Scratch", chapter 3.
 
-    >>> (x_train, t_train), (x_test, t_test) = load_mnist(one_hot_label=True)  # doctest: +SKIP
-    >>> x_train.shape, t_train.shape  # doctest: +SKIP
-    ((60000, 784), (60000, 10))
+    >>> (x_train, t_train), (x_test, t_test) = load_mnist(data_dir="no such folder")
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: data_dir must be a folder that exists, not 'no such folder'
     """
     data = load("mnist", data_dir)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xpnet.errors import FileFormatError, MissingFileError
 
-ANSWER_WITHIN = 4.0  # seconds, all mirrors together: with imports, the lack of a network is known within 5 s
+ANSWER_WITHIN = 3.5  # seconds, all mirrors together: with imports, the lack of a network is known within 5 s
 STALL_AFTER = 20.0  # seconds without a byte
 CHUNK = 2**16
 

@@ -26,6 +26,14 @@ class Declaration(NamedTuple):
     fan_out: int = 1
 
 
+class Vectors(NamedTuple):
+    """A model's three flat vectors."""
+
+    parameters: NamedVector
+    gradients: NamedVector
+    buffers: NamedVector
+
+
 class Layer:
     """A layer, and a model: any layer can be initialised and called by itself.
 
@@ -106,10 +114,10 @@ class Layer:
 
     def to(self, backend: Backend) -> Self:
         """A copy of this model, parameters and buffers with it, on another backend; this one stays as it is."""
-        self._require_initialized()
+        parameters, _, buffers = self.vectors
+        moved = parameters.copy_to(backend)
         copy = self._unbound_copy()
-        parameters, buffers = self.parameters.copy_to(backend), self.buffers.copy_to(backend)  # type: ignore[attr-defined]
-        copy._bind(parameters, NamedVector(backend, parameters.shapes, parameters.dtype), buffers)
+        copy._bind(moved, NamedVector(backend, moved.shapes, moved.dtype), buffers.copy_to(backend))
         return copy
 
     def __call__(self, x: Array) -> Array:
@@ -118,24 +126,30 @@ class Layer:
         Args:
             x: (N, *input shape), on the model's backend; cast to the model's floating-point type.
         """
-        backend = self._require_initialized()
+        backend = self.require_backend()
         backend.require(x)
         return self.forward(backend.asarray(x, self.dtype), Context(backend))
 
     @property
-    def dtype(self) -> str:
-        """The floating-point type of the parameters, "float32" or "float64"."""
-        self._require_initialized()
-        return self.parameters.dtype  # type: ignore[attr-defined]
-
-    # How it is done.
-
-    def _require_initialized(self) -> Backend:
-        if self.backend is None or not isinstance(self.parameters, NamedVector):
+    def vectors(self) -> Vectors:
+        """The flat vectors; CallOrderError unless this very layer was initialised."""
+        vectors = self.parameters, self.gradients, self.buffers
+        if not all(isinstance(views, NamedVector) for views in vectors):
             raise CallOrderError(
                 f"this {type(self).__name__} has no parameters yet: call initialize(xpnet.backend('auto')) on the model"
             )
-        return self.backend
+        return Vectors(*vectors)  # type: ignore[arg-type]
+
+    @property
+    def dtype(self) -> str:
+        """The floating-point type of the parameters, "float32" or "float64"."""
+        return self.vectors.parameters.dtype
+
+    def require_backend(self) -> Backend:
+        """Where the model lives; CallOrderError before ``initialize``."""
+        return self.vectors.parameters.backend
+
+    # How it is done.
 
     def _take_kept(self) -> Any:
         kept, self._kept = self._kept, None

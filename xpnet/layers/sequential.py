@@ -72,7 +72,7 @@ class Sequential(Layer):
 
     def trace(self, x: Array) -> Iterator[tuple[str, Layer, Array]]:
         """Each layer's name, the layer, and its output in inference."""
-        context = Context(self._require_initialized())
+        context = Context(self.require_backend())
         for name, layer in self.children().items():
             x = layer.forward(x, context)
             yield name, layer, x
@@ -87,7 +87,7 @@ class Sequential(Layer):
         Returns:
             (N, *output shape), a NumPy array.
         """
-        backend = self._require_initialized()
+        backend = self.require_backend()
         positive_integer("batch_size", batch_size)
         starts = range(0, max(len(x), 1), batch_size)
         outputs = [self(backend.asarray(x[start : start + batch_size, ...], self.dtype)) for start in starts]

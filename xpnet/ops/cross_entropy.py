@@ -113,7 +113,12 @@ def softmax_cross_entropy(
 
 
 def _fused(
-    backend: Backend, fused: Callable[..., None], logits: Array, labels: Array, gradient: bool, out: Array | None
+    backend: Backend,
+    fused: Callable[..., None],
+    logits: Array,
+    labels: Array,
+    gradient: bool,
+    out: Array | None,
 ) -> CrossEntropy:
     xp, device = backend.xp, backend.device
     summary = xp.empty((4,), dtype=xp.float64, device=device)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from xpnet.backends import Array, Backend
 from xpnet.errors import DTypeError
 
@@ -40,6 +43,9 @@ def take_rows(
     xp = backend.xp
     if not xp.isdtype(indices.dtype, "integral"):
         raise DTypeError(f"row indices must be integers, not {indices.dtype}")
+    fused = backend.kernel("take_rows", *(() if out is None else (out,)))
+    if fused is not None and rows.dtype == xp.uint8:
+        return _fused(backend, fused, rows, indices, divisor, dtype, out)
     backend.require_in_range(indices, rows.shape[0], "row index")
     valid = (indices >= 0) & (indices < rows.shape[0])
     safe = xp.where(valid, indices, xp.zeros_like(indices))
@@ -50,4 +56,25 @@ def take_rows(
     if out is None:
         return batch
     out[...] = batch
+    return out
+
+
+def _fused(
+    backend: Backend,
+    fused: Callable[..., None],
+    rows: Array,
+    indices: Array,
+    divisor: float,
+    dtype: str,
+    out: Array | None,
+) -> Array:
+    xp, count = backend.xp, indices.shape[0]
+    if out is None:
+        out = xp.empty((count, *rows.shape[1:]), dtype=getattr(xp, dtype), device=backend.device)
+    features = math.prod(rows.shape[1:])
+    try:
+        fused(xp.reshape(rows, (rows.shape[0], features)), indices, float(divisor), xp.reshape(out, (count, features)))
+    except IndexError:
+        backend.require_in_range(indices, rows.shape[0], "row index")
+        raise
     return out

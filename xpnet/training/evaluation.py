@@ -39,7 +39,7 @@ def evaluate(
     5
     """
     positive_integer("batch_size", batch_size)
-    backend, loss = model._require_initialized(), loss or SoftmaxCrossEntropy()
+    backend, loss = model.require_backend(), loss or SoftmaxCrossEntropy()
     if not isinstance(samples, DeviceSamples):
         samples = DeviceSamples(backend, samples, outputs_of(model, samples))
     context = Context(backend, reuse=True)

@@ -173,7 +173,7 @@ def _require_fit(model: Sequential, dataset: Dataset, recipe: Recipe) -> None:
         ) from None
     if outputs != (dataset.classes,):
         raise ShapeError(
-            f"the recipe {recipe.name} gives outputs of shape {outputs}, but {dataset.name} has {dataset.classes} classes"
+            f"the recipe {recipe.name} gives {outputs[0]} outputs, but {dataset.name} has {dataset.classes} classes"
         )
 
 

@@ -56,8 +56,7 @@ def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
         raise FileFormatError(f"{origin} does not say which model it holds ({error})") from None
     dtypes = {str(array.dtype) for name, array in saved.tensors.items() if name.startswith("parameters/")}
     model.initialize(backend, dtype=dtypes.pop() if len(dtypes) == 1 else None)
-    _restore_views("parameters/", model.parameters, saved.tensors, origin)
-    _restore_views("buffers/", model.buffers, saved.tensors, origin)
+    _restore_model(model, saved, origin)
     return model
 
 
@@ -80,8 +79,7 @@ def capture(trainer: Trainer, metadata: Mapping[str, Any]) -> Checkpoint:
 
 def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
     """Put a trainer into the state that ``capture`` took; it then goes on with the same bits."""
-    _restore_views("parameters/", trainer.model.parameters, saved.tensors, origin)
-    _restore_views("buffers/", trainer.model.buffers, saved.tensors, origin)
+    _restore_model(trainer.model, saved, origin)
     for slot, vector in trainer.optimizer.state.items():
         _restore_views(f"optimizer/{slot}/", vector, saved.tensors, origin)
     try:
@@ -93,12 +91,18 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
 
 
 def _model_tensors(model: Sequential) -> dict[str, np.ndarray]:
-    model._require_initialized()
-    return _tensors("parameters/", model.parameters) | _tensors("buffers/", model.buffers)
+    parameters, _, buffers = model.vectors
+    return _tensors("parameters/", parameters) | _tensors("buffers/", buffers)
 
 
 def _tensors(prefix: str, vector: NamedVector) -> dict[str, np.ndarray]:
     return {prefix + name: vector.backend.to_numpy(view) for name, view in vector.items()}
+
+
+def _restore_model(model: Sequential, saved: Checkpoint, origin: str) -> None:
+    parameters, _, buffers = model.vectors
+    _restore_views("parameters/", parameters, saved.tensors, origin)
+    _restore_views("buffers/", buffers, saved.tensors, origin)
 
 
 def _restore_views(prefix: str, views: NamedVector, tensors: Mapping[str, np.ndarray], origin: str) -> None:

@@ -76,7 +76,7 @@ class Trainer:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed = seed
         self.callbacks = list(callbacks)
-        self.backend = model._require_initialized()
+        self.backend = model.require_backend()
         self.step = 0
         self.history: list[Record] = []
         self.best_accuracy: float | None = None
@@ -118,24 +118,27 @@ class Trainer:
         held_out = None
         if validation is not None:
             held_out = DeviceSamples(self.backend, validation, outputs_of(self.model, validation))
-        self.schedule = _schedule(len(data), batch_size, epochs, steps, evaluate_every, stop_after_epoch)
+        schedule = _schedule(len(data), batch_size, epochs, steps, evaluate_every, stop_after_epoch)
+        self.schedule = schedule
         self._notify("on_fit_begin")
         self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
         sampler = sampler or Shuffled()
-        while self.step < self.schedule.stop:
+        while self.step < schedule.stop:
             began = time.perf_counter()
-            self._train_until_due(data, sampler, batch_size, context)
+            self._train_until_due(schedule, data, sampler, batch_size, context)
+            self.backend.synchronize()
             self.training_seconds += time.perf_counter() - began
-            if self.schedule.evaluates_after(self.step):
+            if schedule.evaluates_after(self.step):
                 self._evaluate(data, held_out, evaluate_train)
             self._notify("on_checkpoint")
         self._notify("on_fit_end")
         return self.history
 
-    def _train_until_due(self, data: DeviceSamples, sampler: Sampler, batch_size: int, context: Context) -> None:
+    def _train_until_due(
+        self, schedule: Schedule, data: DeviceSamples, sampler: Sampler, batch_size: int, context: Context
+    ) -> None:
         """Take steps to the next evaluation or the end of the epoch, whichever comes first."""
-        schedule: Schedule = self.schedule  # type: ignore[assignment]
         epoch, place = divmod(self.step, schedule.steps_per_epoch)
         if place == 0:
             self.report = ops.new_report(self.backend)
@@ -163,8 +166,8 @@ class Trainer:
         bad_step = report[reports.FIRST_NON_FINITE_STEP]
         if bad_step >= 0:
             raise NonFiniteError(
-                f"the loss stopped being finite at step {bad_step:.0f} (learning rate {self.optimizer.learning_rate:g}): "
-                "lower the learning rate, and check the data for values that are not finite"
+                f"the loss stopped being finite at step {bad_step:.0f}, with the learning rate "
+                f"{self.optimizer.learning_rate:g}: lower it, and check the data for values that are not finite"
             )
         return report
 
@@ -172,9 +175,7 @@ class Trainer:
         report = self._read_report()
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
-    def _evaluate(
-        self, data: DeviceSamples, held_out: DeviceSamples | None, evaluate_train: bool
-    ) -> None:
+    def _evaluate(self, data: DeviceSamples, held_out: DeviceSamples | None, evaluate_train: bool) -> None:
         report = self._read_report()
         count = report[reports.COUNT]
         train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
