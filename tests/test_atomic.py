@@ -56,9 +56,7 @@ def test_the_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return
     assert events == ["5 bytes", "rename", "folder"]
 
 
-def test_folders_that_cannot_be_opened_are_not_flushed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_that_cannot_be_opened_are_not_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -118,9 +116,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         "try: write_atomically(sys.argv[1], bytes(1_000_000))\n"
         "except RunFolderError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == f"cannot write {path}: File too large\n"
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]

@@ -82,9 +82,7 @@ def test_values_follow_from_the_words():
     assert random.permutation(KEY, 7, step=3).tolist() == sorted(range(7), key=wide.__getitem__)
 
 
-@pytest.mark.parametrize(
-    "draw", [random.uniform, random.normal, lambda *a, **k: random.integers(*a, below=9, **k)]
-)
+@pytest.mark.parametrize("draw", [random.uniform, random.normal, lambda *a, **k: random.integers(*a, below=9, **k)])
 def test_a_longer_draw_begins_like_a_shorter_one(draw):
     long = draw(KEY, 1001, step=5)
     for count in (0, 1, 2, 3, 5, 1000):

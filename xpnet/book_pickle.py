@@ -114,7 +114,9 @@ class _Machine:
         end = self.program.find(b"\n", self.position)
         if end < 0:
             raise ValueError("the file ends too early")
-        return self.take(end + 1 - self.position)[:-1]
+        line = self.take(end - self.position)
+        self.position += 1
+        return line
 
     def decimal(self) -> int:
         digits = self.line().removesuffix(b"L")
@@ -164,8 +166,9 @@ def _describe(instruction: bytes) -> str:
 
 
 def _unescape(literal: bytes) -> str:
-    inside = literal[1:-1]
-    if literal not in (b"'" + inside + b"'", b'"' + inside + b'"') or not _ESCAPED.fullmatch(inside):
+    quote, inside = literal[:1], literal[1:-1]
+    quoted = len(literal) > 1 and quote in (b"'", b'"') and literal.endswith(quote)
+    if not quoted or not _ESCAPED.fullmatch(inside):
         raise ValueError("a string is damaged")
     return codecs.escape_decode(inside)[0].decode("latin-1")
 

@@ -112,9 +112,7 @@ def _labels(what: str, array: np.ndarray, classes: int) -> np.ndarray:
     outside = (array < 0) | (array >= classes)
     if outside.any():
         row = outside.argmax()
-        raise OutOfRangeError(
-            f"{what} row {row} is {array[row]}; {classes} classes have the labels 0 to {classes - 1}"
-        )
+        raise OutOfRangeError(f"{what} row {row} is {array[row]}; {classes} classes have the labels 0 to {classes - 1}")
     return _read_only(array.astype(np.int64, copy=False))
 
 

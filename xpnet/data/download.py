@@ -50,9 +50,7 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def fetch(
-    source: Source, folder: Path, answer_within: float = ANSWER_WITHIN, stall_after: float = STALL_AFTER
-) -> None:
+def fetch(source: Source, folder: Path, answer_within: float = ANSWER_WITHIN, stall_after: float = STALL_AFTER) -> None:
     """Download the files of ``source`` into ``folder``; a file gets its name only with the right hash.
 
     All mirrors are asked at once and the first to answer serves; when it fails, the others are asked again.
@@ -95,9 +93,7 @@ def fetch(
     raise MissingFileError(f"no mirror served it: {report}")
 
 
-def _first_to_answer(
-    mirrors: Sequence[str], name: str, answer_within: float, failures: dict[str, str]
-) -> str | None:
+def _first_to_answer(mirrors: Sequence[str], name: str, answer_within: float, failures: dict[str, str]) -> str | None:
     # Threads, since a hanging name server outlasts every timeout; daemons, lest it hold up the exit.
     answers: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
     for mirror in mirrors:

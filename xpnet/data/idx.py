@@ -78,12 +78,8 @@ def _parse(stream: BinaryIO | gzip.GzipFile, magic: int, dimensions: int) -> np.
     arrived, *shape = struct.unpack(f">{1 + dimensions}I", header)
     if arrived != magic:
         raise FileFormatError(f"its magic number is {arrived:#x}, not {magic:#x}")
-    if (
-        math.prod(max(length, 1) for length in shape) > MOST_BYTES
-    ):  # NumPy minds it even when another length is 0
-        raise FileFormatError(
-            f"its header promises {' x '.join(map(str, shape))} bytes, more than {MOST_BYTES}"
-        )
+    if math.prod(max(length, 1) for length in shape) > MOST_BYTES:  # NumPy minds it even when another length is 0
+        raise FileFormatError(f"its header promises {' x '.join(map(str, shape))} bytes, more than {MOST_BYTES}")
     promised = math.prod(shape)
     data = _at_most(stream, promised)
     if len(data) < promised:

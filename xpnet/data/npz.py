@@ -42,9 +42,7 @@ def read_npz(path: str | Path) -> Dataset:
         elif labels.dtype.kind in "iu":
             largest = max(largest, int(labels.max(initial=0)))
     if len(widths) > 1:
-        raise ShapeError(
-            f"{path.name}: y_train and y_test are one-hot for {min(widths)} and for {max(widths)} classes"
-        )
+        raise ShapeError(f"{path.name}: y_train and y_test are one-hot for {min(widths)} and for {max(widths)} classes")
     return Dataset(
         path.name,
         **arrays,
@@ -66,9 +64,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 arrays = {name: _read_array(archive, name) for name in ARRAYS if name in names}
         # Damage lets a dozen unrelated types out of zipfile, zlib and numpy, MemoryError among them.
         except Exception as error:
-            raise FileFormatError(
-                f"{path} is not a whole .npz file of plain arrays: {error}; {needed}"
-            ) from error
+            raise FileFormatError(f"{path} is not a whole .npz file of plain arrays: {error}; {needed}") from error
     if names != sorted(ARRAYS):
         raise FileFormatError(f"{path} holds {', '.join(names) or 'nothing'}; {needed}")
     return arrays
@@ -84,9 +80,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 def _class_indices(what: str, rows: np.ndarray) -> np.ndarray:
     if rows.shape[1] < 2:
-        raise ShapeError(
-            f"{what} has shape {rows.shape}; expected (N,) class indices or one-hot (N, C), C ≥ 2"
-        )
+        raise ShapeError(f"{what} has shape {rows.shape}; expected (N,) class indices or one-hot (N, C), C ≥ 2")
     one_hot = ((rows == 0) | (rows == 1)).all(axis=1) & ((rows == 1).sum(axis=1) == 1)
     if not one_hot.all():
         row = one_hot.argmin()

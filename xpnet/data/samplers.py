@@ -83,6 +83,4 @@ class WithReplacement:
         return random.integers(random.stream_key(seed, "sample"), count, below=samples, step=epoch)
 
 
-SAMPLERS: Mapping[str, type[Sampler]] = {
-    sampler.name: sampler for sampler in (Shuffled, InOrder, WithReplacement)
-}
+SAMPLERS: Mapping[str, type[Sampler]] = {sampler.name: sampler for sampler in (Shuffled, InOrder, WithReplacement)}
