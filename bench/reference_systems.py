@@ -51,8 +51,7 @@ def evaluate_book(device: str, data_dir: Path) -> list[dict[str, object]]:
     """The pretrained network, one image at a time and in batches of 100."""
     model = training.load_model(data_dir / "weights" / "sample_weight.pkl", xpnet.backend(device))
     mnist = xpnet.data.load("mnist")
-    samples = xpnet.Samples(mnist.x_test, mnist.y_test, mnist.pixel_range)
-    outcomes = {size: xpnet.evaluate(model, samples, batch_size=size) for size in (1, 100)}
+    outcomes = {size: xpnet.evaluate(model, mnist.test, batch_size=size) for size in (1, 100)}
     return [{"case": f"book-pretrained batch {n}", "test_accuracy": o.accuracy} for n, o in outcomes.items()]
 
 

@@ -14,7 +14,7 @@ _HOMES = {
     "backends": ["Backend", "backend", "cuda_problem"],
     "checkpoint": ["Checkpoint"],
     "configuration": ["Recipe", "load_recipe", "recipe_names"],
-    "data": ["Dataset"],
+    "data": ["Dataset", "Samples"],
     "errors": [
         "BackendError",
         "CallOrderError",
@@ -43,7 +43,7 @@ _HOMES = {
     "losses": ["SoftmaxCrossEntropy"],
     "metrics": ["accuracy"],
     "optimizers": ["SGD", "Adam", "Momentum"],
-    "training": ["Samples", "Trainer", "evaluate", "load_model", "save_model", "train"],
+    "training": ["Progress", "Trainer", "evaluate", "load_model", "save_model", "train"],
 }
 _SUBMODULES = {*_HOMES, "book_pickle", "ops", "parameters", "random"}
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -38,12 +38,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     recipe = training.recipe_of(metadata, str(path)) if "recipe" in metadata else None
     name = options.data or (recipe.data if recipe else "mnist")
     dataset = xpnet.data.load(name, data_dir=options.data_dir)
-    pixel_range = dataset.pixel_range if recipe is None or recipe.scale else 1.0
+    samples = dataset.test if recipe is None or recipe.scale else dataset.test._replace(pixel_range=1.0)
     say(f"device: {backend.name}   file: {path}   data: {dataset.name}")
     began = time.perf_counter()
-    outcome = xpnet.evaluate(
-        model, xpnet.Samples(dataset.x_test, dataset.y_test, pixel_range), batch_size=options.batch_size
-    )
+    outcome = xpnet.evaluate(model, samples, batch_size=options.batch_size)
     figures = {"accuracy": outcome.accuracy, "loss": outcome.loss, "samples": outcome.samples}
     return training.finite_or_null(
         {**figures, "device": backend.name, "seconds": round(time.perf_counter() - began, 3)}

@@ -6,12 +6,14 @@ from xpnet.data.book import load_mnist
 from xpnet.data.dataset import Dataset
 from xpnet.data.loading import load
 from xpnet.data.samplers import SAMPLERS, InOrder, Sampler, Shuffled, WithReplacement, steps_per_epoch
+from xpnet.data.samples import Samples
 
 __all__ = [
     "SAMPLERS",
     "Dataset",
     "InOrder",
     "Sampler",
+    "Samples",
     "Shuffled",
     "WithReplacement",
     "load",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xpnet.data.samples import Samples
 from xpnet.errors import (
     ConfigurationError,
     DTypeError,
@@ -79,6 +80,16 @@ class Dataset:
                 f"{self.name}: x_train is {self.x_train.dtype} and x_test {self.x_test.dtype};"
                 " give both the same type, since one pixel_range divides both"
             )
+
+    @property
+    def train(self) -> Samples:
+        """What to train on."""
+        return Samples(self.x_train, self.y_train, self.pixel_range)
+
+    @property
+    def test(self) -> Samples:
+        """What to test on."""
+        return Samples(self.x_test, self.y_test, self.pixel_range)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

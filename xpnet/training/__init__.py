@@ -1,6 +1,6 @@
 """Training: the loop, what watches it, and the folder of a run."""
 
-from xpnet.training.batches import DeviceSamples, Samples
+from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.progress import Progress
@@ -16,7 +16,6 @@ __all__ = [
     "Evaluation",
     "Progress",
     "RunFolder",
-    "Samples",
     "Trainer",
     "create_run_folder",
     "evaluate",

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from xpnet import ops
 from xpnet.backends import Array, Backend
+from xpnet.data import Samples
 from xpnet.errors import DTypeError, OutOfRangeError, ShapeError
 from xpnet.layers import Context
-
-
-class Samples(NamedTuple):
-    """What to train or evaluate on.
-
-    Attributes:
-        x: (N, *sample shape), uint8 or floating point.
-        y: (N,) class indices, or (N, C) rows of probabilities.
-        pixel_range: x is divided by it, batch by batch, on the device; 1 leaves it as it is.
-
-    >>> Samples(np.zeros((3, 2)), np.array([0, 1, 1])).pixel_range
-    1.0
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    pixel_range: float = 1.0
 
 
 class DeviceSamples:
@@ -34,7 +18,7 @@ class DeviceSamples:
 
     Args:
         backend: where they shall live.
-        samples: :class:`Samples`, or a tuple (x, y).
+        samples: :class:`~xpnet.data.Samples`, or a tuple (x, y).
         outputs: how many outputs the model has, to hold the labels against before any step is taken.
 
     Raises:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xpnet import ops
+from xpnet.data import Samples
 from xpnet.errors import positive_integer
 from xpnet.layers import Context, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.training.batches import DeviceSamples, Samples
+from xpnet.training.batches import DeviceSamples
 
 
 class Evaluation(NamedTuple):
@@ -29,7 +30,7 @@ def evaluate(
 
     Args:
         model: initialised.
-        samples: :class:`~xpnet.training.Samples` or a tuple (x, y) on the host.
+        samples: :class:`~xpnet.data.Samples` or a tuple (x, y) on the host.
         loss: softmax cross-entropy when None.
         batch_size: rows computed at a time.
 

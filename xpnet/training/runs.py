@@ -11,7 +11,6 @@ from xpnet.configuration import Recipe, build, recipe_from_table
 from xpnet.data import SAMPLERS, Dataset
 from xpnet.errors import ConfigurationError, FileFormatError, ShapeError
 from xpnet.layers import Sequential
-from xpnet.training.batches import Samples
 from xpnet.training.callbacks import Callback
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
 from xpnet.training.snapshots import model_from
@@ -118,8 +117,8 @@ def _fit(
         _require_more(trainer, recipe, dataset, folder)
     pixel_range = dataset.pixel_range if recipe.scale else 1.0
     trainer.fit(
-        Samples(dataset.x_train, dataset.y_train, pixel_range),
-        validation=Samples(dataset.x_test, dataset.y_test, pixel_range),
+        dataset.train._replace(pixel_range=pixel_range),
+        validation=dataset.test._replace(pixel_range=pixel_range),
         epochs=recipe.epochs,
         steps=recipe.steps,
         batch_size=recipe.batch_size,

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnet import ops
-from xpnet.data.samplers import Sampler, Shuffled, steps_per_epoch
+from xpnet.data import Sampler, Samples, Shuffled, steps_per_epoch
 from xpnet.errors import ConfigurationError, NonFiniteError, positive_integer
 from xpnet.layers import Context, Sequential
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.ops import reports
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
-from xpnet.training.batches import DeviceSamples, Samples
+from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import evaluate, outputs_of
 
@@ -102,7 +102,7 @@ class Trainer:
         """Train from ``self.step`` on, and return the history.
 
         Args:
-            train: :class:`~xpnet.training.Samples` or a tuple (x, y).
+            train: :class:`~xpnet.data.Samples` or a tuple (x, y).
             epochs, steps: how long in all, counted from step 0; give one of them.
             batch_size: rows in a step; the last batch of an epoch takes what is left.
             sampler: the order; shuffled when None.
