@@ -22,19 +22,7 @@ _CLASSES: dict[str, dict[str, type]] = {
         name: getattr(layers, name)
         for name in ("Flatten", "Linear", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh")
     },
-    "initializer": {
-        name: getattr(initializers, name)
-        for name in (
-            "Constant",
-            "FanInUniform",
-            "GlorotNormal",
-            "GlorotUniform",
-            "HeNormal",
-            "HeUniform",
-            "Normal",
-            "Uniform",
-        )
-    },
+    "initializer": {name: getattr(initializers, name) for name in initializers.__all__},
     "loss": {"SoftmaxCrossEntropy": losses.SoftmaxCrossEntropy},
     "optimizer": {name: getattr(optimizers, name) for name in ("SGD", "Momentum", "Adam")},
 }

@@ -14,6 +14,17 @@ import numpy as np
 from xpnet import random
 from xpnet.errors import ConfigurationError, finite_number
 
+__all__ = [
+    "Constant",
+    "FanInUniform",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Normal",
+    "Uniform",
+]
+
 Key = tuple[int, int]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from xpnet.training.trainer import Trainer
+from typing import Any
 
 Record = dict[str, Any]
+Trainer = Any  # xpnet.training.Trainer, which imports this module
 
 
 class Callback:
