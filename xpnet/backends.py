@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,8 @@ class Backend:
         device: a device of that namespace.
         to_numpy: copies an array of this backend to the host (waits for the device); shares memory on the CPU.
         synchronize: waits until the device has done all that was asked of it.
+        ignoring_overflow: opens a block in which floating-point overflow gives infinities and NaN without a warning,
+            for callers that look at the outcome.
         kernels: an object whose attributes are the fused functions of ``kernels/README.md``; None: plain array code.
         reads_are_free: whether looking at a value costs no wait. Where it does not, bad labels and indices raise at
             once; elsewhere they poison the loss, and the next report raises.
@@ -52,6 +55,7 @@ class Backend:
     device: Any
     to_numpy: Callable[[Array], np.ndarray]
     synchronize: Callable[[], None] = field(default=lambda: None)
+    ignoring_overflow: Callable[[], AbstractContextManager[Any]] = nullcontext
     kernels: Any = None
     reads_are_free: bool = True
     dtype: str = "float32"
@@ -158,7 +162,14 @@ def backend(name: str = "auto") -> Backend:
 
 
 def _numpy_backend(name: str, **options: Any) -> Backend:
-    return Backend(name=name, xp=numpy_namespace, device="cpu", to_numpy=np.asarray, **options)
+    return Backend(
+        name=name,
+        xp=numpy_namespace,
+        device="cpu",
+        to_numpy=np.asarray,
+        ignoring_overflow=lambda: np.errstate(over="ignore", invalid="ignore"),
+        **options,
+    )
 
 
 def _cuda_backend() -> Backend:

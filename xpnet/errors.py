@@ -76,12 +76,12 @@ def finite_number(name: str, value: object, low: float = -math.inf, below: float
     0.9
     >>> finite_number("beta1", 1.5, low=0.0, below=1.0)
     Traceback (most recent call last):
-    xpnet.errors.ConfigurationError: beta1 must be a number from 0.0 to below 1.0, not 1.5
+    xpnet.errors.ConfigurationError: beta1 must be a number of at least 0.0 and below 1.0, not 1.5
     """
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     if not (math.isfinite(number) and low <= number < below):
-        span = f" from {low}" if low > -math.inf else ""
-        span += f" to below {below}" if below < math.inf else ""
+        span = f" of at least {low}" if low > -math.inf else ""
+        span += f"{' and' if span else ''} below {below}" if below < math.inf else ""
         raise ConfigurationError(f"{name} must be a number{span}, not {value!r}")
     return float(number)
 
@@ -96,6 +96,6 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     choices = list(choices)
     if value in choices:
         return str(value)
-    near = difflib.get_close_matches(str(value), choices, n=1)
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ConfigurationError(f"unknown {name} {value!r}{hint}; the choices are {', '.join(choices)}")

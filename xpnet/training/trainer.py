@@ -126,7 +126,8 @@ class Trainer:
         sampler = sampler or Shuffled()
         while self.step < schedule.stop:
             began = time.perf_counter()
-            self._train_until_due(schedule, data, sampler, batch_size, context)
+            with self.backend.ignoring_overflow():  # the report tells
+                self._train_until_due(schedule, data, sampler, batch_size, context)
             self.backend.synchronize()
             self.training_seconds += time.perf_counter() - began
             if schedule.evaluates_after(self.step):
