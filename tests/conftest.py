@@ -38,6 +38,7 @@ def strict_backend() -> Backend:
         xp=array_api_strict,
         device=device,
         to_numpy=lambda array: np.array(array.to_device(host)),
+        ignoring_overflow=lambda: np.errstate(over="ignore", invalid="ignore"),
         reads_are_free=False,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import pickletools
 import struct
 import sys
 import tracemalloc
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpnet import book_pickle
-from xpnet.book_pickle import read_book_pickle, sigmoid_network_shapes
+from xpnet.book_pickle import MOST_INSTRUCTIONS, read_book_pickle, sigmoid_network_shapes
 from xpnet.errors import Error, FileFormatError, MissingFileError, ShapeError
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=80, database=None)
@@ -176,6 +177,14 @@ def test_what_python_3_pickles_comes_back(path: Path, saved: dict[str, np.ndarra
         assert loaded[name].dtype.isnative
 
 
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_a_hundred_arrays(path: Path, protocol: int) -> None:
+    saved = {f"W{i}": np.full((2, 3), i, np.float32) for i in range(100)}
+    weights = read(path, pickle.dumps(saved, protocol))
+    assert weights.keys() == saved.keys()
+    assert all((weights[name] == array).all() for name, array in saved.items())
+
+
 def test_both_names_of_numpys_private_package(path: Path) -> None:
     for package in (b"numpy.core", b"numpy._core"):
         weights = read(path, named(ARRAY.replace(b"numpy.core", package) + state()))
@@ -239,7 +248,7 @@ def test_every_other_name_is_refused_by_name(path: Path, name: str) -> None:
         ({"W1": np.zeros(2, np.complex64)}, "type 'c8'; expected f2, f4"),
         ({"W1": np.zeros(2, bool)}, "type 'b1'"),
         ({"W1": np.array(["a"])}, "type 'U1'"),
-        ({"W1": np.array([None])}, "type 'O8'"),
+        ({"W1": np.array([None])}, "EMPTY_LIST"),
         ({"W1": np.zeros(2, [("x", "f4")])}, "type 'V4'"),
         ({"W1": np.float32(1.0)}, "it names 'numpy._core.multiarray.scalar'"),
     ],
@@ -287,6 +296,14 @@ def doubled(depth: int) -> bytes:
     return b")q\x00" + b"".join(b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(depth))
 
 
+def doubled_key(before_store: bytes) -> bytes:
+    """A dict whose key takes 2**60 steps to hash; the instructions leave what is doubled on top of the stack."""
+    steps = [b")", *(b"h" + bytes([depth]) + b"h" + bytes([depth]) + b"\x86" for depth in range(60))]
+    stored = (step + before_store + b"q" + bytes([depth]) for depth, step in enumerate(steps))
+    return b"".join(stored) + b"}h" + bytes([60]) + b"Ns."
+
+
+DEEP = MOST_INSTRUCTIONS - 50  # as deep as the number of instructions lets it be
 BIG = struct.pack("<Q", 2**62)
 HOSTILE = {
     "an array of 4 GiB in the placeholder": named(ARRAY.replace(b"K\x00\x85", b"J\xff\xff\xff\x3f\x85")),
@@ -296,7 +313,11 @@ HOSTILE = {
     "an empty array of absurd sides": named(ARRAY + state(b"(K\x00" + b"J\xff\xff\xff\x3f" * 3 + b"t", data=b"C\x00")),
     "an empty array of 2040-bit sides": named(ARRAY + state(b"K\x00\x8a\xff" + b"\x7f" * 255 + b"\x86", data=b"C\x00")),
     "a negative side": named(ARRAY + state(b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86")),
-    "too many dimensions": named(ARRAY + state(b"(" + b"K\x01" * 40_000 + b"t")),
+    "a side to be inferred": named(ARRAY + state(b"J\xff\xff\xff\xff\x85")),
+    "a number as a shape": named(ARRAY + state(b"K\x01")),
+    "bytes as a shape": named(ARRAY + state(b"C\x01\x01")),
+    "nothing as a shape": named(ARRAY + state(b"N")),
+    "too many dimensions": named(ARRAY + state(b"(" + b"K\x01" * DEEP + b"t")),
     "a boolean as a side": named(ARRAY + state(b"\x88\x85")),
     "a string as a shape": named(ARRAY + state(b"X\x01\x00\x00\x00a")),
     "a string as a side": named(ARRAY + state(b"X\x01\x00\x00\x00a\x85")),
@@ -305,11 +326,16 @@ HOSTILE = {
     "a name as an element type": named(ARRAY + state(dtype=b"cnumpy\ndtype\n")),
     "a string as an element type": named(ARRAY + state(dtype=b"X\x02\x00\x00\x00f4")),
     "a number as data": named(ARRAY + state(data=b"K\x04")),
+    "nothing as data": named(ARRAY + state(data=b"N")),
+    "nothing as data of 1 GiB": named(ARRAY + state(shape=b"J\x00\x00\x00\x10\x85", data=b"N")),
     "data that is no latin-1": named(ARRAY + state(data=b"X\x06\x00\x00\x00ab\xe2\x82\xacc")),
     "an array without a state": named(ARRAY),
     "an array of element type object": named(ARRAY + state(dtype=DTYPE.replace(b"f4", b"O8"))),
     "an element type with fields": named(ARRAY + state(dtype=DTYPE.replace(b"<NNN", b"<NN)"))),
     "an element type of odd byte order": named(ARRAY + state(dtype=DTYPE.replace(b"<", b"?"))),
+    "an element type of two in its byte order": named(
+        ARRAY + state(dtype=DTYPE.replace(b"\x01\x00\x00\x00<", b"\x03\x00\x00\x00i4,"))
+    ),
     "an element type as a value": named(DTYPE),
     "a name as a value": named(b"cnumpy\ndtype\n"),
     "a name as a key": b"}cnumpy\ndtype\n" + ARRAY + state() + b"s.",
@@ -327,7 +353,7 @@ HOSTILE = {
     "a call without arguments": named(b"cnumpy\ndtype\n)R"),
     "a call with a string for arguments": named(b"cnumpy\ndtype\nX\x03\x00\x00\x00abcR"),
     "a call with a dict for arguments": named(b"cnumpy\ndtype\n}R"),
-    "a reconstruction of something else": named(ARRAY.replace(b"cnumpy\nndarray\n", b"cnumpy\ndtype\n")),
+    "a reconstruction of something else": named(ARRAY.replace(b"ndarray", b"dtype") + state()),
     "a state for a dict": named(b"}}b"),
     "a state for a name": named(b"cnumpy\nndarray\n}b"),
     "a dict as a state": named(ARRAY + b"}b"),
@@ -350,6 +376,7 @@ HOSTILE = {
     "a number of a million digits": named(b"I" + b"9" * 1_000_000 + b"\n"),
     "a line without an end": b"}S'" + b"a" * 1000,
     "a string without quotes": b"}Sa\nN.",
+    "a very long string without its second quote": b"}S'" + b"a" * 100_000 + b"\nN.",
     "a string of one quote": b"}S'\nN.",
     "a string with an odd escape": b"}S'\\q'\nN.",
     "a string with half an escape": b"}S'\\x4'\nN.",
@@ -357,18 +384,30 @@ HOSTILE = {
     "a text that is no UTF-8": b"}X\x02\x00\x00\x00\xff\xffN.",
     "nothing stored": b"h\x07.",
     "a very high place in the memo": b"}r\xff\xff\xff\xffj\xfe\xff\xff\xff.",
+    "a very high place in the memo, as text": b"}p4294967295\n.",
+    "a very high place in the memo, as text with an end": b"}p4294967295\x00\n.",
+    "a very high place in the memo, as odd text": b"}p 4_294_967_295 \n.",
+    "a place in the memo below zero": b"}p-1\n.",
+    "a mark in the memo": b"}(q\x00.",
     "a number that is none as a place": b"}pzero\n.",
     "an empty stack": b".",
     "operands that are missing": b"}s.",
     "a mark that is missing": b"}u.",
     "a mark above the stack": b"NN(\x86tu.",
-    "deep tuples": b"N" + b"\x85" * 40_000 + b".",
-    "deep tuples as a key": b"}" + b"N" + b"\x85" * 40_000 + b"Ns.",
-    "deep dicts": b"}X\x01\x00\x00\x00a" * 9_000 + b"N" + b"s" * 9_000 + b".",
-    "a deep array": named(b"N" + (b"\x85" * 40_000) + b"q\x00" + ARRAY + b"h\x00b"),
-    "many marks": b"(" * 40_000 + b".",
+    "deep tuples": b"N" + b"\x85" * DEEP + b".",
+    "deep tuples as a key": b"}" + b"N" + b"\x85" * DEEP + b"Ns.",
+    "deep dicts": b"}X\x01\x00\x00\x00a" * (DEEP // 3) + b"N" + b"s" * (DEEP // 3) + b".",
+    "a deep array": named(b"N" + (b"\x85" * DEEP) + b"q\x00" + ARRAY + b"h\x00b"),
+    "many marks": b"(" * DEEP + b".",
     "a billion laughs": named(doubled(200)),
     "a billion laughs as a shape": named(ARRAY + state(doubled(200))),
+    "a billion laughs as a key": doubled_key(b""),
+    "a billion laughs as a key, stored twice": doubled_key(b"q\xff"),
+    "a billion laughs as a key, behind a protocol": doubled_key(b"\x80\x03"),
+    "a billion laughs as a key, behind a frame": doubled_key(b"\x95" + bytes(8)),
+    "a billion laughs as a key, behind an idle state": doubled_key(b"Nb"),
+    "a billion laughs as a key, behind no items": doubled_key(b"(u"),
+    "a billion laughs as a key, behind a mark": doubled_key(b"("),
     "endless instructions": b"N" + b"h\x00" * 200_000 + b".",
     "endless instructions, all well": b"\x80\x03" * 200_000 + b"}.",
 }
@@ -386,6 +425,13 @@ def test_hostile_pickles_are_refused_in_bounded_memory(path: Path, name: str) ->
         tracemalloc.stop()
     assert len(str(caught.value)) < 600
     assert peak < 300_000 + 150 * len(content)
+
+
+def test_the_number_of_instructions_is_limited(path: Path) -> None:
+    padding = MOST_INSTRUCTIONS - sum(1 for _ in pickletools.genops(named(ARRAY + state())))
+    assert read(path, b"\x80\x03" * padding + named(ARRAY + state())).keys() == {"W1"}
+    with pytest.raises(FileFormatError, match=f"more than {MOST_INSTRUCTIONS} instructions"):
+        read(path, b"\x80\x03" * (padding + 1) + named(ARRAY + state()))
 
 
 def shared(copies: int) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -67,10 +68,11 @@ class Backend:
             BackendError: ``value`` is an array of another device or library.
         """
         wanted = None if dtype is None else getattr(self.xp, dtype)
-        if self.owns(value):
-            return value if wanted in (None, value.dtype) else self.xp.astype(value, wanted)
-        if array_api_compat.is_array_api_obj(value) and not isinstance(value, (np.ndarray, np.generic)):
+        on_host = isinstance(value, (np.ndarray, np.generic)) or not array_api_compat.is_array_api_obj(value)
+        if not on_host and not self.owns(value):
             raise self._foreign(value)
+        if not on_host:
+            return value if wanted in (None, value.dtype) else self.xp.astype(value, wanted)
         host = np.asarray(value)
         if host.dtype.kind not in "biuf":
             raise DTypeError(f"expected numbers, got an array of {host.dtype} of shape {host.shape}")
@@ -208,20 +210,15 @@ class _CudaKernels:
 
 def cuda_problem() -> str | None:
     """Why CUDA cannot be used here, with what mends it, in one sentence; None when a test kernel ran."""
-    wheels = sorted(
-        {
-            distribution.name
-            for distribution in importlib.metadata.distributions()
-            if distribution.name and distribution.name.lower().startswith("cupy")
-        }
-    )
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed: pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]' for a CUDA 12 driver)"
+    names = (distribution.name or "" for distribution in importlib.metadata.distributions())
+    wheels = sorted({name for name in names if re.fullmatch(r"cupy(-cuda\d+x|-rocm-.+)?", name.lower())})
     if len(wheels) > 1:
         return (
             f"two CuPy packages are installed ({', '.join(wheels)}) and overwrite each other: "
             f"uninstall both with 'pip uninstall {' '.join(wheels)}', then install one"
         )
-    if importlib.util.find_spec("cupy") is None:
-        return "CuPy is not installed: pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]' for a CUDA 12 driver)"
     try:
         import cupy
     except ImportError as error:
@@ -256,10 +253,10 @@ def _explain(error: Exception) -> str:
     lowered = text.lower()
     if isinstance(error, MemoryError) or "outofmemory" in lowered or "memoryallocation" in lowered:
         return f"the GPU's memory is full ({text}): end other programs on it (nvidia-smi lists them)"
+    if any(word in lowered for word in ("nokernelimage", "no_binary", "invalidptx", "unsupported", "gpu-architecture")):
+        return f"this GPU is not supported by the installed CuPy ({text}): install the CuPy that fits it"
     if "nvrtc" in lowered or "cannot open source file" in lowered or "compileexception" in lowered:
         return f"CuPy's kernel compiler is missing or does not work ({text}): pip install 'cupy-cuda13x[ctk]'"
-    if "nokernelimage" in lowered or "invalidptx" in lowered or "unsupported" in lowered or "arch" in lowered:
-        return f"this GPU is not supported by the installed CuPy ({text}): install the CuPy that fits it"
     if "nodevice" in lowered:
         return f"the driver shows no GPU ({text}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
     if "insufficientdriver" in lowered:

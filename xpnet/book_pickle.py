@@ -1,257 +1,119 @@
 """The books' weight files: a pickled dict of arrays, read without running anything that the file asks for.
 
-A pickle is a program for a small stack machine, whose REDUCE calls any function that the file can name. The
-machine here has only the instructions that a dict of arrays needs, and three names, which stand for inert
-records of shape, element type and bytes. NumPy sees them only when they agree: no file can ask for more
-memory than a small multiple of its own length.
+A pickle is a program for a small stack machine, whose REDUCE calls any function that the file can name. So it is
+read twice: its instructions are checked one by one, then Python's unpickler runs them, with stand-ins for NumPy's
+names that only keep what they are given. NumPy itself lays shape and element type over the bytes of the file: no
+file can ask for more memory than a small multiple of its own length.
 
 Sources: Python's ``pickletools``, the instructions; Saito, "Deep Learning from Scratch" (2016), the files.
 """
 
 from __future__ import annotations
 
-import codecs
-import enum
-import math
+import io
 import os
 import pickle
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import pickletools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from xpnet.errors import FileFormatError, MissingFileError, ShapeError
 
 LARGEST_FILE = 2**30
-MOST_INSTRUCTIONS = 100_000  # an array needs about 30
+MOST_INSTRUCTIONS = 5000  # an array needs 25 to 45; tuples nest no deeper, and Python hashes them recursively
 MOST_SHARING = 2  # arrays may share bytes in the file; together they hold at most this many times its length
 
-_DTYPES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
-_LONGEST_KEY = 100
-_MOST_DIMENSIONS = 32
-_DECIMAL = re.compile(rb"-?[0-9]{1,18}")
-_ESCAPED = re.compile(rb"""(?:[^\\]++|\\(?:x[0-9a-f]{2}|[nrt\\'"]))*+""")  # what Python 2's repr of a string writes
+_DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
+_STORE = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_FETCH = {"GET", "BINGET", "LONG_BINGET"}
+_INSTRUCTIONS = {
+    *_STORE, *_FETCH, "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE",
+    "INT", "LONG", "LONG1", "BININT", "BININT1", "BININT2", "STRING", "BINSTRING", "SHORT_BINSTRING",
+    "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES", "GLOBAL", "STACK_GLOBAL", "REDUCE",
+    "BUILD", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS",
+}  # fmt: skip
 
 
-class _Name(enum.Enum):
-    RECONSTRUCT = enum.auto()
-    NDARRAY = enum.auto()
-    DTYPE = enum.auto()
+class _AsciiLines(io.BytesIO):
+    def readline(self, size: int | None = -1, /) -> bytes:
+        # Python 2 wrote bytes as escapes, of which pickletools reads only ASCII before Python 3.12.8.
+        return super().readline(size).replace(b"\\", b"?")
+
+
+def _check_instructions(program: bytes) -> None:
+    """Refuse what a dict of arrays does not need, or what costs the unpickler more than the file's length."""
+    memo: dict[object, bool] = {}  # by number, whether a value may be fetched: never tuples (hashing 2**k leaves)
+    shareable = False
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(_AsciiLines(program))):
+        name = instruction.name
+        if name not in _INSTRUCTIONS:
+            raise ValueError(f"the instruction {name} has no place in it")
+        if count == MOST_INSTRUCTIONS:
+            raise ValueError(f"it has more than {MOST_INSTRUCTIONS} instructions")
+        if name in _STORE:
+            place = len(memo) if argument is None else int(argument)
+            if place > count:  # the unpickler's memo has a slot for every number below
+                raise ValueError(f"it numbers a value {place} among the first {count}")
+            memo[place] = shareable
+        elif name in _FETCH and not memo.get(argument):
+            raise ValueError(f"value {argument} is missing, or may not be used twice")
+        elif instruction.stack_after:
+            shareable = not instruction.stack_before or name in {"STACK_GLOBAL", "REDUCE"}
+
+
+class _StandIn:
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+        self.state: object = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+class _Array(_StandIn): ...
+
+
+class _DType(_StandIn): ...
 
 
 _NAMES = {
-    "numpy.core.multiarray._reconstruct": _Name.RECONSTRUCT,
-    "numpy._core.multiarray._reconstruct": _Name.RECONSTRUCT,
-    "numpy.ndarray": _Name.NDARRAY,
-    "numpy.dtype": _Name.DTYPE,
+    "numpy.core.multiarray._reconstruct": _Array,
+    "numpy._core.multiarray._reconstruct": _Array,
+    "numpy.ndarray": "numpy.ndarray",
+    "numpy.dtype": _DType,
 }
 
 
-@dataclass(eq=False)
-class _DType:
-    code: str
-    byte_order: str = "="
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str, /) -> object:
+        path = f"{module}.{name}"
+        if path not in _NAMES:
+            raise ValueError(f"it names {path[:100]!r}; only {', '.join(_NAMES)} may occur")
+        return _NAMES[path]
 
 
-@dataclass(eq=False)
-class _Array:
-    shape: tuple[Any, ...] = ()
-    dtype: _DType | None = None
-    fortran: bool = False
-    data: bytes | str = b""
-
-    def to_numpy(self) -> np.ndarray:
-        if self.dtype is None:
-            raise ValueError("an array has no content")
-        sizes_fit = all(type(size) is int and 0 <= size <= LARGEST_FILE for size in self.shape)
-        if len(self.shape) > _MOST_DIMENSIONS or not sizes_fit:
-            raise ValueError("an array's shape is not a tuple of sizes")
-        dtype = np.dtype(self.dtype.byte_order + self.dtype.code)
-        data = self.data.encode("latin-1") if isinstance(self.data, str) else self.data
-        if math.prod(self.shape) * dtype.itemsize != len(data):
-            raise ValueError(f"an array of shape {self.shape} and type {dtype} has {len(data)} bytes")
-        array = np.frombuffer(data, dtype).reshape(self.shape, order="F" if self.fortran else "C")
-        return np.array(array, dtype.newbyteorder("="), order="C")
-
-
-class _Machine:
-    def __init__(self, program: bytes) -> None:
-        self.program = program
-        self.position = 0
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-
-    def run(self) -> object:
-        for _ in range(MOST_INSTRUCTIONS):
-            instruction = self.take(1)
-            if instruction == pickle.STOP:
-                return self.pop(1)[0]
-            if instruction not in _INSTRUCTIONS:
-                raise ValueError(f"{_describe(instruction)} has no place in it")
-            _INSTRUCTIONS[instruction](self)
-        raise ValueError(f"it has more than {MOST_INSTRUCTIONS} instructions")
-
-    def require(self, count: int) -> None:
-        if count > len(self.program) - self.position:
-            raise ValueError("the file ends too early")
-
-    def take(self, count: int) -> bytes:
-        self.require(count)
-        self.position += count
-        return self.program[self.position - count : self.position]
-
-    def number(self, size: int, signed: bool = False) -> int:
-        return int.from_bytes(self.take(size), "little", signed=signed)
-
-    def counted(self, size: int) -> bytes:
-        return self.take(self.number(size))
-
-    def line(self) -> bytes:
-        end = self.program.find(b"\n", self.position)
-        if end < 0:
-            raise ValueError("the file ends too early")
-        line = self.take(end - self.position)
-        self.position += 1
-        return line
-
-    def decimal(self) -> int:
-        digits = self.line().removesuffix(b"L")
-        if not _DECIMAL.fullmatch(digits):
-            raise ValueError(f"{digits[:20]!r} is no whole number of at most 18 digits")
-        return int(digits)
-
-    def push(self, value: object) -> None:
-        self.stack.append(value)
-
-    def pop(self, count: int) -> tuple[Any, ...]:
-        return self._pop_from(len(self.stack) - count)
-
-    def pop_to_mark(self) -> tuple[Any, ...]:
-        return self._pop_from(self.marks.pop() if self.marks else -1)
-
-    def _pop_from(self, start: int) -> tuple[Any, ...]:
-        if start < 0:
-            raise ValueError("an instruction lacks its operands")
-        items = tuple(self.stack[start:])
-        del self.stack[start:]
-        return items
-
-    def store(self, index: int) -> None:
-        (self.memo[index],) = self.pop(1)
-        self.push(self.memo[index])
-
-    def fetch(self, index: int) -> None:
-        if index not in self.memo:
-            raise ValueError(f"nothing is stored under number {index}")
-        self.push(self.memo[index])
-
-    def set_items(self, items: tuple[Any, ...]) -> None:
-        (target,) = self.pop(1)
-        if type(target) is not dict:
-            raise ValueError("items belong to no dict")
-        target.update(_pairs(items))
-        self.push(target)
-
-
-def _describe(instruction: bytes) -> str:
-    import pickletools
-
-    code = instruction.decode("latin-1")
-    names = [known.name for known in pickletools.opcodes if known.code == code]
-    return f"the instruction {names[0] if names else instruction!r}"
-
-
-def _unescape(literal: bytes) -> str:
-    quote, inside = literal[:1], literal[1:-1]
-    quoted = len(literal) > 1 and quote in (b"'", b'"') and literal.endswith(quote)
-    if not quoted or not _ESCAPED.fullmatch(inside):
-        raise ValueError("a string is damaged")
-    return codecs.escape_decode(inside)[0].decode("latin-1")
-
-
-def _pairs(items: tuple[Any, ...]) -> list[tuple[str, Any]]:
-    keys, values = items[::2], items[1::2]
-    if len(keys) != len(values) or not all(type(key) is str and len(key) <= _LONGEST_KEY for key in keys):
-        raise ValueError(f"a dict has other keys than strings of at most {_LONGEST_KEY} characters")
-    return list(zip(keys, values, strict=True))
-
-
-def _look_up(module: object, name: object) -> _Name:
-    path = f"{module}.{name}" if type(module) is str and type(name) is str else "?"
-    if path not in _NAMES:
-        raise ValueError(f"it names {path[:100]!r}; only {', '.join(_NAMES)} may occur")
-    return _NAMES[path]
-
-
-def _call(function: object, arguments: object) -> _Array | _DType:
-    match function, arguments:
-        case _Name.RECONSTRUCT, (_Name.NDARRAY, _, _):  # what follows is a placeholder's shape and type
-            return _Array()
-        case _Name.DTYPE, (str() as code, _, _) if code in _DTYPES:
-            return _DType(code)
-        case _Name.DTYPE, (str() as code, _, _):
-            raise ValueError(f"elements have type {code[:20]!r}; expected {', '.join(sorted(_DTYPES))}")
-    raise ValueError("a call builds neither an array nor an element type")
-
-
-def _set_state(target: object, state: object) -> object:
-    match target, state:
-        case _DType(), (int(), "<" | ">" | "|" as byte_order, None, None, None, *_):
-            target.byte_order = byte_order
-        case _Array(), (1, tuple() as shape, _DType() as dtype, int() as fortran, bytes() | str() as data):
-            target.shape, target.dtype, target.fortran, target.data = shape, dtype, bool(fortran), data
+def _to_numpy(array: _Array) -> np.ndarray:
+    match array.arguments, array.state:
+        case ("numpy.ndarray", _, _), (1, tuple() as shape, _DType() as kind, fortran, bytes() | str() as data):
+            dtype = _to_dtype(kind)
         case _:
-            raise ValueError("a state fits neither an array nor an element type")
-    return target
+            raise ValueError("an array is incomplete")
+    content = data.encode("latin-1") if isinstance(data, str) else data  # Python 2 wrote bytes as a string
+    values: np.ndarray = np.ndarray(shape, dtype, content, order="F" if fortran else "C")
+    if values.shape != shape or values.nbytes != len(content):  # NumPy takes a shape of (-1,), and bytes to spare
+        raise ValueError(f"an array of shape {shape} and type {dtype} has {len(content)} bytes")
+    return np.array(values, dtype.newbyteorder("="), order="C")
 
 
-# The numbers are how many bytes hold a value or a length. Python 2 wrote bytes as a string, a character each.
-_INSTRUCTIONS: dict[bytes, Callable[[_Machine], object]] = {
-    pickle.PROTO: lambda m: m.take(1),
-    pickle.FRAME: lambda m: m.require(m.number(8)),
-    pickle.MARK: lambda m: m.marks.append(len(m.stack)),
-    pickle.NONE: lambda m: m.push(None),
-    pickle.NEWTRUE: lambda m: m.push(True),
-    pickle.NEWFALSE: lambda m: m.push(False),
-    pickle.INT: lambda m: m.push(m.decimal()),
-    pickle.LONG: lambda m: m.push(m.decimal()),
-    pickle.LONG1: lambda m: m.push(m.number(m.number(1), signed=True)),
-    pickle.BININT: lambda m: m.push(m.number(4, signed=True)),
-    pickle.BININT1: lambda m: m.push(m.number(1)),
-    pickle.BININT2: lambda m: m.push(m.number(2)),
-    pickle.STRING: lambda m: m.push(_unescape(m.line())),
-    pickle.BINSTRING: lambda m: m.push(m.counted(4).decode("latin-1")),
-    pickle.SHORT_BINSTRING: lambda m: m.push(m.counted(1).decode("latin-1")),
-    pickle.UNICODE: lambda m: m.push(m.line().decode("raw-unicode-escape")),
-    pickle.BINUNICODE: lambda m: m.push(m.counted(4).decode()),
-    pickle.SHORT_BINUNICODE: lambda m: m.push(m.counted(1).decode()),
-    pickle.BINBYTES: lambda m: m.push(m.counted(4)),
-    pickle.SHORT_BINBYTES: lambda m: m.push(m.counted(1)),
-    pickle.EMPTY_TUPLE: lambda m: m.push(()),
-    pickle.TUPLE1: lambda m: m.push(m.pop(1)),
-    pickle.TUPLE2: lambda m: m.push(m.pop(2)),
-    pickle.TUPLE3: lambda m: m.push(m.pop(3)),
-    pickle.TUPLE: lambda m: m.push(m.pop_to_mark()),
-    pickle.EMPTY_DICT: lambda m: m.push({}),
-    pickle.DICT: lambda m: m.push(dict(_pairs(m.pop_to_mark()))),
-    pickle.SETITEM: lambda m: m.set_items(m.pop(2)),
-    pickle.SETITEMS: lambda m: m.set_items(m.pop_to_mark()),
-    pickle.PUT: lambda m: m.store(m.decimal()),
-    pickle.BINPUT: lambda m: m.store(m.number(1)),
-    pickle.LONG_BINPUT: lambda m: m.store(m.number(4)),
-    pickle.MEMOIZE: lambda m: m.store(len(m.memo)),
-    pickle.GET: lambda m: m.fetch(m.decimal()),
-    pickle.BINGET: lambda m: m.fetch(m.number(1)),
-    pickle.LONG_BINGET: lambda m: m.fetch(m.number(4)),
-    pickle.GLOBAL: lambda m: m.push(_look_up(m.line().decode(), m.line().decode())),
-    pickle.STACK_GLOBAL: lambda m: m.push(_look_up(*m.pop(2))),
-    pickle.REDUCE: lambda m: m.push(_call(*m.pop(2))),
-    pickle.BUILD: lambda m: m.push(_set_state(*m.pop(2))),
-}
+def _to_dtype(dtype: _DType) -> np.dtype:
+    match dtype.arguments, dtype.state:
+        case (str() as code, _, _), _ if code not in _DTYPES:
+            raise ValueError(f"elements have type {code[:20]!r}; expected {', '.join(_DTYPES)}")
+        case (str() as code, _, _), (int(), "<" | ">" | "|" as byte_order, None, None, None, *_):
+            return np.dtype(byte_order + code)
+    raise ValueError("an element type is incomplete")
 
 
 def read_book_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -275,24 +137,32 @@ def read_book_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     program = _read(Path(path))
     try:
-        return _to_arrays(_Machine(program).run(), most_bytes=MOST_SHARING * len(program))
-    except ValueError as error:
+        _check_instructions(program)
+        content = _Unpickler(io.BytesIO(program), encoding="latin1").load()
+        return _to_arrays(content, most_bytes=MOST_SHARING * len(program))
+    except MemoryError:
+        raise
+    except Exception as error:  # the unpickler's documentation leaves open what a damaged file raises
         raise FileFormatError(
-            f"{path} is not a pickled dict of NumPy arrays (by Python 2, or by 3 in protocol 3 or 4): {error}"
+            f"{path} is not a pickled dict of NumPy arrays (by Python 2, or by 3 in protocol 3 or 4): "
+            f"{str(error)[:300]}"
         ) from error
 
 
 def _to_arrays(content: object, most_bytes: int) -> dict[str, np.ndarray]:
-    if type(content) is not dict:
-        raise ValueError(f"it holds {_kind(content)}")
-    if not content:
-        raise ValueError("the dict is empty")
+    if type(content) is not dict or not content:
+        raise ValueError("the dict is empty" if content == {} else f"it holds {_kind(content)}")
+    arrays: dict[str, np.ndarray] = {}
     for name, item in content.items():
+        if type(name) is not str or len(name) > 100:
+            raise ValueError("a dict has other keys than strings of at most 100 characters")
         if type(item) is not _Array:
             raise ValueError(f"under {name!r} it holds {_kind(item)}")
-    if sum(len(array.data) for array in content.values()) > most_bytes:
-        raise ValueError(f"its arrays share bytes, and would take more than {most_bytes}")
-    return {name: array.to_numpy() for name, array in content.items()}
+        arrays[name] = _to_numpy(item)
+        most_bytes -= arrays[name].nbytes
+        if most_bytes < 0:
+            raise ValueError("its arrays share bytes too often")
+    return arrays
 
 
 def _kind(value: object) -> str:

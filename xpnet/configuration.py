@@ -52,7 +52,10 @@ def build(kind: str, table: Table) -> Any:
     parameters = _constructor_parameters(cls)
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     _require_keys(cls.__name__, arguments, parameters, required)
-    return cls(**{key: build("initializer", v) if isinstance(v, dict) else v for key, v in arguments.items()})
+    initializers_ = tuple(_CLASSES["initializer"].values())
+    nested = {name for name in arguments if isinstance(parameters[name].default, initializers_)}
+    built = {name: _located(name, build, "initializer", arguments[name]) for name in nested}
+    return cls(**{**arguments, **built})
 
 
 def build_all(kind: str, tables: object, where: str) -> list[Any]:
@@ -175,7 +178,8 @@ def recipe_from_table(table: Table) -> Recipe:
     sections = ["data", "model", "loss", "optimizer", "training"]
     inference_only = "weights" in table
     required = ["name", "data", "model"] if inference_only else ["name", *sections]
-    _require_keys("a recipe", table, ["name", "description", "source", "weights", *sections], required)
+    # "run" is what a run's own config.toml adds: with which seed and where; so that file is a recipe too.
+    _require_keys("a recipe", table, ["name", "description", "source", "weights", *sections, "run"], required)
     data = _section(table, "data", ["name", "scale"], ["name"])
     model = _section(table, "model", ["layers"], ["layers"])
     training = _section(table, "training", _TRAINING_KEYS, [] if inference_only else ["batch_size"])

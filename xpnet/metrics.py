@@ -25,5 +25,5 @@ def accuracy(backend: Backend, outputs: Array, labels: Array) -> Array:
             f"expected outputs of shape (rows, classes) and a label for each row, got {tuple(outputs.shape)} and "
             f"{tuple(labels.shape)}"
         )
-    expected = xp.argmax(labels, axis=1) if labels.ndim == 2 else labels
+    expected = xp.argmax(labels, axis=1) if labels.ndim == 2 else xp.astype(labels, xp.int64)
     return xp.mean(xp.astype(xp.argmax(outputs, axis=1) == expected, xp.float64))

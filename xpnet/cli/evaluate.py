@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     backend = xpnet.backend(options.device)
     path = _file_of(options.file)
     model = training.load_model(path, backend)
-    metadata = {} if path.suffix in training.PICKLES else checkpoint.load(path).metadata
+    metadata = {} if path.suffix.lower() in training.PICKLES else checkpoint.load(path).metadata
     recipe = training.recipe_of(metadata, str(path)) if "recipe" in metadata else None
     name = options.data or (recipe.data if recipe else "mnist")
     dataset = xpnet.data.load(name, data_dir=options.data_dir)

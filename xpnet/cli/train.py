@@ -95,8 +95,8 @@ def _recipe_and_data(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def _with_options(recipe: Any, options: argparse.Namespace) -> Any:
-    data = options.data
-    if data is not None and data.lower().endswith(".npz"):
+    data = options.data or recipe.data
+    if data.lower().endswith(".npz"):
         data = str(Path(data).resolve())  # so that the run can be resumed from another folder
     return recipe.with_options(data, options.epochs, options.batch_size, options.lr, options.optimizer)
 

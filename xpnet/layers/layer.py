@@ -181,10 +181,20 @@ class Layer:
             child._set_backend(backend)
 
     def _unbound_copy(self) -> Self:
-        """A copy of this layer alone; one with children copies them as well."""
+        """A copy of this layer and of the layers it holds; what else it holds is shared."""
         copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__)
+        copy.__dict__.update({name: _unbound(value) for name, value in self.__dict__.items()})
         return copy
+
+
+def _unbound(value: Any) -> Any:
+    if isinstance(value, Layer):
+        return value._unbound_copy()
+    if type(value) in (list, tuple):
+        return type(value)(map(_unbound, value))
+    if type(value) is dict:
+        return {key: _unbound(item) for key, item in value.items()}
+    return value
 
 
 def _subset(views: Views, prefix: str) -> Views:

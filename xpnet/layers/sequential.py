@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Self
 
 import numpy as np
 
@@ -89,8 +88,9 @@ class Sequential(Layer):
         """
         backend = self.require_backend()
         positive_integer("batch_size", batch_size)
-        starts = range(0, max(len(x), 1), batch_size)
-        outputs = [self(backend.asarray(x[start : start + batch_size, ...], self.dtype)) for start in starts]
+        rows = x.shape[0]
+        bounds = [(start, min(start + batch_size, rows)) for start in range(0, max(rows, 1), batch_size)]
+        outputs = (self(backend.asarray(x[start:stop, ...], self.dtype)) for start, stop in bounds)
         return np.concatenate([backend.to_numpy(output) for output in outputs])
 
     def predict_labels(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
@@ -121,6 +121,3 @@ class Sequential(Layer):
             rows.append((name, kind.strip(), str(input_shape), f"{count:,}"))
         rows.append(("total", "", "", f"{total:,}"))
         return "\n".join(f"{name:<6} {kind:<15} {shape:>10}  {count:>10}" for name, kind, shape, count in rows)
-
-    def _unbound_copy(self) -> Self:
-        return type(self)(*(layer._unbound_copy() for layer in self.layers))

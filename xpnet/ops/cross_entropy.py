@@ -155,4 +155,4 @@ def _checked_labels(backend: Backend, logits: Array, labels: Array) -> Array:
         )
     if not backend.xp.isdtype(labels.dtype, "integral"):
         raise DTypeError(f"class indices must be integers, not {labels.dtype}")
-    return labels
+    return backend.xp.astype(labels, backend.xp.int64, copy=False)

@@ -59,7 +59,7 @@ def momentum_update(backend: Backend, values: Array, gradients: Array, velocity:
         fused(values, gradients, velocity, settings)
         return
     rate, momentum, nesterov = _scalars(backend, settings, values.dtype)
-    velocity[...] = momentum * velocity + gradients
+    velocity[...] = _flushed(backend, momentum * velocity + gradients)
     ahead = gradients + momentum * velocity
     values[...] = values - rate * (nesterov * ahead + (1 - nesterov) * velocity)
 
@@ -89,11 +89,14 @@ def adam_update(backend: Backend, values: Array, gradients: Array, m: Array, v: 
     if fused is not None:
         fused(values, gradients, m, v, settings)
         return
-    rate, beta1, beta2, epsilon, correction1, correction2, decay = _scalars(backend, settings, values.dtype)
     xp = backend.xp
-    m[...] = _flushed(backend, beta1 * m + (1 - beta1) * gradients)
-    v[...] = _flushed(backend, beta2 * v + (1 - beta2) * gradients * gradients)
-    values[...] = (1 - rate * decay) * values - rate / correction1 * m / (xp.sqrt(v) / xp.sqrt(correction2) + epsilon)
+    rate, beta1, beta2, epsilon, correction1, correction2, decay = (settings[index, ...] for index in range(7))
+    # Differences from 1 are taken in float64: in float32, 1 - β₂ would be off by 5e-5 of itself.
+    factors = xp.stack([beta1, 1 - beta1, beta2, 1 - beta2, 1 - rate * decay, rate / correction1, correction2, epsilon])
+    b1, a1, b2, a2, keep, step, correction2, epsilon = _scalars(backend, factors, values.dtype)
+    m[...] = _flushed(backend, b1 * m + a1 * gradients)
+    v[...] = _flushed(backend, b2 * v + a2 * gradients * gradients)
+    values[...] = keep * values - step * m / (xp.sqrt(v) / xp.sqrt(correction2) + epsilon)
 
 
 def _scalars(backend: Backend, settings: Array, dtype: Any) -> list[Array]:

@@ -7,38 +7,39 @@ from typing import Any
 import numpy as np
 
 from xpnet import ops
-from xpnet.backends import Array, Backend
+from xpnet.backends import Array
 from xpnet.data import Samples
 from xpnet.errors import DTypeError, OutOfRangeError, ShapeError
-from xpnet.layers import Context
+from xpnet.layers import Context, Layer
 
 
 class DeviceSamples:
     """Samples copied to a backend once; bytes stay bytes there.
 
     Args:
-        backend: where they shall live.
+        model: initialised; the samples go to its backend, and are held against its inputs and outputs.
         samples: :class:`~xpnet.data.Samples`, or a tuple (x, y).
-        outputs: how many outputs the model has, to hold the labels against before any step is taken.
 
     Raises:
-        ShapeError: no samples, or x and y of different lengths.
+        ShapeError: no samples, x and y of different lengths, or samples that the model does not take.
+        DTypeError: labels that are not integers.
         OutOfRangeError: a label that none of the outputs stands for.
     """
 
-    def __init__(self, backend: Backend, samples: Samples | tuple[Any, ...], outputs: int) -> None:
+    def __init__(self, model: Layer, samples: Samples | tuple[Any, ...]) -> None:
+        self.backend = model.require_backend()
         x, y, pixel_range = Samples(*samples)
         x, y = np.asarray(x), np.asarray(y)
         if x.ndim < 2 or len(x) == 0 or len(x) != len(y):
             raise ShapeError(
                 f"expected samples x of shape (N, ...) and as many labels y, N at least 1, got {x.shape} and {y.shape}"
             )
+        self.outputs = model.output_shape(x.shape[1:])[-1]
         if y.ndim == 1:
-            _require_labels(y, outputs)
-        self.backend = backend
+            _require_labels(y, self.outputs)
         self.pixel_range = float(pixel_range)
-        self.x = backend.asarray(np.ascontiguousarray(x))
-        self.y = backend.asarray(np.ascontiguousarray(y))
+        self.x = self.backend.asarray(np.ascontiguousarray(x))
+        self.y = self.backend.asarray(np.ascontiguousarray(y))
 
     def __len__(self) -> int:
         return int(self.x.shape[0])

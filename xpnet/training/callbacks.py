@@ -31,4 +31,4 @@ class Callback:
         """When the run may be stopped and resumed: after an evaluation, and at the end of each epoch."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """After the last step."""
+        """After the last step, or when the run failed."""

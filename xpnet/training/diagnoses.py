@@ -15,8 +15,8 @@ PROBE_ROWS = 256
 
 def inputs_out_of_range(data: DeviceSamples) -> str | None:
     """Inputs far outside [0, 1]: the first layer's sums, and with them its updates, are out of proportion."""
-    first = np.abs(data.backend.to_numpy(data.x[: 4 * PROBE_ROWS, ...]).astype(np.float64))
-    largest = float(first.max()) / data.pixel_range
+    first = data.x[: min(PROBE_ROWS, len(data)), ...]
+    largest = float(np.abs(data.backend.to_numpy(first).astype(np.float64)).max()) / data.pixel_range
     if largest <= FAR_OUTSIDE:
         return None
     return (

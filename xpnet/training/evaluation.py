@@ -42,18 +42,13 @@ def evaluate(
     positive_integer("batch_size", batch_size)
     backend, loss = model.require_backend(), loss or SoftmaxCrossEntropy()
     if not isinstance(samples, DeviceSamples):
-        samples = DeviceSamples(backend, samples, outputs_of(model, samples))
+        samples = DeviceSamples(model, samples)
     context = Context(backend, reuse=True)
     report, rows = ops.new_report(backend), backend.xp.arange(len(samples), device=backend.device)
     for start in range(0, len(samples), batch_size):
-        indices = rows[start : start + batch_size]
+        indices = rows[start : min(start + batch_size, len(samples))]
         x, y = samples.batch(indices, context, model.dtype)
         result = loss.forward(model.forward(x, context), y, context)
         ops.accumulate(backend, report, result, indices.shape[0], step=backend.asarray(start, "float64"))
     loss_sum, count, correct = backend.to_numpy(report)[:3].tolist()
     return Evaluation(loss_sum / count, correct / count, int(count))
-
-
-def outputs_of(model: Sequential, samples: Samples | tuple[Any, ...]) -> int:
-    """How many outputs the model gives for such samples; ShapeError when it cannot take them."""
-    return model.output_shape(tuple(samples[0].shape[1:]))[-1]

@@ -68,13 +68,15 @@ class RunFolder(Callback):
         length = saved.metadata.get("metrics_length", 0)
         try:
             with open(self.metrics, "r+b") as file:
-                text = file.read(length)
-                if len(text) < length:
-                    raise FileFormatError(f"{self.metrics} is shorter than {self.last.name} recorded: it was changed")
-                trainer.history = [json.loads(line) for line in text.splitlines()]
-                file.truncate(length)
+                lines = file.read(length)
+                if len(lines) == length:
+                    file.truncate(length)
         except OSError as error:
             raise RunFolderError(f"cannot read {self.metrics}: {error.strerror}") from None
+        if len(lines) < length:
+            raise FileFormatError(f"{self.metrics} is shorter than {self.last.name} recorded: it was changed")
+        try:
+            trainer.history = [json.loads(line) for line in lines.splitlines()]
         except ValueError as error:
             raise FileFormatError(f"{self.metrics} is damaged: {error}") from None
 

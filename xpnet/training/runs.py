@@ -8,8 +8,8 @@ from typing import Any
 
 from xpnet.backends import Backend
 from xpnet.configuration import Recipe, build, recipe_from_table
-from xpnet.data import SAMPLERS, Dataset
-from xpnet.errors import ConfigurationError, FileFormatError, ShapeError
+from xpnet.data import SAMPLERS, Dataset, steps_per_epoch
+from xpnet.errors import ConfigurationError, FileFormatError, ShapeError, positive_integer
 from xpnet.layers import Sequential
 from xpnet.training.callbacks import Callback
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
@@ -54,7 +54,9 @@ def train(
     require_trainable(recipe)
     model = recipe.build_model()
     _require_fit(model, dataset, recipe)
-    folder = RunFolder(create_run_folder(out, recipe.name), {"recipe": recipe.to_table()})
+    if stop_after_epoch is not None:
+        positive_integer("stop_after_epoch", stop_after_epoch)
+    folder = RunFolder(create_run_folder(out, recipe.name), _metadata(recipe, dataset))
     folder.write_configuration({**recipe.to_table(), "run": {"seed": seed, "device": backend.name}})
     model.initialize(backend, seed)
     return _fit(recipe, dataset, model, folder, seed, stop_after_epoch, callbacks)
@@ -87,10 +89,19 @@ def resume(
     recipe = recipe_of(saved.metadata, str(run.last))
     if epochs is not None:
         recipe = recipe.with_options(epochs=epochs)
-    run.metadata = {"recipe": recipe.to_table()}
     dataset = load_data(recipe.data)
+    run.metadata = _metadata(recipe, dataset)
+    if saved.metadata.get("training_samples") != len(dataset.x_train):
+        raise ConfigurationError(
+            f"the run in {folder} was trained on {saved.metadata.get('training_samples')} samples, and {dataset.name} "
+            f"has {len(dataset.x_train)} here: name the folder of the same data with --data-dir"
+        )
     model = model_from(saved, backend, str(run.last))
     return _fit(recipe, dataset, model, run, saved.metadata["seed"], stop_after_epoch, callbacks, saved)
+
+
+def _metadata(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    return {"recipe": recipe.to_table(), "training_samples": len(dataset.x_train)}
 
 
 def recipe_of(metadata: dict[str, Any], origin: str) -> Recipe:
@@ -114,7 +125,7 @@ def _fit(
     trainer = Trainer(model, loss, optimizer, seed=seed, callbacks=[*callbacks, folder])
     if saved is not None:
         folder.restore(trainer, saved)
-        _require_more(trainer, recipe, dataset, folder)
+        _require_more(trainer, recipe, dataset, folder, stop_after_epoch)
     pixel_range = dataset.pixel_range if recipe.scale else 1.0
     trainer.fit(
         dataset.train._replace(pixel_range=pixel_range),
@@ -176,12 +187,18 @@ def _require_fit(model: Sequential, dataset: Dataset, recipe: Recipe) -> None:
         )
 
 
-def _require_more(trainer: Trainer, recipe: Recipe, dataset: Dataset, folder: RunFolder) -> None:
-    per_epoch = -(-len(dataset.x_train) // recipe.batch_size)
+def _require_more(
+    trainer: Trainer, recipe: Recipe, dataset: Dataset, folder: RunFolder, stop_after_epoch: int | None
+) -> None:
+    per_epoch = steps_per_epoch(len(dataset.x_train), recipe.batch_size)
     total = recipe.steps or recipe.epochs * per_epoch  # type: ignore[operator]
+    done = trainer.step // per_epoch
     if trainer.step >= total:
-        done = trainer.step // per_epoch
         raise ConfigurationError(
             f"the run in {folder.path} is complete ({done} epochs, {trainer.step} steps): to train on, give --epochs "
             f"with more than {done}"
+        )
+    if stop_after_epoch is not None and trainer.step >= stop_after_epoch * per_epoch:
+        raise ConfigurationError(
+            f"the run in {folder.path} already has {done} epochs: --stop-after-epoch must be more than {done}"
         )

@@ -19,6 +19,7 @@ from xpnet.parameters import NamedVector
 from xpnet.training.trainer import Trainer
 
 PICKLES = (".pkl", ".pickle")
+_STATE = ("seed", "step", "best_accuracy", "best_step", "training_seconds")  # of a trainer, beside its arrays
 
 
 def save_model(model: Sequential, path: str | Path) -> None:
@@ -32,7 +33,7 @@ def save_model(model: Sequential, path: str | Path) -> None:
     >>> bool((copy.parameters["0.W"] == model.parameters["0.W"]).all())
     True
     """
-    checkpoint.save(path, Checkpoint(_model_tensors(model), {"model": describe(model)}))
+    checkpoint.save(path, Checkpoint(_tensors(_model_vectors(model)), {"model": describe(model)}))
 
 
 def load_model(path: str | Path, backend: Backend) -> Sequential:
@@ -56,67 +57,63 @@ def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
         raise FileFormatError(f"{origin} does not say which model it holds ({error})") from None
     dtypes = {str(array.dtype) for name, array in saved.tensors.items() if name.startswith("parameters/")}
     model.initialize(backend, dtype=dtypes.pop() if len(dtypes) == 1 else None)
-    _restore_model(model, saved, origin)
+    _restore(_model_vectors(model), saved, origin)
     return model
 
 
 def capture(trainer: Trainer, metadata: Mapping[str, Any]) -> Checkpoint:
     """The whole state of a run, with ``metadata`` added."""
-    tensors = _model_tensors(trainer.model)
-    for slot, vector in trainer.optimizer.state.items():
-        tensors |= _tensors(f"optimizer/{slot}/", vector)
-    state = {
-        "model": describe(trainer.model),
-        "seed": trainer.seed,
-        "step": trainer.step,
-        "best_accuracy": trainer.best_accuracy,
-        "best_step": trainer.best_step,
-        "training_seconds": trainer.training_seconds,
-        "report": trainer.backend.to_numpy(trainer.report).tolist(),
-    }
-    return Checkpoint(tensors, {**state, **metadata})
+    state = {name: getattr(trainer, name) for name in _STATE}
+    report = trainer.backend.to_numpy(trainer.report).tolist()
+    return Checkpoint(
+        _tensors(_trainer_vectors(trainer)), {"model": describe(trainer.model), **state, "report": report, **metadata}
+    )
 
 
 def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
     """Put a trainer into the state that ``capture`` took; it then goes on with the same bits."""
-    _restore_model(trainer.model, saved, origin)
-    for slot, vector in trainer.optimizer.state.items():
-        _restore_views(f"optimizer/{slot}/", vector, saved.tensors, origin)
     try:
-        for name in ("seed", "step", "best_accuracy", "best_step", "training_seconds"):
-            setattr(trainer, name, saved.metadata[name])
-        trainer.report[...] = trainer.backend.asarray(saved.metadata["report"], "float64")
+        state = {name: saved.metadata[name] for name in _STATE}
+        report = trainer.backend.asarray(saved.metadata["report"], "float64")
     except KeyError as error:
         raise FileFormatError(f"{origin} lacks {error}: it holds a model, but no run to resume") from None
+    _restore(_trainer_vectors(trainer), saved, origin)
+    vars(trainer).update(state)
+    trainer.report[...] = report
 
 
-def _model_tensors(model: Sequential) -> dict[str, np.ndarray]:
+def _model_vectors(model: Sequential) -> dict[str, NamedVector]:
     parameters, _, buffers = model.vectors
-    return _tensors("parameters/", parameters) | _tensors("buffers/", buffers)
+    return {"parameters/": parameters, "buffers/": buffers}
 
 
-def _tensors(prefix: str, vector: NamedVector) -> dict[str, np.ndarray]:
-    return {prefix + name: vector.backend.to_numpy(view) for name, view in vector.items()}
+def _trainer_vectors(trainer: Trainer) -> dict[str, NamedVector]:
+    optimizer = {f"optimizer/{slot}/": vector for slot, vector in trainer.optimizer.state.items()}
+    return _model_vectors(trainer.model) | optimizer
 
 
-def _restore_model(model: Sequential, saved: Checkpoint, origin: str) -> None:
-    parameters, _, buffers = model.vectors
-    _restore_views("parameters/", parameters, saved.tensors, origin)
-    _restore_views("buffers/", buffers, saved.tensors, origin)
+def _tensors(vectors: Mapping[str, NamedVector]) -> dict[str, np.ndarray]:
+    return {
+        prefix + name: vector.backend.to_numpy(view)
+        for prefix, vector in vectors.items()
+        for name, view in vector.items()
+    }
 
 
-def _restore_views(prefix: str, views: NamedVector, tensors: Mapping[str, np.ndarray], origin: str) -> None:
-    """Fill the views by name; nothing is written unless every name and shape agrees."""
-    found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
-    if found.keys() != views.keys():
-        raise FileFormatError(f"{origin} holds {sorted(found)} under {prefix!r}; the model needs {sorted(views)}")
-    for name, view in views.items():
+def _restore(vectors: Mapping[str, NamedVector], saved: Checkpoint, origin: str) -> None:
+    """Fill the vectors by name; nothing is written unless every name and shape agrees."""
+    needed = {prefix + name: view for prefix, vector in vectors.items() for name, view in vector.items()}
+    found = {name: array for name, array in saved.tensors.items() if name.startswith(tuple(vectors))}
+    if found.keys() != needed.keys():
+        raise FileFormatError(f"{origin} holds the tensors {sorted(found)}; the model needs {sorted(needed)}")
+    for name, view in needed.items():
         if found[name].shape != tuple(view.shape):
             raise FileFormatError(
-                f"{origin}: {prefix}{name} has shape {found[name].shape}; the model needs {tuple(view.shape)}"
+                f"{origin}: {name} has shape {found[name].shape}; the model needs {tuple(view.shape)}"
             )
-    for name, view in views.items():
-        view[...] = views.backend.asarray(found[name], views.dtype)
+    for prefix, vector in vectors.items():
+        for name, view in vector.items():
+            view[...] = vector.backend.asarray(found[prefix + name], vector.dtype)
 
 
 def _from_book(path: Path, backend: Backend) -> Sequential:

@@ -18,7 +18,7 @@ from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback, Record
-from xpnet.training.evaluation import evaluate, outputs_of
+from xpnet.training.evaluation import evaluate
 
 REPORT_EVERY = 100  # steps; the host waits for the device only then
 
@@ -114,42 +114,44 @@ class Trainer:
         Raises:
             NonFiniteError: the loss is not finite at a reporting point. Checkpoints of earlier moments stay.
         """
-        data = DeviceSamples(self.backend, train, outputs_of(self.model, train))
-        held_out = None
-        if validation is not None:
-            held_out = DeviceSamples(self.backend, validation, outputs_of(self.model, validation))
+        data = DeviceSamples(self.model, train)
+        held_out = None if validation is None else DeviceSamples(self.model, validation)
         schedule = _schedule(len(data), batch_size, epochs, steps, evaluate_every, stop_after_epoch)
         self.schedule = schedule
         self._notify("on_fit_begin")
         self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
         sampler = sampler or Shuffled()
-        while self.step < schedule.stop:
-            began = time.perf_counter()
+        try:
             with self.backend.ignoring_overflow():  # the report tells
-                self._train_until_due(schedule, data, sampler, batch_size, context)
-            self.backend.synchronize()
-            self.training_seconds += time.perf_counter() - began
-            if schedule.evaluates_after(self.step):
-                self._evaluate(data, held_out, evaluate_train)
-            self._notify("on_checkpoint")
-        self._notify("on_fit_end")
+                while self.step < schedule.stop:
+                    self._train_until_due(schedule, data, sampler, batch_size, context)
+                    if schedule.evaluates_after(self.step):
+                        self._evaluate(schedule, data, held_out, evaluate_train)
+                    self._read_report()  # what is not finite shall not become a checkpoint
+                    self._notify("on_checkpoint")
+        finally:
+            self._notify("on_fit_end")
         return self.history
 
     def _train_until_due(
         self, schedule: Schedule, data: DeviceSamples, sampler: Sampler, batch_size: int, context: Context
     ) -> None:
         """Take steps to the next evaluation or the end of the epoch, whichever comes first."""
+        began = time.perf_counter()
         epoch, place = divmod(self.step, schedule.steps_per_epoch)
         if place == 0:
             self.report = ops.new_report(self.backend)
         order = self.backend.asarray(sampler.epoch(len(data), batch_size, self.seed, epoch))
         for place in range(place, schedule.steps_per_epoch):  # noqa: B020 - from where the epoch stands
-            self._train_step(data, order[place * batch_size : (place + 1) * batch_size], context)
+            stop = min((place + 1) * batch_size, order.shape[0])  # the standard defines no slice past the end
+            self._train_step(data, order[place * batch_size : stop], context)
             if place % REPORT_EVERY == 0:
                 self._report_batch()
             if self.step == schedule.stop or schedule.evaluates_after(self.step):
-                return
+                break
+        self.backend.synchronize()
+        self.training_seconds += time.perf_counter() - began
 
     def _train_step(self, data: DeviceSamples, indices: Any, context: Context) -> None:
         context.step = self.step
@@ -157,9 +159,9 @@ class Trainer:
         result = self.loss.forward(self.model.forward(x, context), y, context)
         self.model.backward_parameters(self.loss.backward(context), context)
         self.optimizer.update(self.step)
+        self.step += 1
         step = self.backend.asarray(self.step, "float64")
         ops.accumulate(self.backend, self.report, result, indices.shape[0], step)
-        self.step += 1
 
     def _read_report(self) -> list[float]:
         """The report vector on the host: the one place where training waits for the device."""
@@ -176,7 +178,9 @@ class Trainer:
         report = self._read_report()
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
-    def _evaluate(self, data: DeviceSamples, held_out: DeviceSamples | None, evaluate_train: bool) -> None:
+    def _evaluate(
+        self, schedule: Schedule, data: DeviceSamples, held_out: DeviceSamples | None, evaluate_train: bool
+    ) -> None:
         report = self._read_report()
         count = report[reports.COUNT]
         train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
@@ -192,9 +196,8 @@ class Trainer:
             figures |= {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
             figures["best_test_accuracy"] = self.best_accuracy  # type: ignore[assignment]
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
-        if data.y.ndim == 1:
-            classes = self.model.output_shape(tuple(data.x.shape[1:]))[-1]
-            self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, classes))
+        if data.y.ndim == 1 and self.step >= schedule.steps_per_epoch:
+            self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, data.outputs))
         self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
 
     def _diagnose(self, kind: str, message: str | None) -> None:
@@ -204,7 +207,7 @@ class Trainer:
             self._record("diagnosis", "on_diagnosis", kind=kind, message=message)
 
     def _record(self, event: str, moment: str, *more: Any, **figures: Any) -> None:
-        epoch = math.ceil(self.step / self.schedule.steps_per_epoch)  # type: ignore[union-attr]
+        epoch = max(1, math.ceil(self.step / self.schedule.steps_per_epoch))  # type: ignore[union-attr]
         record = {"event": event, "step": self.step, "epoch": epoch, **figures}
         self.history.append(record)
         self._notify(moment, record, *more)

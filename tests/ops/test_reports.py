@@ -1,0 +1,65 @@
+"""xpnet.ops.reports: the report vector against sums kept by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from xpnet import ops
+from xpnet.ops.reports import CORRECT, COUNT, FIRST_NON_FINITE_STEP, LAST_LOSS, LENGTH, LOSS_SUM
+
+BATCHES = [(2.5, 100, 7), (0.5, 100, 60), (1.25, 37, 30)]  # mean loss, rows, correct
+
+
+def accumulate(backend, report, batches, first_step: int = 0) -> None:
+    for step, (loss, rows, correct) in enumerate(batches, start=first_step):
+        result = ops.CrossEntropy(backend.asarray(loss, "float64"), None, backend.asarray(correct, "float64"), None)
+        ops.accumulate(backend, report, result, rows, backend.asarray(step))
+
+
+def test_a_new_report(backend) -> None:
+    report = ops.new_report(backend)
+    assert report.dtype == backend.xp.float64
+    assert backend.to_numpy(report).tolist() == [0.0, 0.0, 0.0, -1.0, 0.0]
+
+
+def test_sums_over_batches_of_different_sizes(backend) -> None:
+    report = ops.new_report(backend)
+    accumulate(backend, report, BATCHES)
+    values = backend.to_numpy(report)
+    assert len(values) == LENGTH
+    assert values[LOSS_SUM] == 2.5 * 100 + 0.5 * 100 + 1.25 * 37
+    assert values[COUNT] == 237
+    assert values[CORRECT] == 97
+    assert values[FIRST_NON_FINITE_STEP] == -1
+    assert values[LAST_LOSS] == 1.25
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_the_first_step_that_is_not_finite_stays(backend, bad) -> None:
+    report = ops.new_report(backend)
+    batches = [(1.0, 4, 2), (bad, 4, 1), (1.0, 4, 2), (math.nan, 4, 0)]
+    accumulate(backend, report, batches[:2], first_step=10)
+    assert backend.to_numpy(report)[FIRST_NON_FINITE_STEP] == 11
+    accumulate(backend, report, batches[2:], first_step=12)
+    values = backend.to_numpy(report)
+    assert values[FIRST_NON_FINITE_STEP] == 11
+    assert not math.isfinite(values[LOSS_SUM])
+    assert math.isnan(values[LAST_LOSS])
+    assert values[CORRECT] == 5
+
+
+def test_the_first_step_counts_from_zero(backend) -> None:
+    report = ops.new_report(backend)
+    accumulate(backend, report, [(math.nan, 1, 0), (math.nan, 1, 0)])
+    assert backend.to_numpy(report)[FIRST_NON_FINITE_STEP] == 0
+
+
+def test_it_takes_what_the_loss_gives(backend) -> None:
+    report = ops.new_report(backend)
+    logits = np.zeros((4, 3), np.float32)
+    result = ops.softmax_cross_entropy(backend, backend.asarray(logits), backend.asarray([0, 0, 1, 2]))
+    ops.accumulate(backend, report, result, 4, backend.asarray(0))
+    np.testing.assert_allclose(backend.to_numpy(report), [4 * math.log(3), 4, 2, -1, math.log(3)], rtol=1e-6)

@@ -1,0 +1,372 @@
+"""xpnet.configuration: names and tables to classes, and back; every mistake named with what would be right."""
+
+from __future__ import annotations
+
+import tomllib
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+import xpnet
+from xpnet import configuration
+from xpnet.configuration import (
+    Table,
+    build,
+    build_all,
+    describe,
+    load_recipe,
+    recipe_from_table,
+    recipe_names,
+)
+from xpnet.errors import ConfigurationError, MissingFileError
+
+FAN_IN = {"type": "FanInUniform"}
+RECIPES = [
+    "book-pretrained",
+    "book-two-layer",
+    "book-two-layer-raw",
+    "digits",
+    "keras-sigmoid",
+    "naive-dense",
+    "torch-mlp",
+]
+
+# Each class with arguments other than its defaults, and the table that describes it.
+DESCRIBED: list[tuple[str, Any, Table]] = [
+    ("layer", xpnet.Flatten(), {"type": "Flatten"}),
+    ("layer", xpnet.ReLU(), {"type": "ReLU"}),
+    ("layer", xpnet.Sigmoid(), {"type": "Sigmoid"}),
+    ("layer", xpnet.Softmax(), {"type": "Softmax"}),
+    ("layer", xpnet.Tanh(), {"type": "Tanh"}),
+    (
+        "layer",
+        xpnet.Linear(4, 3, "relu", weights=xpnet.Normal(0.5), biases=xpnet.Constant(1.5)),
+        {
+            "type": "Linear",
+            "inputs": 4,
+            "outputs": 3,
+            "activation": "relu",
+            "weights": {"type": "Normal", "std": 0.5, "mean": 0.0},
+            "biases": {"type": "Constant", "value": 1.5},
+        },
+    ),
+    (
+        "layer",
+        xpnet.Sequential(xpnet.Flatten(), xpnet.Sequential(xpnet.Linear(2, 3))),
+        {
+            "type": "Sequential",
+            "layers": [
+                {"type": "Flatten"},
+                {
+                    "type": "Sequential",
+                    "layers": [{"type": "Linear", "inputs": 2, "outputs": 3, "weights": FAN_IN, "biases": FAN_IN}],
+                },
+            ],
+        },
+    ),
+    ("initializer", xpnet.Constant(0.25), {"type": "Constant", "value": 0.25}),
+    ("initializer", xpnet.FanInUniform(), FAN_IN),
+    ("initializer", xpnet.GlorotNormal(), {"type": "GlorotNormal"}),
+    ("initializer", xpnet.GlorotUniform(), {"type": "GlorotUniform"}),
+    ("initializer", xpnet.HeNormal(), {"type": "HeNormal"}),
+    ("initializer", xpnet.HeUniform(), {"type": "HeUniform"}),
+    ("initializer", xpnet.Normal(0.5, mean=2.0), {"type": "Normal", "std": 0.5, "mean": 2.0}),
+    ("initializer", xpnet.Uniform(-3.0, 4.0), {"type": "Uniform", "low": -3.0, "high": 4.0}),
+    ("loss", xpnet.SoftmaxCrossEntropy(), {"type": "SoftmaxCrossEntropy"}),
+    ("optimizer", xpnet.SGD(0.5), {"type": "SGD", "learning_rate": 0.5}),
+    ("optimizer", xpnet.Momentum(0.5, 0.25), {"type": "Momentum", "learning_rate": 0.5, "momentum": 0.25}),
+    (
+        "optimizer",
+        xpnet.Adam(0.5, 0.25, 0.125, 1e-7),
+        {"type": "Adam", "learning_rate": 0.5, "beta1": 0.25, "beta2": 0.125, "epsilon": 1e-7},
+    ),
+]
+
+
+@pytest.fixture
+def table() -> Table:
+    """A small, whole recipe."""
+    return {
+        "name": "mine",
+        "data": {"name": "digits"},
+        "model": {"layers": [{"type": "Flatten"}, {"type": "Linear", "inputs": 64, "outputs": 10}]},
+        "loss": {"type": "SoftmaxCrossEntropy"},
+        "optimizer": {"type": "SGD", "learning_rate": 0.5},
+        "training": {"batch_size": 7, "epochs": 3},
+    }
+
+
+def put(table: Table, path: str, value: object) -> Table:
+    """``table`` with ``value`` at a dotted path; None deletes what is there."""
+    *parents, last = path.split(".")
+    place: Any = table
+    for part in parents:
+        place = place[int(part)] if isinstance(place, list) else place[part]
+    if value is None:
+        del place[last]
+    else:
+        place[int(last) if isinstance(place, list) else last] = value
+    return table
+
+
+@pytest.mark.parametrize(("kind", "thing", "table"), DESCRIBED, ids=lambda value: getattr(value, "type", None))
+def test_a_thing_is_described_by_its_table_and_built_from_it(kind: str, thing: Any, table: Table) -> None:
+    assert describe(thing) == table
+    built = build(kind, tomllib.loads(tomli_w.dumps(table)))
+    assert type(built) is type(thing)
+    assert describe(built) == table
+
+
+def test_every_class_that_a_file_can_name_is_described_above() -> None:
+    named = {(kind, cls) for kind, classes in configuration._CLASSES.items() for cls in classes.values()}
+    assert named == {(kind, type(thing)) for kind, thing, _ in DESCRIBED}
+
+
+def test_a_described_model_is_rebuilt_with_the_same_initial_weights() -> None:
+    backend = xpnet.backend("cpu-reference")
+    model = xpnet.Sequential(xpnet.Linear(3, 4, "tanh", weights=xpnet.Uniform(2.0, 3.0)), xpnet.Linear(4, 2))
+    model.initialize(backend, seed=5)
+    copy = build("layer", describe(model)).initialize(backend, seed=5)
+    assert copy.parameters.vector.tolist() == model.parameters.vector.tolist()
+
+
+def test_a_class_of_the_users_own_has_no_name_in_files() -> None:
+    class Linear(xpnet.Linear):
+        pass
+
+    with pytest.raises(ConfigurationError, match="Linear is not one of xpnet's own classes"):
+        describe(xpnet.Sequential(Linear(2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "message"),
+    [
+        (
+            "optimizer",
+            "SGD",
+            "expected a table with a 'type' (one of SGD, Momentum, Adam) for the optimizer, got 'SGD'",
+        ),
+        ("optimizer", {"learning_rate": 0.1}, "expected a table with a 'type' (one of SGD, Momentum, Adam)"),
+        ("optimizer", {"type": "Sgd"}, "unknown optimizer type 'Sgd'; the choices are SGD, Momentum, Adam"),
+        ("optimizer", {"type": ["SGD"]}, "unknown optimizer type ['SGD']"),
+        ("optimizer", {"type": "SGD", "lr": 0.1}, "unknown key of SGD 'lr'; the choices are learning_rate"),
+        (
+            "optimizer",
+            {"type": "SGD", "learning_rate": "0.1"},
+            "learning_rate must be a number of at least 0.0, not '0.1'",
+        ),
+        ("optimizer", {"type": "Adam", "beta1": 1.0}, "beta1 must be a number of at least 0.0 and below 1.0, not 1.0"),
+        ("loss", {"type": "MSE"}, "unknown loss type 'MSE'; the choices are SoftmaxCrossEntropy"),
+        ("loss", {"type": "SoftmaxCrossEntropy", "x": 1}, "unknown key 'x' of SoftmaxCrossEntropy, which takes none"),
+        ("layer", {"type": "Linear", "inputs": 2}, "Linear lacks the key 'outputs'"),
+        (
+            "layer",
+            {"type": "Linear", "inputs": 2.0, "outputs": 3},
+            "inputs must be a whole number of at least 1, not 2.0",
+        ),
+        (
+            "layer",
+            {"type": "Linear", "inputs": 2, "outputs": 3, "activation": "rleu"},
+            "unknown activation 'rleu' (did you mean 'relu'?); the choices are relu, sigmoid, tanh",
+        ),
+        (
+            "layer",
+            {"type": "Linear", "inputs": 2, "outputs": 3, "weights": {"type": "Normal", "sigma": 1.0}},
+            "unknown key of Normal 'sigma'; the choices are std, mean",
+        ),
+        ("layer", {"type": "Sequential"}, "Sequential lacks the key 'layers'"),
+        ("layer", {"type": "Sequential", "layers": 3}, "layers must be a list of tables, got 3"),
+        ("layer", {"type": "Sequential", "layers": [{"type": "ReLu"}]}, "layers[0]: unknown layer type 'ReLu'"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_the_right_names(kind: str, table: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        build(kind, table)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("value", ["GlorotUniform", 0.5, True])
+@pytest.mark.parametrize("key", ["weights", "biases"])
+def test_an_initializer_must_be_a_table(key: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match="expected a table with a 'type'"):
+        build("layer", {"type": "Linear", "inputs": 2, "outputs": 3, key: value})
+
+
+def test_the_place_of_a_wrong_table_in_a_list() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^model\.layers\[1\]: unknown layer type 'Dense'; the choices are Flat"
+    ):
+        build_all("layer", [{"type": "Flatten"}, {"type": "Dense"}], "model.layers")
+
+
+def test_the_recipes_are_those_of_the_reference_systems_and_digits() -> None:
+    assert recipe_names() == RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_equals_its_reparse(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert recipe.source
+    assert recipe_from_table(tomllib.loads(tomli_w.dumps(recipe.to_table()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "activation", "optimizer", "training"),
+    [
+        ("keras-sigmoid", [784, 50, 10], "sigmoid", ("Adam", 1e-3, 0.9, 0.999, 1e-7), (32, "shuffled", 10, None)),
+        ("book-two-layer", [784, 50, 10], "relu", ("SGD", 0.1), (100, "with-replacement", None, 6000)),
+        ("book-two-layer-raw", [784, 50, 10], "relu", ("SGD", 0.1), (100, "with-replacement", None, 6000)),
+        ("torch-mlp", [784, 500, 500, 10], "relu", ("Adam", 1e-3, 0.9, 0.999, 1e-8), (100, "shuffled", 5, None)),
+        ("naive-dense", [784, 512, 10], "relu", ("SGD", 1e-3), (128, "in-order", 10, None)),
+    ],
+)
+def test_the_recipes_say_what_was_published(
+    name: str, sizes: list[int], activation: str, optimizer: tuple[Any, ...], training: tuple[Any, ...]
+) -> None:
+    recipe = load_recipe(name)
+    linears = recipe.build_model().layers[1:]
+    assert [linears[0].inputs, *(layer.outputs for layer in linears)] == sizes
+    assert [layer.activation for layer in linears] == [activation] * (len(linears) - 1) + [None]
+    assert tuple(describe(build("optimizer", recipe.optimizer)).values()) == optimizer
+    assert (recipe.batch_size, recipe.sampler, recipe.epochs, recipe.steps) == training
+    assert recipe.scale == (name != "book-two-layer-raw")
+
+
+def test_what_a_recipe_need_not_say(table: Table) -> None:
+    recipe = recipe_from_table(table)
+    assert (recipe.description, recipe.source, recipe.scale, recipe.sampler) == ("", "", True, "shuffled")
+    assert (recipe.steps, recipe.evaluate_every, recipe.evaluate_train, recipe.weights) == (None, None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "nmae",
+            "x",
+            "unknown key of a recipe 'nmae' (did you mean 'name'?); the choices are name, description, source, ",
+        ),
+        ("data.scaled", True, "unknown key of data 'scaled' (did you mean 'scale'?); the choices are name, scale"),
+        ("data.scale", 1, "data.scale must be true or false, not 1"),
+        ("data.name", 3, "data.name must be a text, not 3"),
+        ("data", "mnist", "data must be a table, got 'mnist'"),
+        ("data.name", None, "data lacks the key 'name'"),
+        ("name", None, "a recipe lacks the key 'name'"),
+        ("loss", None, "a recipe lacks the key 'loss'"),
+        ("model.layers", [], "a Sequential needs at least one layer"),
+        ("model.layers", "Linear", "model.layers must be a list of tables, got 'Linear'"),
+        ("model.layers.1.outputs", 0, "model.layers[1]: outputs must be a whole number of at least 1, not 0"),
+        ("model.layers.0.size", 3, "model.layers[0]: unknown key 'size' of Flatten, which takes none"),
+        ("loss.type", "CrossEntropy", "loss: unknown loss type 'CrossEntropy' (did you mean 'SoftmaxCrossEntropy'?)"),
+        ("optimizer.momentum", 0.9, "optimizer: unknown key of SGD 'momentum'; the choices are learning_rate"),
+        ("optimizer.learning_rate", -1, "optimizer: learning_rate must be a number of at least 0.0, not -1"),
+        ("training.epoch", 3, "unknown key of training 'epoch' (did you mean 'epochs'?); the choices are batch_size, "),
+        ("training.batch_size", 0, "training.batch_size must be a whole number of at least 1, not 0"),
+        ("training.batch_size", True, "training.batch_size must be a whole number of at least 1, not True"),
+        ("training.batch_size", None, "training lacks the key 'batch_size'"),
+        ("training.epochs", 2.5, "training.epochs must be a whole number of at least 1, not 2.5"),
+        ("training.epochs", None, "training: give either 'epochs' or 'steps'"),
+        ("training.steps", 5, "training: give either 'epochs' or 'steps'"),
+        ("training.evaluate_every", -1, "training.evaluate_every must be a whole number of at least 1, not -1"),
+        ("training.evaluate_train", "no", "training.evaluate_train must be true or false, not 'no'"),
+        (
+            "training.sampler",
+            "random",
+            "unknown training.sampler 'random'; the choices are shuffled, in-order, with-replacement",
+        ),
+        ("weights", 3, "weights must be a text, not 3"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_the_place(table: Table, path: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        recipe_from_table(put(table, path, value))
+    assert str(error.value).startswith(message)
+
+
+def test_a_recipe_of_the_users_own_in_a_file(table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    recipe = load_recipe(str(path))
+    assert (recipe.name, recipe.batch_size, recipe.optimizer) == ("mine", 7, {"type": "SGD", "learning_rate": 0.5})
+
+
+def test_the_configuration_of_a_run_is_a_recipe_too(table: Table, tmp_path: Path) -> None:
+    """What a run folder's config.toml says can be trained again."""
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps({**table, "run": {"seed": 0, "device": "cpu"}}), encoding="utf-8")
+    assert load_recipe(str(path)) == recipe_from_table(table)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name = 'x'\nepochs 3", r"recipe .*mine\.toml: not valid TOML: Expected '=' .*line 2"),
+        (b"\xff\xfe", r"the recipe .*mine\.toml is not a text file in UTF-8"),
+        (b"name = 'x'\nsteps = 3", r"recipe .*mine\.toml: unknown key of a recipe 'steps'"),
+        (b"", r"recipe .*mine\.toml: a recipe lacks the key 'name'"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=f"^{message}"):
+        load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"cannot read the recipe .*none\.toml: No such file"):
+        load_recipe(str(tmp_path / "none.toml"))
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(MissingFileError, match=r"cannot read the recipe .*folder\.toml: Is a directory"):
+        load_recipe(str(tmp_path / "folder.toml"))
+
+
+def test_an_unknown_recipe_is_answered_with_the_names() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_recipe("torch-mpl")
+    names = ", ".join(RECIPES)
+    assert str(error.value) == f"unknown recipe 'torch-mpl' (did you mean 'torch-mlp'?); the choices are {names}"
+
+
+def test_options_replace_what_they_name_and_nothing_else(table: Table) -> None:
+    recipe = recipe_from_table(table)
+    assert recipe.with_options() == recipe
+    changed = recipe.with_options(data="mnist", epochs=9, batch_size=8, learning_rate=0.25)
+    table = deepcopy(table)
+    put(put(put(table, "data.name", "mnist"), "training.epochs", 9), "training.batch_size", 8)
+    assert changed == recipe_from_table(put(table, "optimizer.learning_rate", 0.25))
+    assert recipe.optimizer == {"type": "SGD", "learning_rate": 0.5}
+
+
+def test_epochs_take_the_place_of_steps(table: Table) -> None:
+    put(put(table, "training.epochs", None), "training.steps", 5)
+    changed = recipe_from_table(table).with_options(epochs=2)
+    assert (changed.epochs, changed.steps) == (2, None)
+
+
+@pytest.mark.parametrize("name", ["adam", "Adam", "ADAM"])
+def test_another_optimizer_comes_with_its_own_defaults(table: Table, name: str) -> None:
+    recipe = recipe_from_table(table)
+    assert recipe.with_options(optimizer=name).optimizer == {"type": "Adam"}
+    both = recipe.with_options(optimizer=name, learning_rate=0.25)
+    assert both.optimizer == {"type": "Adam", "learning_rate": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, not 0"),
+        ({"batch_size": -3}, "batch_size must be a whole number of at least 1, not -3"),
+        ({"learning_rate": float("nan")}, "learning rate must be a number of at least 0.0, not nan"),
+        ({"learning_rate": -0.5}, "learning rate must be a number of at least 0.0, not -0.5"),
+        ({"optimizer": "adm"}, r"unknown optimizer 'adm' (did you mean 'adam'?); the choices are sgd, momentum, adam"),
+    ],
+)
+def test_options_out_of_range(table: Table, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        recipe_from_table(table).with_options(**options)
+    assert str(error.value) == message

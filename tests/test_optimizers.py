@@ -1,0 +1,222 @@
+"""xpnet.optimizers: many steps against scalar loops in Python's floats, written from the papers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.optimizers import SGD, Adam, Momentum, Optimizer
+
+STEPS = 20
+
+
+def sgd(theta: float, gradients: list[float], rate: float) -> float:
+    for g in gradients:
+        theta -= rate * g
+    return theta
+
+
+def momentum(theta: float, gradients: list[float], rate: float, mu: float) -> float:
+    v = 0.0
+    for g in gradients:
+        v = mu * v + g
+        theta -= rate * v
+    return theta
+
+
+def adam(theta: float, gradients: list[float], rate: float, beta1=0.9, beta2=0.999, epsilon=1e-8) -> float:
+    m = v = 0.0
+    for t, g in enumerate(gradients, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
+        theta -= rate * m_hat / (math.sqrt(v_hat) + epsilon)
+    return theta
+
+
+CASES = {
+    "sgd": (lambda: SGD(0.1), lambda theta, g: sgd(theta, g, 0.1)),
+    "momentum": (lambda: Momentum(0.1), lambda theta, g: momentum(theta, g, 0.1, 0.9)),
+    "momentum 0": (lambda: Momentum(0.1, momentum=0.0), lambda theta, g: sgd(theta, g, 0.1)),
+    "adam": (Adam, lambda theta, g: adam(theta, g, 1e-3)),
+    "adam of Keras": (
+        lambda: Adam(0.01, 0.8, 0.99, epsilon=1e-7),
+        lambda theta, g: adam(theta, g, 0.01, 0.8, 0.99, 1e-7),
+    ),
+    "adam without memory": (
+        lambda: Adam(0.01, 0.0, 0.0, epsilon=0.1),
+        lambda theta, g: adam(theta, g, 0.01, 0.0, 0.0, 0.1),
+    ),
+}
+
+
+def model_on(backend, dtype="float64"):
+    return xpnet.Sequential(xpnet.Linear(3, 4), xpnet.Linear(4, 2)).initialize(backend, seed=1, dtype=dtype)
+
+
+def set_gradients(model, step: int) -> None:
+    draws = np.random.default_rng(step)
+    for view in model.gradients.values():
+        view[...] = model.backend.asarray(draws.standard_normal(view.shape), model.dtype)
+
+
+def on_host(model, views) -> dict[str, np.ndarray]:
+    return {name: np.array(model.backend.to_numpy(view)) for name, view in views.items()}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-13)])
+@pytest.mark.parametrize("case", CASES)
+def test_twenty_steps(backend, case, dtype, tolerance) -> None:
+    make, expected = CASES[case]
+    model, optimizer = model_on(backend, dtype), make()
+    optimizer.initialize(model)
+    start, gradients = on_host(model, model.parameters), []
+    for step in range(STEPS):
+        set_gradients(model, step)
+        gradients.append(on_host(model, model.gradients))
+        optimizer.update(step)
+    for name, after in on_host(model, model.parameters).items():
+        assert after.dtype == dtype
+        wanted = [
+            expected(float(start[name][place]), [float(g[name][place]) for g in gradients])
+            for place in np.ndindex(after.shape)
+        ]
+        np.testing.assert_allclose(after.reshape(-1), wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_gradients_are_only_read(backend, case) -> None:
+    model, optimizer = model_on(backend), CASES[case][0]()
+    optimizer.initialize(model)
+    set_gradients(model, 0)
+    before = on_host(model, model.gradients)
+    optimizer.update(0)
+    for name, gradient in on_host(model, model.gradients).items():
+        np.testing.assert_array_equal(gradient, before[name])
+
+
+@pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
+def test_a_step_depends_on_its_number_and_the_state_alone(backend, case) -> None:
+    """As after a resume: a new optimizer with the state of the old one goes on with the same bits."""
+    models = [model_on(backend, "float32") for _ in range(2)]
+    straight, resumed = (CASES[case][0]() for _ in range(2))
+    straight.initialize(models[0])
+    for step in range(6):
+        set_gradients(models[0], step)
+        straight.update(step)
+        if step == 2:
+            resumed.initialize(models[1])
+            models[1].parameters.vector[...] = models[0].parameters.vector
+            for name, views in resumed.state.items():
+                views.vector[...] = straight.state[name].vector
+        if step > 2:
+            set_gradients(models[1], step)
+            resumed.update(step)
+    for name, values in on_host(models[1], models[1].parameters).items():
+        np.testing.assert_array_equal(values, backend.to_numpy(models[0].parameters[name]))
+
+
+@pytest.mark.parametrize("optimizer", [SGD(1.0), Momentum(1.0), Adam(1.0)], ids=lambda o: type(o).__name__)
+def test_the_learning_rate_may_change_between_steps(backend, optimizer) -> None:
+    model = model_on(backend)
+    optimizer.initialize(model)
+    set_gradients(model, 0)
+    optimizer.learning_rate = 0.0
+    before = on_host(model, model.parameters)
+    optimizer.update(0)
+    for name, after in on_host(model, model.parameters).items():
+        np.testing.assert_array_equal(after, before[name])
+    optimizer.learning_rate = 0.5
+    optimizer.update(1)
+    assert all((after != before[name]).all() for name, after in on_host(model, model.parameters).items())
+
+
+def test_the_state_is_named_like_the_parameters_and_starts_from_zero(backend) -> None:
+    model = model_on(backend, "float32")
+    for optimizer, slots in ((SGD(), []), (Momentum(), ["velocity"]), (Adam(), ["m", "v"])):
+        optimizer.initialize(model)
+        assert list(optimizer.state) == slots
+        for views in optimizer.state.values():
+            assert {name: view.shape for name, view in views.items()} == model.parameters.shapes
+            assert not backend.to_numpy(views.vector).any()
+            assert views.dtype == "float32"
+
+
+def test_initialize_starts_over(cpu) -> None:
+    model, optimizer = model_on(cpu), Momentum()
+    optimizer.initialize(model)
+    set_gradients(model, 0)
+    optimizer.update(0)
+    assert optimizer.state["velocity"].vector.any()
+    optimizer.initialize(model)
+    assert not optimizer.state["velocity"].vector.any()
+
+
+@pytest.mark.parametrize("case", ["momentum", "adam"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_state_decays_into_denormals(backend, case, dtype) -> None:
+    model, optimizer = model_on(backend, dtype), CASES[case][0]()
+    optimizer.initialize(model)
+    model.gradients.vector[...] = 0.0
+    for views in optimizer.state.values():
+        for view in views.values():
+            view[...] = 1e-35
+    for step in range(40):  # 0.9**40 is 0.015
+        optimizer.update(step)
+        for views in optimizer.state.values():
+            values = abs(backend.to_numpy(views.vector))
+            assert values[values > 0].min(initial=1.0) >= 0.99e-36
+    first = "velocity" if case == "momentum" else "m"
+    assert not backend.to_numpy(optimizer.state[first].vector).any()
+
+
+def test_defaults_are_those_of_pytorch() -> None:
+    assert SGD().learning_rate == 1e-3
+    assert (Momentum().learning_rate, Momentum().momentum) == (1e-3, 0.9)
+    adam = Adam()
+    assert (adam.learning_rate, adam.beta1, adam.beta2, adam.epsilon) == (1e-3, 0.9, 0.999, 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD(-0.1), "learning_rate must be a number of at least 0.0, not -0.1"),
+        (lambda: SGD(math.nan), "learning_rate must be a number of at least 0.0, not nan"),
+        (lambda: SGD("fast"), "learning_rate must be a number of at least 0.0, not 'fast'"),
+        (lambda: Momentum(momentum=1.0), "momentum must be a number of at least 0.0 and below 1.0, not 1.0"),
+        (lambda: Adam(beta1=1.0), "beta1 must be a number of at least 0.0 and below 1.0"),
+        (lambda: Adam(beta2=-0.1), "beta2 must be a number of at least 0.0 and below 1.0"),
+        (lambda: Adam(epsilon=-1e-8), "epsilon must be a number of at least 0.0, not -1e-08"),
+    ],
+)
+def test_settings_that_cannot_work(make, message) -> None:
+    with pytest.raises(xpnet.ConfigurationError, match=message):
+        make()
+
+
+def test_calls_in_the_wrong_order(cpu) -> None:
+    with pytest.raises(xpnet.CallOrderError, match=r"Adam.update needs initialize\(model\) before it"):
+        Adam().update(0)
+    with pytest.raises(xpnet.CallOrderError, match="this Linear has no parameters yet"):
+        Adam().initialize(xpnet.Linear(2, 2))
+
+
+def test_an_optimizer_of_the_users_own(backend) -> None:
+    def sign_update(backend, values, gradients, settings) -> None:
+        values[...] = values - settings[0, ...] * backend.xp.sign(gradients)
+
+    class SignDescent(Optimizer):
+        """θ ← θ - η sign(g)."""
+
+        operation = staticmethod(sign_update)
+
+    model, optimizer = model_on(backend), SignDescent(0.25)
+    optimizer.initialize(model)
+    set_gradients(model, 0)
+    before, gradients = on_host(model, model.parameters), on_host(model, model.gradients)
+    optimizer.update(0)
+    for name, after in on_host(model, model.parameters).items():
+        np.testing.assert_allclose(after, before[name] - 0.25 * np.sign(gradients[name]), rtol=1e-15)

@@ -1,0 +1,127 @@
+"""xpnet.training.batches: the rows asked for, divided once and truly."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet import Samples
+from xpnet.backends import Array, Backend
+from xpnet.errors import DTypeError, OutOfRangeError, ShapeError
+from xpnet.layers import Context, Flatten, Linear, Sequential
+from xpnet.training import DeviceSamples
+
+
+def on_device(backend: Backend, samples: Any, outputs: int) -> DeviceSamples:
+    """The samples, for a model of so many outputs."""
+    features = math.prod(np.shape(samples[0])[1:])
+    return DeviceSamples(Sequential(Flatten(), Linear(features or 1, outputs)).initialize(backend), samples)
+
+
+def batch_of(data: DeviceSamples, rows: list[int], dtype: str = "float32", context: Context | None = None) -> Any:
+    backend = data.backend
+    x, y = data.batch(backend.asarray(np.array(rows)), context or Context(backend), dtype)
+    return on_host(backend, x), on_host(backend, y)
+
+
+def on_host(backend: Backend, array: Array) -> np.ndarray:
+    return np.array(backend.to_numpy(array))
+
+
+def test_samples_are_left_as_they_are_unless_a_range_is_given() -> None:
+    assert Samples(np.zeros((3, 2)), np.zeros(3, int)).pixel_range == 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_byte_is_divided_as_numpy_divides_it(backend: Backend, dtype: str) -> None:
+    bytes_ = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+    data = on_device(backend, Samples(bytes_, np.array([3, 1, 0, 2]), 255.0), outputs=4)
+    x, y = batch_of(data, [2, 0, 2, 3], dtype)
+    np.testing.assert_array_equal(x, bytes_[[2, 0, 2, 3]] / np.dtype(dtype).type(255))
+    assert x.dtype == dtype
+    assert y.tolist() == [0, 3, 0, 2]
+
+
+def test_bytes_stay_bytes_on_the_device(backend: Backend) -> None:
+    data = on_device(backend, Samples(np.full((3, 2), 7, np.uint8), np.zeros(3, np.uint8), 255.0), outputs=1)
+    assert data.x.dtype == backend.xp.uint8
+    backend.require(data.x)
+    backend.require(data.y)
+    assert len(data) == 3
+
+
+def test_any_layout_on_the_host_will_do_and_is_not_written_to(backend: Backend) -> None:
+    x = np.arange(24.0).reshape(4, 6)
+    strided = x.T[::2]
+    strided.flags.writeable = False
+    data = on_device(backend, (strided, np.array([1, 0, 1])), outputs=2)
+    got, _ = batch_of(data, [2, 1], "float64")
+    np.testing.assert_array_equal(got, strided[[2, 1]])
+    np.testing.assert_array_equal(x, np.arange(24.0).reshape(4, 6))
+
+
+def test_lists_will_do_too(backend: Backend) -> None:
+    data = on_device(backend, ([[1.0, 2.0], [3.0, 4.0]], [0, 1]), outputs=2)
+    x, y = batch_of(data, [1])
+    assert (x.tolist(), y.tolist()) == ([[3.0, 4.0]], [1])
+
+
+def test_rows_of_probabilities(backend: Backend) -> None:
+    rows = np.array([[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]])
+    data = on_device(backend, (np.zeros((3, 1)), rows), outputs=2)
+    _, y = batch_of(data, [2, 0])
+    np.testing.assert_array_equal(y, rows[[2, 0]])
+
+
+def test_reused_memory_serves_batches_of_every_size(backend: Backend) -> None:
+    values = np.arange(20.0).reshape(10, 2)
+    data = on_device(backend, (values, np.arange(10)), outputs=10)
+    context = Context(backend, reuse=True)
+    for rows in ([0, 1, 2, 3], [9, 8], [5], [4, 5, 6, 7, 8, 9], [1, 0, 3]):
+        x, y = batch_of(data, rows, "float64", context)
+        np.testing.assert_array_equal(x, values[rows])
+        assert y.tolist() == rows
+
+
+@pytest.mark.parametrize(("count", "rows"), [(2, 2), (3, 3), (1000, 3)])
+def test_the_head_is_the_first_rows(backend: Backend, count: int, rows: int) -> None:
+    values = np.array([[10, 20], [30, 40], [50, 60]], np.uint8)
+    data = on_device(backend, Samples(values, np.zeros(3, int), 10.0), outputs=1)
+    head = data.head(count, Context(backend), "float64")
+    np.testing.assert_array_equal(on_host(backend, head), values[:rows] / 10.0)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (np.zeros((0, 2)), np.zeros(0, int)),
+        (np.zeros((3, 2)), np.zeros(2, int)),
+        (np.zeros(3), np.zeros(3, int)),
+        (np.zeros(()), np.zeros(())),
+    ],
+)
+def test_samples_and_labels_must_pair_up(backend: Backend, x: np.ndarray, y: np.ndarray) -> None:
+    with pytest.raises(ShapeError) as error:
+        on_device(backend, (x, y), outputs=3)
+    assert f"N at least 1, got {x.shape} and {y.shape}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 2, 3, 1], "label 3 at row 2 has no output: the model has 3, for the labels 0 to 2"),
+        ([0, -1, 3, 1], "label -1 at row 1 has no output: the model has 3, for the labels 0 to 2"),
+    ],
+)
+def test_a_label_without_an_output_is_found_before_any_step(backend: Backend, labels: list[int], message: str) -> None:
+    with pytest.raises(OutOfRangeError) as error:
+        on_device(backend, (np.zeros((4, 2)), np.array(labels)), outputs=3)
+    assert str(error.value) == message
+
+
+def test_class_indices_must_be_integers(backend: Backend) -> None:
+    with pytest.raises(DTypeError, match=r"labels of shape \(2,\) must be integers \(class indices\), not float64"):
+        on_device(backend, (np.zeros((2, 2)), np.array([0.0, 1.0])), outputs=3)

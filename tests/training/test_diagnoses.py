@@ -1,0 +1,137 @@
+"""xpnet.training.diagnoses: each fires on its trouble, and keeps quiet in a healthy run."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import Constant, Samples
+from xpnet.backends import Backend
+from xpnet.data import Dataset
+from xpnet.layers import Flatten, Layer, Linear, Sequential
+from xpnet.training import DeviceSamples, Trainer
+from xpnet.training.diagnoses import dead_units, inputs_out_of_range, loss_at_chance
+
+
+def on_device(backend: Backend, x: np.ndarray, pixel_range: float = 1.0) -> DeviceSamples:
+    """The samples, for a model of one output."""
+    model = Sequential(Flatten(), Linear(math.prod(x.shape[1:]), 1)).initialize(backend)
+    return DeviceSamples(model, Samples(x, np.zeros(len(x), int), pixel_range))
+
+
+@pytest.mark.parametrize(
+    ("x", "pixel_range", "reach"),
+    [
+        (np.array([[0, 255]], np.uint8), 1.0, "255"),
+        (np.array([[0.5, -300.0]]), 1.0, "300"),
+        (np.array([[0.5, 10.5]]), 1.0, "10.5"),
+        (np.array([[0, 16]], np.uint8), 0.5, "32"),
+        (np.array([[0.0, np.inf]]), 1.0, "inf"),
+        (np.array([[0.0, np.nan]]), 1.0, "nan"),
+    ],
+)
+def test_inputs_far_outside(backend: Backend, x: np.ndarray, pixel_range: float, reach: str) -> None:
+    message = inputs_out_of_range(on_device(backend, x, pixel_range))
+    assert message is not None
+    assert message.startswith(f"inputs reach {reach}, far outside [0, 1]: divide them by their range")
+
+
+@pytest.mark.parametrize(
+    ("x", "pixel_range"),
+    [
+        (np.array([[0, 255]], np.uint8), 255.0),
+        (np.array([[-4.0, 4.5]]), 1.0),  # standardised
+        (np.array([[10.0]]), 1.0),
+        (np.zeros((5000, 2)), 1.0),
+    ],
+)
+def test_inputs_that_are_fine(backend: Backend, x: np.ndarray, pixel_range: float) -> None:
+    assert inputs_out_of_range(on_device(backend, x, pixel_range)) is None
+
+
+def network(backend: Backend, *hidden: Layer) -> Sequential:
+    return Sequential(*hidden, Linear(4, 1)).initialize(backend)
+
+
+ALL_OFF = {"weights": Constant(0.0), "biases": Constant(-1.0)}
+LAYERS = {
+    "relu": Linear(2, 4, "relu", **ALL_OFF),
+    "tanh": Linear(2, 4, "tanh", **ALL_OFF),
+    "none": Linear(2, 4, **ALL_OFF),
+}
+
+
+@pytest.mark.parametrize(
+    ("hidden", "name"),
+    [
+        ((LAYERS["relu"],), "0"),
+        ((LAYERS["none"], xpnet.ReLU()), "1"),
+        ((xpnet.Flatten(), Linear(2, 2, "relu", biases=Constant(1.0)), LAYERS["relu"]), "2"),
+    ],
+)
+def test_dead_units(backend: Backend, hidden: tuple[Layer, ...], name: str) -> None:
+    message = dead_units(network(backend, *hidden), on_device(backend, np.ones((3, 2))))
+    assert message is not None
+    assert message.startswith(f"all 4 hidden units of layer {name} are dead")
+
+
+@pytest.mark.parametrize("hidden", [(LAYERS["tanh"],), (LAYERS["none"],), (LAYERS["none"], xpnet.Sigmoid())])
+def test_only_a_relu_dies(backend: Backend, hidden: tuple[Layer, ...]) -> None:
+    assert dead_units(network(backend, *hidden), on_device(backend, np.ones((3, 2)))) is None
+
+
+def test_one_unit_alive_for_one_sample_is_enough(backend: Backend) -> None:
+    model = network(backend, Linear(2, 4, "relu", **ALL_OFF))
+    model.parameters["0.W"][0, 3] = 2.0
+    x = np.zeros((5, 2))
+    assert dead_units(model, on_device(backend, x)) is not None
+    x[4, 0] = 1.0
+    assert dead_units(model, on_device(backend, x)) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "accuracy", "classes", "fires"),
+    [
+        (math.log(10), 0.11, 10, True),
+        (2.30, 0.11, 10, True),
+        (2.32, 0.10, 10, True),
+        (2.25, 0.11, 10, False),  # it has begun to learn
+        (2.36, 0.11, 10, False),  # worse than guessing: another trouble
+        (2.30, 0.40, 10, False),  # the loss is slow, the answers are not
+        (math.log(2), 0.5, 2, True),
+        (math.nan, 0.1, 10, False),
+    ],
+)
+def test_a_loss_at_chance(loss: float, accuracy: float, classes: int, fires: bool) -> None:
+    message = loss_at_chance(loss, accuracy, classes)
+    assert (message is not None) == fires
+    if message is not None:
+        assert message.startswith(f"the loss stays at ln {classes} = {math.log(classes):.3f}, the value for guessing")
+
+
+WEAK = {"weights": xpnet.Normal(0.05), "biases": Constant(0.0)}  # its loss starts at ln 10
+
+
+def diagnoses_of(
+    backend: Backend, samples: Samples, learning_rate: float, evaluate_every: int | None = None
+) -> list[tuple[str, int]]:
+    model = Sequential(xpnet.Flatten(), Linear(64, 20, "relu", **WEAK), Linear(20, 10, **WEAK)).initialize(backend)
+    run = Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(learning_rate))
+    history = run.fit(samples, epochs=3, batch_size=50, evaluate_every=evaluate_every)
+    return [(record["kind"], record["epoch"]) for record in history if record["event"] == "diagnosis"]
+
+
+def test_each_trouble_of_a_run_is_told_once(backend: Backend, digits: Dataset) -> None:
+    raw = Samples(digits.x_train * np.uint8(15), digits.y_train)
+    found = diagnoses_of(backend, raw, learning_rate=1.0)
+    assert sorted(kind for kind, _ in found) == ["dead units", "inputs out of range", "loss at chance"]
+    assert found[0] == ("inputs out of range", 0)
+
+
+@pytest.mark.parametrize("evaluate_every", [None, 5])
+def test_a_healthy_run_has_no_diagnosis(backend: Backend, digits: Dataset, evaluate_every: int | None) -> None:
+    """Many a run starts at chance; only one that is still there after an epoch is in trouble."""
+    assert diagnoses_of(backend, digits.train, 0.5, evaluate_every) == []

@@ -1,0 +1,203 @@
+"""xpnet.training.snapshots: a model and a run come back bit for bit, or not at all."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import Adam, Linear, Sequential, SoftmaxCrossEntropy, Trainer, checkpoint, load_model, save_model
+from xpnet.backends import Backend
+from xpnet.checkpoint import Checkpoint
+from xpnet.configuration import describe
+from xpnet.data import Dataset
+from xpnet.errors import CallOrderError, ConfigurationError, FileFormatError, MissingFileError, ShapeError
+from xpnet.training.snapshots import capture, restore
+
+
+def network(backend: Backend, dtype: str | None = None) -> Sequential:
+    hidden = Linear(4, 6, "tanh", weights=xpnet.HeNormal())
+    return Sequential(xpnet.Flatten(), hidden, Linear(6, 3)).initialize(backend, 1, dtype)
+
+
+def trained(backend: Backend, data: Dataset) -> Trainer:
+    run = Trainer(network(backend), SoftmaxCrossEntropy(), Adam(0.01), seed=5)
+    run.fit(data.train, epochs=2, batch_size=8, validation=data.test)
+    return run
+
+
+def bits(model: Sequential) -> bytes:
+    return np.array(model.backend.to_numpy(model.parameters.vector)).tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_model_comes_back_bit_for_bit(backend: Backend, tmp_path: Path, dtype: str) -> None:
+    model = network(backend, dtype)
+    save_model(model, tmp_path / "model.safetensors")
+    copy = load_model(tmp_path / "model.safetensors", backend)
+    assert copy.backend is backend
+    assert copy.dtype == dtype
+    assert describe(copy) == describe(model)
+    assert bits(copy) == bits(model)
+
+
+def test_a_file_is_tied_to_no_backend(backend: Backend, tmp_path: Path) -> None:
+    """The tensors in C order and by name alone, without padding; they load elsewhere."""
+    model = network(backend)
+    save_model(model, tmp_path / "model.safetensors")
+    tensors = checkpoint.load(tmp_path / "model.safetensors").tensors
+    assert {name: array.shape for name, array in tensors.items()} == {
+        "parameters/1.W": (4, 6),
+        "parameters/1.b": (6,),
+        "parameters/2.W": (6, 3),
+        "parameters/2.b": (3,),
+    }
+    for name, view in model.parameters.items():
+        np.testing.assert_array_equal(tensors[f"parameters/{name}"], backend.to_numpy(view))
+    assert bits(load_model(tmp_path / "model.safetensors", xpnet.backend("cpu-reference"))) == bits(model)
+
+
+def test_a_loaded_model_trains_on(backend: Backend, small_data: Dataset, tmp_path: Path) -> None:
+    save_model(network(backend), tmp_path / "model.safetensors")
+    model = load_model(tmp_path / "model.safetensors", backend)
+    before = xpnet.evaluate(model, small_data.train).loss
+    Trainer(model, SoftmaxCrossEntropy(), Adam(0.05)).fit(small_data.train, epochs=10, batch_size=8)
+    assert xpnet.evaluate(model, small_data.train).loss < before / 2
+
+
+def test_what_cannot_be_saved(cpu: Backend, tmp_path: Path) -> None:
+    class Mine(Linear):
+        pass
+
+    with pytest.raises(CallOrderError, match="call initialize"):
+        save_model(Sequential(Linear(2, 3)), tmp_path / "model.safetensors")
+    with pytest.raises(ConfigurationError, match="Mine is not one of xpnet's own classes"):
+        save_model(Sequential(Mine(2, 3)).initialize(cpu), tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+BOOK_SIZES = [(5, 4), (4, 6), (6, 3)]
+
+
+def book_weights(dtype: str = "float32") -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    weights = {}
+    for place, (inputs, outputs) in enumerate(BOOK_SIZES, 1):
+        weights[f"W{place}"] = np.asfortranarray(rng.normal(size=(inputs, outputs)).astype(dtype))
+        weights[f"b{place}"] = rng.normal(size=outputs).astype(dtype)
+    return weights
+
+
+@pytest.mark.parametrize("name", ["sample_weight.pkl", "SAMPLE.PKL", "weights.pickle"])
+def test_a_books_pickle_is_a_sigmoid_network(backend: Backend, tmp_path: Path, name: str) -> None:
+    weights = book_weights()
+    (tmp_path / name).write_bytes(pickle.dumps(weights, protocol=3))
+    model = load_model(tmp_path / name, backend)
+    x = np.random.default_rng(1).normal(size=(7, 5))
+    y = x
+    for place in (1, 2, 3):
+        y = y @ weights[f"W{place}"].astype(np.float64) + weights[f"b{place}"]
+        y = 1 / (1 + np.exp(-y)) if place < 3 else y
+    np.testing.assert_allclose(model.predict(x), y, rtol=0, atol=1e-5)
+    assert [layer.activation for layer in model.layers[1:]] == ["sigmoid", "sigmoid", None]
+
+
+def test_a_books_pickle_of_other_contents(cpu: Backend, tmp_path: Path) -> None:
+    path = tmp_path / "w.pkl"
+    path.write_bytes(pickle.dumps({**book_weights(), "W2": np.zeros((9, 6))}, protocol=3))
+    with pytest.raises(ShapeError, match=r"W2 has shape \(9, 6\); expected 4 rows"):
+        load_model(path, cpu)
+    path.write_bytes(pickle.dumps({"W1": np.zeros((2, 3)), "c1": np.zeros(3)}, protocol=3))
+    with pytest.raises(FileFormatError, match="missing: b1; unexpected: c1"):
+        load_model(path, cpu)
+    with pytest.raises(MissingFileError, match=r"there is no weight file .*none\.pkl"):
+        load_model(tmp_path / "none.pkl", cpu)
+
+
+def without(name: str) -> Callable[[Checkpoint], Checkpoint]:
+    return lambda saved: replace(saved, tensors={key: t for key, t in saved.tensors.items() if key != name})
+
+
+def with_tensor(name: str, shape: tuple[int, ...]) -> Callable[[Checkpoint], Checkpoint]:
+    return lambda saved: replace(saved, tensors={**saved.tensors, name: np.zeros(shape, np.float32)})
+
+
+def without_metadata(name: str) -> Callable[[Checkpoint], Checkpoint]:
+    return lambda saved: replace(saved, metadata={key: v for key, v in saved.metadata.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without("parameters/1.W"), r"FILE holds \['1.b', '2.W', '2.b'\] .*; the model needs \['1.W', '1.b', "),
+        (with_tensor("parameters/3.W", (2, 2)), "FILE holds .*'3.W'.*; the model needs "),
+        (with_tensor("parameters/2.W", (3, 6)), r"FILE: .*2.W has shape \(3, 6\); the model needs \(6, 3\)"),
+        (with_tensor("buffers/1.mean", (6,)), r"FILE holds \['1.mean'\] .*; the model needs \[\]"),
+    ],
+    ids=["one is missing", "one too many", "another shape", "a buffer too many"],
+)
+def test_a_model_whose_names_or_shapes_do_not_fit(
+    cpu: Backend, tmp_path: Path, damage: Callable[[Checkpoint], Checkpoint], message: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(network(cpu), path)
+    checkpoint.save(path, damage(checkpoint.load(path)))
+    with pytest.raises(FileFormatError, match=message.replace("FILE", str(path))):
+        load_model(path, cpu)
+
+
+@pytest.mark.parametrize(
+    "model", [None, "Sequential", {"type": "Sequential"}, {"type": "Sequential", "layers": [{"type": "Linaer"}]}]
+)
+def test_a_checkpoint_that_names_no_model(cpu: Backend, tmp_path: Path, model: Any) -> None:
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, Checkpoint({}, {} if model is None else {"model": model}))
+    with pytest.raises(FileFormatError, match=r"model\.safetensors does not say which model it holds"):
+        load_model(path, cpu)
+
+
+def test_a_run_comes_back_and_goes_on_with_the_same_bits(backend: Backend, small_data: Dataset) -> None:
+    run = trained(backend, small_data)
+    saved = capture(run, {"more": 3})
+    assert saved.metadata["more"] == 3
+    again = Trainer(network(backend), SoftmaxCrossEntropy(), Adam(0.01))
+    restore(again, saved, "FILE")
+    for name in ("seed", "step", "best_accuracy", "best_step", "training_seconds"):
+        assert getattr(again, name) == getattr(run, name)
+    assert backend.to_numpy(again.report).tolist() == backend.to_numpy(run.report).tolist()
+    for either in (run, again):
+        either.fit(small_data.train, epochs=3, batch_size=8)
+    assert bits(again.model) == bits(run.model)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (with_tensor("parameters/2.W", (3, 6)), r"FILE: .*2.W has shape \(3, 6\); the model needs \(6, 3\)"),
+        (without("optimizer/m/1.W"), "FILE holds .*optimizer/m/.*; the model needs "),
+        (with_tensor("optimizer/v/2.b", (4,)), r"FILE: .*v/2.b has shape \(4,\); the model needs \(3,\)"),
+        (without_metadata("report"), "FILE lacks 'report': it holds a model, but no run to resume"),
+        (without_metadata("best_step"), "FILE lacks 'best_step'"),
+    ],
+    ids=["shape of a parameter", "name of a state", "shape of a state", "no report", "no best step"],
+)
+def test_a_run_that_does_not_fit_leaves_the_trainer_as_it_was(
+    cpu: Backend, small_data: Dataset, damage: Callable[[Checkpoint], Checkpoint], message: str
+) -> None:
+    saved = damage(capture(trained(cpu, small_data), {}))
+    fresh = Trainer(network(cpu), SoftmaxCrossEntropy(), Adam(0.01))
+    fresh.model.parameters.vector[...] = 0.5
+    before = deepcopy(capture(fresh, {}))
+    with pytest.raises(FileFormatError, match=message):
+        restore(fresh, saved, "FILE")
+    after = capture(fresh, {})
+    assert after.metadata == before.metadata
+    for name, array in before.tensors.items():
+        np.testing.assert_array_equal(after.tensors[name], array)
