@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# OpenBLAS's threads spin while they wait: on a machine with other work they slow each other a hundredfold.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

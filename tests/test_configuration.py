@@ -175,7 +175,7 @@ def test_a_class_of_the_users_own_has_no_name_in_files() -> None:
         (
             "layer",
             {"type": "Linear", "inputs": 2, "outputs": 3, "weights": {"type": "Normal", "sigma": 1.0}},
-            "unknown key of Normal 'sigma'; the choices are std, mean",
+            "weights: unknown key of Normal 'sigma'; the choices are std, mean",
         ),
         ("layer", {"type": "Sequential"}, "Sequential lacks the key 'layers'"),
         ("layer", {"type": "Sequential", "layers": 3}, "layers must be a list of tables, got 3"),

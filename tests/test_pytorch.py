@@ -13,7 +13,7 @@ from xpnet import Adam, Context, Linear, Momentum, Sequential, SoftmaxCrossEntro
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; 'make test-peers' compares with it")
 pytestmark = pytest.mark.torch
 
-STEPS, BATCH = 10, 100
+STEPS, BATCH = 10, 32
 OPTIMIZERS = {
     "sgd": (lambda: xpnet.SGD(0.1), lambda weights: torch.optim.SGD(weights, lr=0.1)),
     "momentum": (lambda: Momentum(0.05), lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.9)),

@@ -128,7 +128,7 @@ def test_each_trouble_of_a_run_is_told_once(backend: Backend, digits: Dataset) -
     raw = Samples(digits.x_train * np.uint8(15), digits.y_train)
     found = diagnoses_of(backend, raw, learning_rate=1.0)
     assert sorted(kind for kind, _ in found) == ["dead units", "inputs out of range", "loss at chance"]
-    assert found[0] == ("inputs out of range", 0)
+    assert found[0] == ("inputs out of range", 1)
 
 
 @pytest.mark.parametrize("evaluate_every", [None, 5])

@@ -92,6 +92,7 @@ def softmax_cross_entropy(
     xp = backend.xp
     rows, classes = logits.shape
     if labels.ndim == 1:
+        labels = xp.astype(labels, xp.int64, copy=False)  # narrow types cannot hold every class
         backend.require_in_range(labels, classes, "label")
     targets = labels if labels.ndim == 2 else _one_hot(backend, labels, classes, logits.dtype)
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
@@ -155,4 +156,4 @@ def _checked_labels(backend: Backend, logits: Array, labels: Array) -> Array:
         )
     if not backend.xp.isdtype(labels.dtype, "integral"):
         raise DTypeError(f"class indices must be integers, not {labels.dtype}")
-    return backend.xp.astype(labels, backend.xp.int64, copy=False)
+    return labels

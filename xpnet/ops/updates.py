@@ -91,7 +91,7 @@ def adam_update(backend: Backend, values: Array, gradients: Array, m: Array, v: 
         return
     xp = backend.xp
     rate, beta1, beta2, epsilon, correction1, correction2, decay = (settings[index, ...] for index in range(7))
-    # Differences from 1 are taken in float64: in float32, 1 - β₂ would be off by 5e-5 of itself.
+    # Differences from 1 are taken in float64: in float32, 1 - β₂ would be off by 1.3e-5 of itself.
     factors = xp.stack([beta1, 1 - beta1, beta2, 1 - beta2, 1 - rate * decay, rate / correction1, correction2, epsilon])
     b1, a1, b2, a2, keep, step, correction2, epsilon = _scalars(backend, factors, values.dtype)
     m[...] = _flushed(backend, b1 * m + a1 * gradients)

@@ -1,0 +1,59 @@
+"""What compiled code does not look at: the kinds, types, shapes and layouts of the arrays it is given."""
+
+from __future__ import annotations
+
+import numpy as np
+
+REALS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def check_kind(name: str, array: np.ndarray, dimensions: int) -> None:
+    """Raise unless ``array`` is a float32 or float64 NumPy array with so many dimensions."""
+    _check_array(name, array)
+    if array.dtype not in REALS:
+        raise TypeError(f"{name} must be float32 or float64, not {array.dtype}; {name}.astype('float32') casts it")
+    if array.ndim != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimension(s), not the shape {array.shape}")
+
+
+def check_input(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Raise unless ``array``, of one or two dimensions, has this type and shape, and contiguous rows."""
+    _check_array(name, array)
+    if array.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, not {array.dtype}; {name}.astype('{dtype}') casts it")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, not {array.shape}")
+    if not array.flags.c_contiguous and array.strides[-1] != array.itemsize and array.shape[-1] > 1:
+        raise ValueError(
+            f"{name} must have contiguous rows, but its strides are {array.strides} with {array.itemsize}-byte items; "
+            f"numpy.ascontiguousarray({name}) makes a copy that has"
+        )
+
+
+def check_output(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Raise unless ``array`` is as :func:`check_input` says, can be written, and has rows that do not overlap."""
+    check_input(name, array, dtype, shape)
+    if not array.flags.writeable:
+        raise ValueError(f"{name} is an output, but this array is read-only")
+    if array.ndim == 2 and array.shape[0] > 1 and abs(array.strides[0]) < array.shape[1] * array.itemsize:
+        raise ValueError(f"{name} is an output, but the rows of this array overlap: its strides are {array.strides}")
+
+
+def check_integers(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise unless ``array`` holds integers of any type, and has this shape."""
+    _check_array(name, array)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, not {array.dtype}; {name}.astype('int64') casts them")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, not {array.shape}")
+
+
+def check_apart(name: str, output: np.ndarray, other_name: str, other: np.ndarray) -> None:
+    """Raise where an output shares memory with another argument."""
+    if np.may_share_memory(output, other, max_work=1000):  # columns of one matrix lie among each other, but apart
+        raise ValueError(f"{name} is an output, but shares memory with {other_name}; give it an array of its own")
+
+
+def _check_array(name: str, array: np.ndarray) -> None:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, not {type(array).__name__}; numpy.asarray makes one")

@@ -1,0 +1,85 @@
+"""How kernels are compiled: once per element type, at the first call, without the interpreter's lock.
+
+A kernel is a function for Numba whose parameters are annotated with the types below. "Real" is the element type that
+it is compiled for, float32 or float64. Vectors are contiguous; so are the rows of matrices, which may be apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numba
+import numpy as np
+from numba import types
+
+# "contract" lets a product and a sum become one instruction; a wider freedom would undo the rounding that the
+# exponential relies on. Division as in NumPy: Python's check for zero is a branch, and stops the vectoriser.
+ARITHMETIC = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+
+
+class _Array(typing.NamedTuple):
+    dimensions: int
+    written: bool
+    item: types.Type | None = None  # None: real
+
+    def numba_type(self, real: types.Type) -> types.Type:
+        layout = "C" if self.dimensions == 1 else "A"
+        return types.Array(self.item or real, self.dimensions, layout, readonly=not self.written, aligned=False)
+
+
+InVector, OutVector = Annotated[np.ndarray, _Array(1, False)], Annotated[np.ndarray, _Array(1, True)]
+InMatrix, OutMatrix = Annotated[np.ndarray, _Array(2, False)], Annotated[np.ndarray, _Array(2, True)]
+InDoubles, OutDoubles = (
+    Annotated[np.ndarray, _Array(1, False, types.float64)],
+    Annotated[np.ndarray, _Array(1, True, types.float64)],
+)
+InIntegers, OutIntegers = (
+    Annotated[np.ndarray, _Array(1, False, types.int64)],
+    Annotated[np.ndarray, _Array(1, True, types.int64)],
+)
+InBytes = Annotated[np.ndarray, _Array(2, False, types.uint8)]
+
+_SCALARS = {int: types.int64, float: types.float64, bool: types.boolean}
+
+
+@functools.cache
+def _sources() -> str:
+    """A word that changes with every file of the package.
+
+    Numba's cache on disk goes by a function's name and file, and so misses changes in what the function calls.
+    """
+    stamps = [(path.name, path.stat().st_mtime_ns) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]
+
+
+class kernel(dict[np.dtype, Callable[..., Any]]):  # noqa: N801
+    """Decorates a function; ``decorated[dtype]`` is its machine code for an element type.
+
+    What that is is the compiled function's own entry point, which looks at no types: resolving them would cost half as
+    much again as calling, and compile another version for read-only arrays. So the caller must have checked the
+    element type and the number of dimensions of every array.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def signature(self, real: types.Type) -> tuple[types.Type, ...]:
+        """The types of the arguments, for the element type ``real``."""
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        hints.pop("return")
+        return tuple(
+            _SCALARS[hint] if hint in _SCALARS else hint.__metadata__[0].numba_type(real) for hint in hints.values()
+        )
+
+    def __missing__(self, dtype: np.dtype) -> Callable[..., Any]:
+        self.function.__qualname__ = f"{self.function.__name__}_{_sources()}"
+        signature = self.signature(numba.from_dtype(dtype))
+        compiled = numba.njit([signature], cache=True, **ARITHMETIC)(self.function)
+        self[dtype] = compiled.get_overload(signature)
+        return self[dtype]

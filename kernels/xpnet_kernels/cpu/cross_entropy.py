@@ -1,0 +1,98 @@
+"""Softmax and cross-entropy of logits, with the gradient, in one pass over memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet_kernels.cpu.checks import check_apart, check_input, check_kind, check_output
+from xpnet_kernels.cpu.cross_entropy_few import FEW, serve_few, serve_small
+from xpnet_kernels.cpu.cross_entropy_targets import check_targets
+
+_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
+
+
+def softmax_cross_entropy(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    *,
+    summary: np.ndarray,
+    losses: np.ndarray,
+    gradient: np.ndarray | None = None,
+    log_sum_exp: np.ndarray | None = None,
+    predictions: np.ndarray | None = None,
+    reduction: str = "mean",
+    upstream: float | np.ndarray | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: np.ndarray | None = None,
+    row_weights: np.ndarray | None = None,
+    z_loss: float = 0.0,
+    ignore_index: int | None = None,
+    in_place: bool = False,
+) -> None:
+    """The loss of each row and of the batch, and its gradient with respect to the logits.
+
+    With p = softmax(z) and L = log Σ exp z, the loss of a row is L - z_y, its gradient p - onehot(y); the mean is over
+    the rows. ``kernels/README.md`` has the definitions with every option, which are those of PyTorch's
+    ``cross_entropy``.
+
+    Args:
+        logits: (N, C) float32 or float64, z.
+        labels: (N,) integers in [0, C), or (N, C) probabilities of the logits' type.
+        summary: (4,) float64, output: the reduced loss; the sum of the rows' weights, by which the mean divides; the
+            number of rows whose arg-max is the label; and -1.
+        losses: (N,), output, like all that follows of the logits' type where nothing else is said.
+        gradient: (N, C), output; without it no work is done for it. It may be ``logits`` if ``in_place`` is true.
+        log_sum_exp: (N,), output.
+        predictions: (N,) int64, output: the arg-max of every row.
+        reduction: "mean", "sum" or "none".
+        upstream: a factor of the gradient; with the reduction "none" a vector (N,).
+        label_smoothing: the weight of the uniform distribution in the target.
+        class_weights: (C,).
+        row_weights: (N,).
+        z_loss: ζ, where ζ L² is added to a row's loss.
+        ignore_index: a label whose rows count for nothing.
+        in_place: allow ``gradient`` to overwrite ``logits``.
+
+    Raises:
+        IndexError: a label is outside; nothing is written.
+        TypeError, ValueError: an array of a wrong type, shape or layout, or an option that makes no sense.
+
+    >>> import numpy as np
+    >>> logits = np.log(np.array([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]]))
+    >>> summary, losses, gradient = np.empty(4), np.empty(2), np.empty((2, 3))
+    >>> softmax_cross_entropy(logits, np.array([0, 2]), summary=summary, losses=losses, gradient=gradient)
+    >>> np.exp(-losses).round(6)
+    array([0.5, 0.6])
+    >>> (2 * gradient).round(6)
+    array([[-0.5 ,  0.25,  0.25],
+           [ 0.2 ,  0.2 , -0.4 ]])
+    """
+    plain = (
+        log_sum_exp is None and predictions is None and upstream is None and class_weights is None
+        and row_weights is None and ignore_index is None and not label_smoothing and not z_loss
+    )  # fmt: skip
+    if plain and serve_small(logits, labels, summary, losses, gradient, reduction, in_place):
+        return
+
+    check_kind("logits", logits, 2)
+    dtype, shape = logits.dtype, logits.shape
+    check_input("logits", logits, dtype, shape)
+    check_output("summary", summary, _FLOAT64, (4,))
+    check_output("losses", losses, dtype, shape[:1])
+    if gradient is not None:
+        check_output("gradient", gradient, dtype, shape)
+        if gradient is not logits:
+            check_apart("gradient", gradient, "logits", logits)
+        elif not in_place:
+            raise ValueError("gradient is the array of the logits; in_place=True allows it to overwrite them")
+    if log_sum_exp is not None:
+        check_output("log_sum_exp", log_sum_exp, dtype, shape[:1])
+    if predictions is not None:
+        check_output("predictions", predictions, _INT64, shape[:1])
+    targets = check_targets(
+        dtype, shape, labels, reduction, upstream, label_smoothing, class_weights, row_weights, z_loss, ignore_index
+    )
+    served = plain and reduction != "none" and shape[1] <= FEW
+    if not (served and serve_few(logits, targets.labels, summary, losses, gradient, reduction == "mean")):
+        correct = targets.serve(logits, losses, gradient, log_sum_exp, predictions, gradient is logits)
+        targets.summarize(losses, correct, summary)

@@ -1,0 +1,179 @@
+"""Softmax cross-entropy of few classes, without options: rows too short to be vectors, so the columns are.
+
+A tile of rows is laid out column by column, and every step works on one element of each of its rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from xpnet_kernels.cpu.arrays import larger, row
+from xpnet_kernels.cpu.compilation import ARITHMETIC, InIntegers, InMatrix, OutDoubles, OutMatrix, OutVector, kernel
+from xpnet_kernels.cpu.exponential import exponential, logarithm
+from xpnet_kernels.cpu.pool import over_rows
+from xpnet_kernels.cpu.softmax import argmax
+
+FEW = 64  # above, a row at a time is faster
+_TILE_ROWS = 128
+_SMALL_ROWS = 2**14
+_NO_GRADIENT = {np.dtype(real): np.empty((0, 0), real) for real in (np.float32, np.float64)}
+_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
+
+
+def serve_small(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    summary: np.ndarray,
+    losses: np.ndarray,
+    gradient: np.ndarray | None,
+    reduction: str,
+    in_place: bool,
+) -> bool:
+    """Serve a small batch at once, or write nothing and return false.
+
+    Its work is so short that the usual checks would double it. Here stands only what compiled code cannot see; the
+    rest is looked at there. What is declined goes the general way, where the error messages are.
+    """
+    try:
+        dtype = logits.dtype
+        gradient = _NO_GRADIENT[dtype] if gradient is None else gradient
+        rows, classes = logits.shape
+        fits = (
+            rows <= _SMALL_ROWS and classes <= FEW and reduction in ("mean", "sum")
+            and gradient.dtype is dtype and losses.dtype is dtype
+            and labels.dtype is _INT64 and summary.dtype is _FLOAT64
+            and gradient.ndim == 2 and labels.ndim == losses.ndim == summary.ndim == 1
+            and gradient.flags.writeable and losses.flags.writeable and summary.flags.writeable
+        )  # fmt: skip
+        divisor = rows if reduction == "mean" else 1
+        return fits and _few[dtype](logits, labels, summary, losses, gradient, divisor, in_place)
+    except (AttributeError, KeyError, TypeError, ValueError):  # no NumPy arrays, not of floats, not matrices
+        return False
+
+
+def serve_few(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    summary: np.ndarray,
+    losses: np.ndarray,
+    gradient: np.ndarray | None,
+    mean: bool,
+) -> bool:
+    """Serve a batch of checked arguments in blocks of rows, or return false: the rows' order is not ascending."""
+    compiled = _few[logits.dtype]
+    gradient = _NO_GRADIENT[logits.dtype] if gradient is None else gradient
+    divisor = len(logits) if mean else 1
+
+    def serve(first: int, last: int) -> tuple[bool, np.ndarray]:
+        part, rows = np.zeros(4), slice(first, last)
+        return compiled(logits[rows], labels[rows], part, losses[rows], gradient[rows], divisor, True), part
+
+    served, parts = zip(*over_rows(serve, *logits.shape), strict=True)
+    summary[:] = sum(parts)
+    summary[3] = -1
+    return all(served)
+
+
+@njit(**ARITHMETIC)
+def _rows_fit(matrix: Any, rows: int, columns: int) -> bool:
+    """Whether the shape is this, and the rows are contiguous, in ascending order and apart."""
+    item, stride = matrix.itemsize, matrix.strides[0]
+    contiguous = columns <= 1 or matrix.strides[1] == item
+    return matrix.shape == (rows, columns) and contiguous and (rows <= 1 or stride >= columns * item)
+
+
+@njit(**ARITHMETIC)
+def _vector_fits(vector: Any, size: int) -> bool:
+    return vector.size == size and (size <= 1 or vector.strides[0] == vector.itemsize)
+
+
+@njit(**ARITHMETIC)
+def _may_overwrite(logits: Any, gradient: Any, in_place: bool) -> bool:
+    """Whether the two are apart, or row for row the same memory where that is allowed."""
+    start, other = logits.ctypes.data, gradient.ctypes.data
+    if start == other and logits.strides[0] == gradient.strides[0]:
+        return in_place
+    length, other_length = logits.shape[0] * logits.strides[0], gradient.shape[0] * gradient.strides[0]
+    return start + length <= other or other + other_length <= start
+
+
+@kernel
+def _few(
+    logits: InMatrix,
+    labels: InIntegers,
+    summary: OutDoubles,
+    losses: OutVector,
+    gradient: OutMatrix,
+    divisor: float,
+    in_place: bool,
+) -> bool:
+    """Serve a batch and return true, or write nothing and return false: a bad label, shape or layout.
+
+    The loss in ``summary`` and the gradient are divided by ``divisor``.
+    """
+    rows, classes = logits.shape
+    if not (
+        _rows_fit(logits, rows, classes)
+        and _vector_fits(labels, rows)
+        and _vector_fits(summary, 4)
+        and _vector_fits(losses, rows)
+        and (gradient.size == 0 or (_rows_fit(gradient, rows, classes) and _may_overwrite(logits, gradient, in_place)))
+    ):
+        return False
+    for i in range(rows):
+        if labels[i] < 0 or labels[i] >= classes:
+            return False
+
+    scale = 1.0 / divisor
+    tile, tops = np.empty(classes * _TILE_ROWS, logits.dtype), np.empty(_TILE_ROWS, logits.dtype)
+    sums, log_sums = np.empty(_TILE_ROWS, np.float64), np.empty(_TILE_ROWS, np.float64)
+    positions = np.empty(_TILE_ROWS, np.int32)
+    loss_sum, correct = 0.0, 0
+    for start in range(0, rows, _TILE_ROWS):
+        size = min(_TILE_ROWS, rows - start)
+        top, sum_, log_sum, position = tops[:size], sums[:size], log_sums[:size], positions[:size]
+        for i in range(size):
+            top[i] = -np.inf
+            sum_[i] = 0
+            position[i] = 0
+        for c in range(classes):
+            column = tile[c * size : (c + 1) * size]
+            for i in range(size):
+                column[i] = row(logits, start + i)[c]
+            for i in range(size):
+                position[i] += np.int32(column[i] > top[i]) * (np.int32(c) - position[i])
+                top[i] = larger(top[i], column[i])
+        for c in range(classes):
+            column = tile[c * size : (c + 1) * size]
+            for i in range(size):
+                column[i] = exponential(column[i] - top[i])
+            for i in range(size):
+                sum_[i] += column[i]
+        for i in range(size):
+            log_sum[i] = logarithm(sum_[i])
+        for i in range(size):
+            y = labels[start + i]
+            if sum_[i] != sum_[i]:
+                position[i] = argmax(row(logits, start + i))
+            correct += position[i] == y
+            loss = log_sum[i] + (np.float64(top[i]) - np.float64(row(logits, start + i)[y]))
+            losses[start + i] = loss
+            loss_sum += loss
+        if gradient.size == 0:
+            continue
+        for i in range(size):
+            top[i] = scale / sum_[i]
+        for c in range(classes):
+            column = tile[c * size : (c + 1) * size]
+            for i in range(size):
+                row(gradient, start + i)[c] = column[i] * top[i]
+        for i in range(size):
+            row(gradient, start + i)[labels[start + i]] -= scale
+    summary[0] = loss_sum / divisor
+    summary[1] = rows
+    summary[2] = correct
+    summary[3] = -1
+    return True

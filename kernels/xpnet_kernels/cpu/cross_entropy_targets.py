@@ -1,0 +1,136 @@
+"""What the logits are compared with: labels or probabilities, their weights, and the options of the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from xpnet_kernels.cpu.checks import check_input, check_integers
+from xpnet_kernels.cpu.cross_entropy_rows import cross_entropy_rows, weight_sum
+from xpnet_kernels.cpu.pool import over_rows
+
+REDUCTIONS = ("mean", "sum", "none")
+
+# What stands for an array that was not given.
+_NO_INTEGERS = np.empty(0, np.int64)
+_NO_VECTOR = {np.dtype(real): np.empty(0, real) for real in (np.float32, np.float64)}
+_NO_MATRIX = {np.dtype(real): np.empty((0, 0), real) for real in (np.float32, np.float64)}
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The checked arguments of a loss, in the form that the compiled code takes."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    class_weights: np.ndarray
+    row_weights: np.ndarray
+    upstream: np.ndarray
+    scale: float  # of every row's gradient
+    weights: float  # of all rows together
+    mean: bool
+    label_smoothing: float
+    z_loss: float
+    ignore_index: int | None
+
+    def block(self, first: int, last: int) -> Targets:
+        """The rows from ``first`` to before ``last``, with the scale of the whole."""
+        per_row = ("labels", "probabilities", "row_weights", "upstream")
+        return replace(self, **{name: getattr(self, name)[first:last] for name in per_row})
+
+    def serve(
+        self,
+        logits: np.ndarray,
+        losses: np.ndarray,
+        gradient: np.ndarray | None,
+        log_sum_exp: np.ndarray | None,
+        predictions: np.ndarray | None,
+        in_place: bool,
+    ) -> int:
+        """Write the outputs that are wanted; return how many rows are correct."""
+        dtype = logits.dtype
+        compiled = cross_entropy_rows[dtype]
+        arguments = (
+            logits, self.labels, self.probabilities, losses,
+            _NO_MATRIX[dtype] if gradient is None else gradient,
+            _NO_VECTOR[dtype] if log_sum_exp is None else log_sum_exp,
+            _NO_INTEGERS if predictions is None else predictions,
+            self.class_weights, self.row_weights, self.upstream,
+            self.scale, self.label_smoothing, self.z_loss,
+            self.ignore_index is not None, self.ignore_index or 0, in_place,
+        )  # fmt: skip
+        return sum(over_rows(lambda first, last: compiled(*arguments, first, last), *logits.shape))
+
+    def summarize(self, losses: np.ndarray, correct: int, summary: np.ndarray) -> None:
+        """Write the four numbers of the batch."""
+        loss = losses.sum(dtype=np.float64)
+        if self.mean:
+            loss = loss / self.weights if self.weights else np.nan
+        summary[:] = loss, self.weights, correct, -1
+
+
+def check_targets(
+    dtype: np.dtype,
+    shape: tuple[int, int],
+    labels: np.ndarray,
+    reduction: str,
+    upstream: float | np.ndarray | None,
+    label_smoothing: float,
+    class_weights: np.ndarray | None,
+    row_weights: np.ndarray | None,
+    z_loss: float,
+    ignore_index: int | None,
+) -> Targets:
+    """Check everything that goes with logits of this type and shape, the labels' values included."""
+    rows, classes = shape
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}; the choices are {', '.join(REDUCTIONS)}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be a number from 0 to 1, not {label_smoothing!r}")
+    dense = getattr(labels, "ndim", 1) == 2
+    if dense and ignore_index is not None:
+        raise ValueError("ignore_index goes with integer labels; mask rows of probabilities with row_weights of 0")
+
+    nothing = _NO_VECTOR[dtype]
+    if row_weights is None:
+        row_weights = nothing
+    else:
+        check_input("row_weights", row_weights, dtype, (rows,))
+    if class_weights is not None:
+        check_input("class_weights", class_weights, dtype, (classes,))
+    else:
+        class_weights = np.ones(classes, dtype) if dense or label_smoothing > 0 else nothing
+
+    if dense:
+        check_input("labels", labels, dtype, shape)
+        weights = row_weights.sum(dtype=np.float64) if row_weights is not nothing else rows
+        labels, probabilities = _NO_INTEGERS, labels
+    else:
+        check_integers("labels", labels, (rows,))
+        given, labels, probabilities = labels, np.ascontiguousarray(labels, np.int64), _NO_MATRIX[dtype]
+        bad, weights = weight_sum[dtype](
+            labels, class_weights, row_weights, classes, ignore_index is not None, ignore_index or 0
+        )
+        if bad >= 0:
+            raise IndexError(
+                f"the label of row {bad} is {given[bad]}, but there are {classes} classes: labels are 0 to "
+                f"{classes - 1}, or ignore_index, which is {ignore_index}"
+            )
+
+    scale, per_row = 1.0, nothing
+    if reduction == "none":
+        if upstream is not None:
+            check_input("upstream", upstream, dtype, (rows,))
+            per_row = upstream
+    else:
+        if np.ndim(upstream) > 0:
+            raise TypeError("upstream must be a number; a vector of them goes with the reduction 'none'")
+        if upstream is not None:
+            scale = float(upstream)
+        if reduction == "mean":
+            scale = scale / weights if weights else np.nan
+    return Targets(
+        labels, probabilities, class_weights, row_weights, per_row, scale, float(weights), reduction == "mean",
+        float(label_smoothing), float(z_loss), ignore_index,
+    )  # fmt: skip

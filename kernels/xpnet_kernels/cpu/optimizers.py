@@ -1,0 +1,159 @@
+"""Optimizer steps on flat vectors: every value is read and written once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xpnet_kernels.cpu.checks import check_input, check_kind, check_output
+from xpnet_kernels.cpu.compilation import InDoubles, InVector, OutVector, kernel
+
+TINY = 1e-36  # smaller moments become 0, before they decay into denormal numbers, which are many times slower
+
+_SETTINGS = np.dtype(np.float64)
+_FLAG = np.dtype(np.int32)
+
+
+def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
+    """Write into ``finite``, (1,) int32, whether every element of a flat vector is finite: 1 or 0.
+
+    >>> import numpy as np
+    >>> finite = np.empty(1, np.int32)
+    >>> all_finite(np.array([1.0, np.nan]), finite)
+    >>> finite
+    array([0], dtype=int32)
+    """
+    check_kind("gradients", gradients, 1)
+    check_input("gradients", gradients, gradients.dtype, gradients.shape)
+    check_output("finite", finite, _FLAG, (1,))
+    finite[0] = _all_finite[gradients.dtype](gradients)
+
+
+def sgd_update(
+    values: np.ndarray, gradients: np.ndarray, settings: np.ndarray, *, finite: np.ndarray | None = None
+) -> None:
+    """θ ← θ - η g on flat vectors, in place; ``settings`` is (η,).
+
+    >>> import numpy as np
+    >>> values = np.array([1.0, 2.0])
+    >>> sgd_update(values, np.array([1.0, -1.0]), np.array([0.5]))
+    >>> values
+    array([0.5, 2.5])
+    """
+    if _ready(values, gradients, settings, 1, finite):
+        _sgd[values.dtype](values, gradients, settings)
+
+
+def momentum_update(
+    values: np.ndarray,
+    gradients: np.ndarray,
+    velocity: np.ndarray,
+    settings: np.ndarray,
+    *,
+    finite: np.ndarray | None = None,
+) -> None:
+    """v ← μ v + g; θ ← θ - η v, or with Nesterov's rule θ - η (g + μ v), in place.
+
+    ``settings`` is (η, μ, 1 for Nesterov's rule or 0). The definition is PyTorch's, after Sutskever et al., "On the
+    importance of initialization and momentum in deep learning", ICML 2013.
+
+    >>> import numpy as np
+    >>> values, velocity = np.array([1.0]), np.array([1.0])
+    >>> momentum_update(values, np.array([2.0]), velocity, np.array([0.1, 0.5, 0.0]))
+    >>> values, velocity
+    (array([0.75]), array([2.5]))
+    """
+    if _ready(values, gradients, settings, 3, finite):
+        check_output("velocity", velocity, values.dtype, values.shape)
+        _momentum[values.dtype](values, gradients, velocity, settings)
+
+
+def adam_update(
+    values: np.ndarray,
+    gradients: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    settings: np.ndarray,
+    *,
+    finite: np.ndarray | None = None,
+) -> None:
+    """Adam, or AdamW where the decay λ is not 0, in place.
+
+    θ ← (1 - η λ) θ;  m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  θ ← θ - η m̂ / (√v̂ + ε), with
+    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). ``settings`` is (η, β₁, β₂, ε, 1 - β₁ᵗ, 1 - β₂ᵗ, λ).
+
+    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; Loshchilov and Hutter, "Decoupled weight
+    decay regularization", ICLR 2019.
+
+    >>> import numpy as np
+    >>> values, m, v = np.array([1.0]), np.zeros(1), np.zeros(1)
+    >>> adam_update(values, np.array([3.0]), m, v, np.array([0.1, 0.9, 0.999, 0.0, 0.1, 0.001, 0.0]))
+    >>> values.round(12)  # the first step has the length of the learning rate
+    array([0.9])
+    """
+    if _ready(values, gradients, settings, 7, finite):
+        check_output("m", m, values.dtype, values.shape)
+        check_output("v", v, values.dtype, values.shape)
+        _adam[values.dtype](values, gradients, m, v, settings)
+
+
+def _ready(
+    values: np.ndarray, gradients: np.ndarray, settings: np.ndarray, length: int, finite: np.ndarray | None
+) -> bool:
+    check_kind("values", values, 1)
+    check_output("values", values, values.dtype, values.shape)
+    check_input("gradients", gradients, values.dtype, values.shape)
+    check_input("settings", settings, _SETTINGS, (length,))
+    if finite is None:
+        return True
+    check_input("finite", finite, _FLAG, (1,))
+    return bool(finite[0])
+
+
+@kernel
+def _all_finite(gradients: InVector) -> bool:
+    zero = gradients.dtype.type(0)
+    total = zero
+    for i in range(gradients.size):
+        total += gradients[i] * zero  # NaN for NaN and for the infinities
+    return total == zero
+
+
+@kernel
+def _sgd(values: OutVector, gradients: InVector, settings: InDoubles) -> None:
+    rate = values.dtype.type(settings[0])
+    for i in range(values.size):
+        values[i] -= rate * gradients[i]
+
+
+@kernel
+def _momentum(values: OutVector, gradients: InVector, velocity: OutVector, settings: InDoubles) -> None:
+    real = values.dtype.type
+    rate, momentum, tiny, zero = real(settings[0]), real(settings[1]), real(TINY), real(0)
+    ahead, here = (momentum, real(1)) if settings[2] else (real(1), zero)  # the weights of v and g in the step
+    for i in range(values.size):
+        g = gradients[i]
+        v = momentum * velocity[i] + g
+        v = zero if abs(v) < tiny else v
+        velocity[i] = v
+        values[i] -= rate * (ahead * v + here * g)
+
+
+@kernel
+def _adam(values: OutVector, gradients: InVector, m: OutVector, v: OutVector, settings: InDoubles) -> None:
+    real = values.dtype.type
+    rate, beta1, beta2, epsilon, correction1, correction2, decay = settings
+    keep = real(1 - rate * decay)
+    step, root = real(rate / correction1), real(1 / math.sqrt(correction2))
+    b1, a1, b2, a2, eps = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2), real(epsilon)
+    tiny, zero = real(TINY), real(0)
+    for i in range(values.size):
+        g = gradients[i]
+        m_i = b1 * m[i] + a1 * g
+        v_i = b2 * v[i] + a2 * (g * g)
+        m_i = zero if abs(m_i) < tiny else m_i
+        v_i = zero if v_i < tiny else v_i
+        m[i] = m_i
+        v[i] = v_i
+        values[i] = keep * values[i] - step * (m_i / (math.sqrt(v_i) * root + eps))

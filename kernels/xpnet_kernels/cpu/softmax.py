@@ -1,0 +1,126 @@
+"""The softmax of one row, in pieces that compiled code puts together.
+
+A row is taken in chunks that stay in the first-level cache. The exponentials of a chunk are taken against the largest
+logit so far, its reference, and stored unscaled; a last pass multiplies each chunk by one number, which mends the
+reference and divides by the sum. So the logits are read from memory once and the output is written once. Sums are in
+float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from xpnet_kernels.cpu.arrays import larger
+from xpnet_kernels.cpu.compilation import ARITHMETIC
+from xpnet_kernels.cpu.exponential import exponential
+
+CHUNK = 2048
+
+# A sum or a maximum vectorises only when it may be taken in another (but always the same) order.
+REDUCTION = ARITHMETIC | {"fastmath": {"contract", "nsz", "reassoc"}}
+
+
+@njit(**REDUCTION)
+def maximum(z: Any) -> Any:
+    """The largest element, NaN when there is one, -inf when there is nothing."""
+    top = z.dtype.type(-np.inf)
+    for i in range(z.size):
+        top = larger(top, z[i])
+    return top
+
+
+@njit(**REDUCTION)
+def total(z: Any) -> float:
+    """The sum, in float64."""
+    result = 0.0
+    for i in range(z.size):
+        result += z[i]
+    return result
+
+
+@njit(**REDUCTION)
+def first_index(chunk: Any, value: Any) -> int:
+    """The first position of ``value`` (NaN included), the size when it is nowhere."""
+    size = np.int32(chunk.size)
+    position = size
+    if np.isnan(value):
+        for i in range(chunk.size):
+            position = min(position, np.int32(i + (not np.isnan(chunk[i])) * size))
+    else:
+        for i in range(chunk.size):
+            position = min(position, np.int32(i + (chunk[i] != value) * size))
+    return position
+
+
+@njit(**ARITHMETIC)
+def argmax(z: Any) -> int:
+    """The position of the largest element, by NumPy's rules: the first of equals, the first NaN before all."""
+    top, position = maximum(z[:CHUNK]), 0
+    for start in range(CHUNK, z.size, CHUNK):
+        chunk_top = maximum(z[start : start + CHUNK])
+        if chunk_top > top or (np.isnan(chunk_top) and not np.isnan(top)):
+            top, position = chunk_top, start
+    return position + first_index(z[position : position + CHUNK], top)
+
+
+@njit(**ARITHMETIC)
+def _reference(top: Any) -> Any:
+    return top if top != -np.inf else np.float32(0)  # -inf - -inf would be NaN
+
+
+@njit(**ARITHMETIC)
+def _exponentials(z: Any, reference: Any, out: Any) -> None:
+    for i in range(z.size):
+        out[i] = exponential(z[i] - reference)
+
+
+# A function of its own: called with one array twice, the other fails the compiled check for overlap, and runs a loop
+# that is not vectorised.
+@njit(**ARITHMETIC)
+def _exponentials_in_place(z: Any, reference: Any) -> None:
+    for i in range(z.size):
+        z[i] = exponential(z[i] - reference)
+
+
+@njit(**ARITHMETIC)
+def softmax_row(z: Any, out: Any, references: Any, scratch: Any, in_place: bool) -> tuple[Any, int, float]:
+    """The largest logit, its position, and Σ exp(z - largest).
+
+    ``out`` receives the exponentials against their chunk's element of ``references``. Where it is empty they are only
+    summed; where ``in_place`` is true it is ``z``.
+    """
+    top, position, sum_ = z.dtype.type(-np.inf), 0, 0.0
+    for k in range(references.size):
+        start = k * CHUNK
+        chunk = z[start : start + CHUNK]
+        chunk_top = maximum(chunk)
+        if chunk_top > top or (np.isnan(chunk_top) and not np.isnan(top)):
+            sum_ *= math.exp(np.float64(top) - np.float64(chunk_top))
+            top, position = chunk_top, start + first_index(chunk, chunk_top)
+        references[k] = top
+        # The sum is a second pass over the chunk, which costs less than float64 sums inside the first.
+        if out.size == 0:
+            _exponentials(chunk, _reference(top), scratch[: chunk.size])
+            sum_ += total(scratch[: chunk.size])
+        else:
+            target = out[start : start + CHUNK]
+            if in_place:
+                _exponentials_in_place(target, _reference(top))
+            else:
+                _exponentials(chunk, _reference(top), target)
+            sum_ += total(target)
+    return top, position, sum_
+
+
+@njit(**ARITHMETIC)
+def scale_row(out: Any, references: Any, top: Any, factor: float) -> None:
+    """Multiply the exponentials that :func:`softmax_row` left by ``factor``, and bring them to one reference."""
+    for k in range(references.size):
+        chunk = out[k * CHUNK : (k + 1) * CHUNK]
+        chunk_factor = out.dtype.type(factor * math.exp(np.float64(references[k]) - np.float64(top)))
+        for i in range(chunk.size):
+            chunk[i] *= chunk_factor

@@ -1,0 +1,147 @@
+"""Arrays as kernels see them: what ``__cuda_array_interface__`` says, checked, and turned into kernel arguments."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.np.numpy_support import from_dtype
+
+from .primitives import SIMULATED
+
+Argument = tuple[types.Type, Any]  # a kernel argument and its type
+
+BFLOAT16 = types.uint16  # its bits: the upper half of a float32
+REALS = (types.float32, types.float64, BFLOAT16, types.float16)
+INTEGERS = (
+    types.int8, types.int16, types.int32, types.int64, types.uint8, types.uint16, types.uint32, types.uint64,
+)  # fmt: skip
+
+_INTERFACE = "__array_interface__" if SIMULATED else "__cuda_array_interface__"
+
+
+@dataclass(frozen=True)
+class DeviceArray:
+    """An array on the device whose rows are contiguous."""
+
+    name: str
+    address: int
+    shape: tuple[int, ...]
+    row_stride: int  # in elements
+    element: types.Type
+    owner: Any  # of the memory
+
+    def rows(self, first: int, count: int) -> DeviceArray:
+        """So many rows of the array."""
+        offset = first * self.row_stride * (self.element.bitwidth // 8)
+        return replace(self, address=self.address + offset, shape=(count, *self.shape[1:]))
+
+    def as_row(self) -> DeviceArray:
+        """The vector as a matrix of one row."""
+        return replace(self, shape=(1, *self.shape), row_stride=self.shape[0])
+
+    def as_numpy(self) -> np.ndarray:
+        """The array itself, where it is the simulator's, in the host's memory."""
+        item = self.element.bitwidth // 8
+        strides = (self.row_stride * item, item)[-len(self.shape) :]
+        size = sum((n - 1) * stride for n, stride in zip(self.shape, strides, strict=True)) + item
+        buffer = (ctypes.c_byte * (0 if 0 in self.shape else size)).from_address(self.address)
+        return np.ndarray(self.shape, self.element.name, buffer, strides=strides)
+
+
+def pointer(array: DeviceArray | None, element: types.Type) -> Argument:
+    """The array as a kernel argument; a null pointer of that element type for an array that was not given."""
+    if not SIMULATED:
+        return types.CPointer(element), 0 if array is None else array.address
+    if array is None:
+        return types.CPointer(element), None
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    extent = 0 if 0 in array.shape else (array.shape[0] - 1) * array.row_stride + math.prod(array.shape[1:])
+    return types.CPointer(element), FakeCUDAArray(replace(array, shape=(extent,), row_stride=1).as_numpy())
+
+
+def accumulator(element: types.Type) -> types.Type:
+    """The type in which values of this element type are summed."""
+    return types.float64 if element == types.float64 else types.float32
+
+
+def array(
+    name: str,
+    value: Any,
+    elements: Sequence[types.Type],
+    *,
+    shape: tuple[int, ...] | None = None,
+    dimensions: int | None = None,
+) -> DeviceArray:
+    """Describe an input: one of these element types, of this shape or number of dimensions, with contiguous rows."""
+    interface = getattr(value, _INTERFACE, None)
+    if interface is None:
+        raise TypeError(
+            f"{name} must be an array on the GPU (one with __cuda_array_interface__, such as CuPy's or PyTorch's), "
+            f"not {type(value).__name__}"
+        )
+    element = _element(interface["typestr"])
+    if element not in elements:
+        expected = " or ".join(_name(element) for element in elements)
+        raise TypeError(f"{name} must be {expected}, not {_name(element) if element else interface['typestr']}")
+    actual = tuple(interface["shape"])
+    if shape is not None and actual != shape:
+        raise ValueError(f"{name} must have the shape {shape}, not {actual}")
+    if dimensions is not None and len(actual) != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimension(s), not the shape {actual}")
+    item = element.bitwidth // 8
+    row_stride = _row_stride(name, actual, interface.get("strides"), item)
+    return DeviceArray(name, interface["data"][0], actual, row_stride, element, value)
+
+
+def output(name: str, value: Any, elements: Sequence[types.Type], *, shape: tuple[int, ...]) -> DeviceArray:
+    """Describe an output: like an input, and writable, its rows apart."""
+    result = array(name, value, elements, shape=shape)
+    if getattr(value, _INTERFACE)["data"][1]:
+        raise ValueError(f"{name} is an output, and this array is read-only")
+    if len(shape) == 2 and shape[0] > 1 and abs(result.row_stride) < shape[1]:
+        raise ValueError(f"{name} is an output, and its rows overlap: they are {result.row_stride} elements apart")
+    return result
+
+
+def optional(name: str, value: Any, element: types.Type, shape: tuple[int, ...]) -> DeviceArray | None:
+    """Describe an optional input."""
+    return None if value is None else array(name, value, (element,), shape=shape)
+
+
+def optional_output(name: str, value: Any, element: types.Type, shape: tuple[int, ...]) -> DeviceArray | None:
+    """Describe an optional output."""
+    return None if value is None else output(name, value, (element,), shape=shape)
+
+
+def _element(typestr: str) -> types.Type | None:
+    if typestr == "<V2":  # bfloat16, as PyTorch and ml_dtypes spell it
+        return BFLOAT16
+    dtype = np.dtype(typestr)
+    return from_dtype(dtype) if dtype.kind in "iuf" and dtype.isnative and dtype.itemsize <= 8 else None
+
+
+def _name(element: types.Type) -> str:
+    return "bfloat16 (or its bits, uint16)" if element == BFLOAT16 else element.name
+
+
+def _row_stride(name: str, shape: tuple[int, ...], strides: tuple[int, ...] | None, item: int) -> int:
+    """The distance of rows in elements; rows of more than two dimensions lie close together."""
+    packed = shape[-1] if len(shape) > 1 else 1
+    if strides is None or 0 in shape:
+        return packed
+    distance = item
+    for axis in reversed(range(len(shape))):
+        outermost_of_two = axis == 0 and len(shape) == 2
+        if shape[axis] > 1 and strides[axis] != distance and not (outermost_of_two and strides[axis] % item == 0):
+            raise ValueError(
+                f"{name} must have contiguous rows, not the strides {strides} with {item}-byte items; a copy has them"
+            )
+        distance *= shape[axis]
+    return strides[0] // item if len(shape) == 2 and shape[0] > 1 else packed

@@ -1,0 +1,215 @@
+"""Softmax cross-entropy of logits with its gradient, in one pass over memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+from numba import types
+
+from .arrays import (
+    INTEGERS,
+    REALS,
+    DeviceArray,
+    accumulator,
+    array,
+    optional,
+    optional_output,
+    output,
+    pointer,
+)
+from .cross_entropy_kernels import ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_bytes
+from .launch import Dimensions, flag, launch, number, real
+from .primitives import BLOCK, WARP
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def softmax_cross_entropy(
+    logits: Any,
+    labels: Any,
+    *,
+    summary: Any,
+    losses: Any,
+    gradient: Any = None,
+    log_sum_exp: Any = None,
+    predictions: Any = None,
+    reduction: str = "mean",
+    upstream: Any = None,
+    label_smoothing: float = 0.0,
+    class_weights: Any = None,
+    row_weights: Any = None,
+    z_loss: float = 0.0,
+    ignore_index: int | None = None,
+    in_place: bool = False,
+    stream: int = 0,
+) -> None:
+    """The loss of each row and of the batch, and its gradient with respect to the logits; queued on the stream.
+
+    With p = softmax(z) and L = log Σ exp z, the loss of a row is L - z_y, its gradient p - onehot(y); the mean is over
+    the rows. ``kernels/README.md`` has the definitions with every option, which are those of PyTorch's
+    ``cross_entropy``.
+
+    Args:
+        logits: (N, C) float32, float64, bfloat16 (or its bits, uint16) or float16, z.
+        labels: (N,) integers in [0, C), or (N, C) probabilities of the logits' type. A row whose label is outside has
+            a NaN loss and gradient.
+        summary: (4,) float64, output: the reduced loss; the sum of the rows' weights, by which the mean divides; the
+            number of rows whose arg-max is the label; and the first row with a bad label, or -1.
+        losses: (N,), output; like all that follows float64 for float64 logits, else float32, where nothing is said.
+        gradient: (N, C) of the logits' type, output; without it no work is done for it. It may be ``logits`` if
+            ``in_place`` is true.
+        log_sum_exp: (N,), output.
+        predictions: (N,) int64, output: the arg-max of every row.
+        reduction: "mean", "sum" or "none".
+        upstream: a factor of the gradient; with the reduction "none" a vector (N,).
+        label_smoothing: the weight of the uniform distribution in the target.
+        class_weights: (C,).
+        row_weights: (N,).
+        z_loss: ζ, where ζ L² is added to a row's loss.
+        ignore_index: a label whose rows count for nothing.
+        in_place: allow ``gradient`` to overwrite ``logits``.
+        stream: the CUDA stream's handle, such as ``cupy.cuda.get_current_stream().ptr``; 0 is the default stream.
+
+    Raises:
+        TypeError, ValueError: an array of a wrong type, shape or layout, or an option that makes no sense.
+    """
+    z = array("logits", logits, REALS, dimensions=2)
+    g = optional_output("gradient", gradient, z.element, z.shape)
+    if g is not None and g.address == z.address and not in_place and 0 not in z.shape:
+        raise ValueError("gradient is the array of the logits; in_place=True allows it to overwrite them")
+    loss = CrossEntropy.checked(
+        z.shape, z.element, labels, summary=summary, losses=losses, log_sum_exp=log_sum_exp, predictions=predictions,
+        reduction=reduction, upstream=upstream, label_smoothing=label_smoothing, class_weights=class_weights,
+        row_weights=row_weights, z_loss=z_loss, ignore_index=ignore_index,
+    )  # fmt: skip
+    rows, columns = z.shape
+    threads = threads_per_row(columns, loss.held_columns(z.element))
+    if 0 < rows * threads <= BLOCK:
+        whole_warps = -(-rows * threads // WARP) * WARP
+        loss.launch(WEIGHTS | ROWS | TOTAL, z, g, 1, (threads, whole_warps // threads), stream)
+    else:
+        loss.launch(WEIGHTS, z, g, 1, (BLOCK, 1), stream)
+        loss.launch_rows(z, g, stream)
+        loss.launch(TOTAL, z, g, 1, (BLOCK, 1), stream)
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The checked arguments of a loss, all but the logits and their gradient."""
+
+    labels: DeviceArray
+    summary: DeviceArray
+    losses: DeviceArray
+    log_sum_exp: DeviceArray | None
+    predictions: DeviceArray | None
+    upstream: DeviceArray | None
+    class_weights: DeviceArray | None
+    row_weights: DeviceArray | None
+    factor: float
+    mean: bool
+    label_smoothing: float
+    z_loss: float
+    ignore_index: int | None
+
+    @classmethod
+    def checked(
+        cls, shape: tuple[int, ...], element: types.Type, labels: Any, *, summary: Any, losses: Any, log_sum_exp: Any,
+        predictions: Any, reduction: str, upstream: Any, label_smoothing: float, class_weights: Any, row_weights: Any,
+        z_loss: float, ignore_index: int | None,
+    ) -> CrossEntropy:  # fmt: skip
+        """Check the arguments against the shape and element type of the logits."""
+        rows, columns = shape
+        total = accumulator(element)
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"unknown reduction {reduction!r}; the choices are {', '.join(REDUCTIONS)}")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing must be a number from 0 to 1, not {label_smoothing!r}")
+        y = array("labels", labels, (*INTEGERS, element))
+        probabilities = len(y.shape) == 2
+        y = array("labels", labels, (element,) if probabilities else INTEGERS, shape=shape[: 1 + probabilities])
+        if probabilities and ignore_index is not None:
+            raise ValueError("ignore_index goes with integer labels; mask rows of probabilities with row_weights of 0")
+        per_row = reduction == "none"
+        if upstream is not None and not per_row and not isinstance(upstream, Real):
+            raise TypeError(
+                f'upstream must be a number where the reduction is not "none", not {type(upstream).__name__}'
+            )
+        return cls(
+            labels=y,
+            summary=output("summary", summary, (types.float64,), shape=(4,)),
+            losses=output("losses", losses, (total,), shape=(rows,)),
+            log_sum_exp=optional_output("log_sum_exp", log_sum_exp, total, (rows,)),
+            predictions=optional_output("predictions", predictions, types.int64, (rows,)),
+            upstream=optional("upstream", upstream if per_row else None, total, (rows,)),
+            class_weights=optional("class_weights", class_weights, total, (columns,)),
+            row_weights=optional("row_weights", row_weights, total, (rows,)),
+            factor=1.0 if per_row or upstream is None else float(upstream),
+            mean=reduction == "mean",
+            label_smoothing=float(label_smoothing),
+            z_loss=float(z_loss),
+            ignore_index=ignore_index,
+        )
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the labels are rows of probabilities, not class indices."""
+        return len(self.labels.shape) == 2
+
+    @property
+    def smoothed(self) -> bool:
+        """Whether every class has a part in the target."""
+        return self.probabilities or self.label_smoothing > 0
+
+    def held_columns(self, element: types.Type) -> int:
+        """How many columns of a row a thread keeps in registers."""
+        return held_bytes(self.smoothed) * 8 // accumulator(element).bitwidth
+
+    def rows(self, first: int, count: int) -> CrossEntropy:
+        """The loss of so many rows; the summary stays that of all."""
+        per_row = ("labels", "losses", "log_sum_exp", "predictions", "upstream", "row_weights")
+        some = {name: value.rows(first, count) for name in per_row if (value := getattr(self, name)) is not None}
+        return replace(self, **some)
+
+    def launch_rows(self, z: DeviceArray, g: DeviceArray | None, stream: int) -> None:
+        """Queue the phase over rows."""
+        rows, columns = z.shape
+        if rows == 0:
+            return
+        threads = threads_per_row(columns, self.held_columns(z.element))
+        block_rows = 1
+        if threads <= WARP:  # small blocks while there are few of them, for every multiprocessor to get one
+            warps = min(max(rows * threads // (WARP * 128), 1), 4)
+            block_rows = warps * WARP // threads
+        self.launch(ROWS, z, g, -(-rows // block_rows), (threads, block_rows), stream)
+
+    def launch(
+        self, phases: int, z: DeviceArray, g: DeviceArray | None, grid: int, block: Dimensions, stream: int
+    ) -> None:
+        """Queue the kernel."""
+        total = accumulator(z.element)
+        ignore_index = -1 if self.ignore_index is None else self.ignore_index
+        arguments = [
+            number(phases), pointer(z, z.element), pointer(self.labels, self.labels.element),
+            pointer(g, z.element), pointer(self.summary, types.float64), pointer(self.losses, total),
+            pointer(self.log_sum_exp, total), pointer(self.predictions, types.int64), pointer(self.upstream, total),
+            pointer(self.class_weights, total), pointer(self.row_weights, total),
+            number(self.losses.shape[0]), number(z.shape[1]), number(z.row_stride), number(self.labels.row_stride),
+            number(0 if g is None else g.row_stride), real(self.factor), flag(self.mean), real(self.label_smoothing),
+            real(self.z_loss), flag(self.ignore_index is not None), number(ignore_index),
+        ]  # fmt: skip
+        launch(cross_entropy_kernel(total, self.smoothed, self.probabilities), arguments, grid, block, stream)
+
+
+def threads_per_row(columns: int, held_columns: int) -> int:
+    """The threads that share a row: as few as can hold it, but up to eight where that makes their loads adjoin.
+
+    A row of more columns than a block can hold gets a whole block, which goes through it in tiles.
+    """
+    threads = 1
+    while threads < WARP and (threads * held_columns < columns or (threads < 8 and threads * 8 < columns)):
+        threads *= 2
+    if threads * held_columns < columns:
+        threads = min(-(-columns // (WARP * held_columns)) * WARP, BLOCK)
+    return threads

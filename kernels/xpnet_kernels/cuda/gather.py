@@ -1,0 +1,89 @@
+"""A batch of images: rows picked by index, and divided by the pixel range, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import cuda, int64, types
+from numba.np.numpy_support import as_dtype
+
+from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output, pointer
+from .launch import launch, number, real, row_grid
+from .primitives import advance, device_function, given, lead, thread_index, width
+from .reductions import row_max
+from .tiles import deliver
+
+
+def take_rows(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any = None, stream: int = 0) -> None:
+    """``out[i] = rows[indices[i]] / divisor``: true divisions, which a product with the reciprocal would not match.
+
+    Args:
+        rows: (M, D) uint8.
+        indices: (N,) integers in [0, M); a row of ``out`` whose index is outside becomes NaN.
+        divisor: the pixel range.
+        out: (N, D) of any element type, output; the quotient is taken in the accumulation type.
+        error: (1,) int64, output: the first position whose index is outside, or -1.
+        stream: the CUDA stream's handle.
+    """
+    source = array("rows", rows, (types.uint8,), dimensions=2)
+    positions = array("indices", indices, INTEGERS, dimensions=1)
+    count, columns = positions.shape[0], source.shape[1]
+    target = output("out", out, REALS, shape=(count, columns))
+    report = optional_output("error", error, types.int64, (1,))
+    grid, block = row_grid(max(count, 1), columns, target.element)
+    arguments = [
+        pointer(source, types.uint8), pointer(positions, positions.element), real(divisor),
+        pointer(target, target.element), pointer(report, types.int64), number(source.shape[0]), number(count),
+        number(columns), number(source.row_stride), number(target.row_stride),
+    ]  # fmt: skip
+    launch(take_rows_kernel(accumulator(target.element)), arguments, grid, block, stream)
+
+
+@device_function
+def first_outside(indices: Any, count: int, row_count: int, threads: int) -> int:
+    """The first position whose index is not a row, -1 when there is none, by one block."""
+    first = count
+    i = int64(thread_index())
+    while i < count:
+        index = int64(indices[i])
+        if index < 0 or index >= row_count:
+            first = min(first, i)
+        i += threads
+    first = -row_max(-first, threads)
+    return first if first < count else -1
+
+
+@lru_cache
+def take_rows_kernel(accumulator: types.Type) -> Callable:
+    """The kernel; a block of threads x rows. The first block also looks for bad indices."""
+    nan = as_dtype(accumulator).type(np.nan)
+
+    def take(
+        rows: Any, indices: Any, divisor: float, out: Any, error: Any, row_count: int, count: int, columns: int,
+        rows_stride: int, out_stride: int,
+    ) -> None:  # fmt: skip
+        if given(error) and cuda.blockIdx.x == 0:
+            bad = first_outside(indices, count, row_count, cuda.blockDim.x * cuda.blockDim.y)
+            if thread_index() == 0:
+                error[0] = bad
+        i = int64(cuda.blockIdx.x) * cuda.blockDim.y + cuda.threadIdx.y
+        if i >= count:
+            return
+        index = int64(indices[i])
+        known = index >= 0 and index < row_count
+        source = advance(rows, index * rows_stride if known else 0)
+        target = advance(out, i * out_stride)
+        values = cuda.local.array(8, accumulator)
+        first = cuda.threadIdx.x * width(target) - lead(target)
+        while first < columns:
+            for k in range(width(target)):
+                values[k] = nan
+                if known and first + k >= 0 and first + k < columns:
+                    values[k] = accumulator(source[first + k]) / accumulator(divisor)
+            deliver(target, first, columns, True, values, 0)
+            first += cuda.blockDim.x * width(target)
+
+    return take

@@ -1,0 +1,145 @@
+"""The kernels of the optimizer steps: a thread takes 16 bytes of each vector at a time, and strides over the grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from numba import cuda, int64, types
+
+from .primitives import barrier, device_function, given, lead, width
+from .tiles import deliver, fetch
+
+RESET, CHECK = 1, 2
+TINY = 1e-36  # smaller moments become 0, before they decay into denormal numbers
+
+
+@device_function
+def first_element(flat: Any) -> int:
+    """Where this thread's first vector begins, counted from the 16-byte boundary at or before the array."""
+    return (int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x) * width(flat) - lead(flat)
+
+
+@device_function
+def stride(flat: Any) -> int:
+    """How far apart a thread's vectors are."""
+    return int64(cuda.gridDim.x) * cuda.blockDim.x * width(flat)
+
+
+@device_function
+def stopped(finite: Any) -> bool:
+    """Whether the flag was given and says that the gradients are not finite."""
+    return given(finite) and finite[0] == 0
+
+
+@lru_cache
+def all_finite_kernel(real: types.Type) -> Callable:
+    """``finite`` becomes 1 in the phase RESET, and 0 in the phase CHECK where an element is not finite."""
+    zero = real(0)
+
+    def all_finite(phases: int, gradients: Any, finite: Any, size: int) -> None:
+        if phases & RESET:
+            if cuda.threadIdx.x == 0:
+                finite[0] = 1
+            barrier()
+        if phases & CHECK:
+            g = cuda.local.array(8, real)
+            first = first_element(gradients)
+            while first < size:
+                fetch(gradients, first, size, True, zero, g, 0)
+                for k in range(width(gradients)):
+                    if g[k] - g[k] != 0:
+                        finite[0] = 0
+                first += stride(gradients)
+
+    return all_finite
+
+
+@lru_cache
+def sgd_kernel(real: types.Type) -> Callable:
+    """θ ← θ − η g."""
+    zero = real(0)
+
+    def sgd(values: Any, gradients: Any, settings: Any, finite: Any, size: int) -> None:
+        if stopped(finite):
+            return
+        rate = real(settings[0])
+        x, g = cuda.local.array(8, real), cuda.local.array(8, real)
+        first = first_element(values)
+        while first < size:
+            fetch(values, first, size, True, zero, x, 0)
+            fetch(gradients, first, size, lead(gradients) == lead(values), zero, g, 0)
+            for k in range(width(values)):
+                x[k] -= rate * g[k]
+            deliver(values, first, size, True, x, 0)
+            first += stride(values)
+
+    return sgd
+
+
+@lru_cache
+def momentum_kernel(real: types.Type) -> Callable:
+    """v ← μ v + g;  θ ← θ − η v, or θ − η (g + μ v)."""
+    zero, one, tiny = real(0), real(1), real(TINY)
+
+    def momentum(values: Any, gradients: Any, velocity: Any, settings: Any, finite: Any, size: int) -> None:
+        if stopped(finite):
+            return
+        rate, friction = real(settings[0]), real(settings[1])
+        ahead, here = one, zero  # the weights of v and g in the step
+        if settings[2] != 0:
+            ahead, here = friction, one
+        x, g, v = cuda.local.array(8, real), cuda.local.array(8, real), cuda.local.array(8, real)
+        first = first_element(values)
+        while first < size:
+            fetch(values, first, size, True, zero, x, 0)
+            fetch(gradients, first, size, lead(gradients) == lead(values), zero, g, 0)
+            fetch(velocity, first, size, lead(velocity) == lead(values), zero, v, 0)
+            for k in range(width(values)):
+                v[k] = friction * v[k] + g[k]
+                if abs(v[k]) < tiny:
+                    v[k] = zero
+                x[k] -= rate * (ahead * v[k] + here * g[k])
+            deliver(velocity, first, size, lead(velocity) == lead(values), v, 0)
+            deliver(values, first, size, True, x, 0)
+            first += stride(values)
+
+    return momentum
+
+
+@lru_cache
+def adam_kernel(real: types.Type) -> Callable:
+    """m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;  θ ← (1 − η λ) θ − η m̂ / (√v̂ + ε)."""
+    zero, tiny = real(0), real(TINY)
+
+    def adam(values: Any, gradients: Any, m: Any, v: Any, settings: Any, finite: Any, size: int) -> None:
+        if stopped(finite):
+            return
+        keep = real(1 - settings[0] * settings[6])
+        step, root = real(settings[0] / settings[4]), real(1 / math.sqrt(settings[5]))
+        b1, a1, b2, a2 = real(settings[1]), real(1 - settings[1]), real(settings[2]), real(1 - settings[2])
+        epsilon = real(settings[3])
+        x, g = cuda.local.array(8, real), cuda.local.array(8, real)
+        mean, square = cuda.local.array(8, real), cuda.local.array(8, real)
+        first = first_element(values)
+        while first < size:
+            fetch(values, first, size, True, zero, x, 0)
+            fetch(gradients, first, size, lead(gradients) == lead(values), zero, g, 0)
+            fetch(m, first, size, lead(m) == lead(values), zero, mean, 0)
+            fetch(v, first, size, lead(v) == lead(values), zero, square, 0)
+            for k in range(width(values)):
+                mean[k] = b1 * mean[k] + a1 * g[k]
+                square[k] = b2 * square[k] + a2 * (g[k] * g[k])
+                if abs(mean[k]) < tiny:
+                    mean[k] = zero
+                if square[k] < tiny:
+                    square[k] = zero
+                x[k] = keep * x[k] - step * (mean[k] / (math.sqrt(square[k]) * root + epsilon))
+            deliver(m, first, size, lead(m) == lead(values), mean, 0)
+            deliver(v, first, size, lead(v) == lead(values), square, 0)
+            deliver(values, first, size, True, x, 0)
+            first += stride(values)
+
+    return adam

@@ -1,0 +1,79 @@
+"""What a kernel does to memory and to its neighbour threads: on the GPU, or in Numba's simulator.
+
+The simulator runs each GPU thread as a Python thread. It knows no pointers, no vector loads and no warp shuffles,
+so these few functions are all that differs; the kernels are written once, over them.
+"""
+
+from __future__ import annotations
+
+from numba import config
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if SIMULATED:
+    from .simulated import (
+        BLOCK,
+        HELD_BYTES,
+        WARP,
+        add_count,
+        advance,
+        barrier,
+        device_function,
+        exponential,
+        given,
+        lead,
+        load,
+        load_vector,
+        recomputed,
+        scratch,
+        shuffle_xor,
+        store,
+        store_vector,
+        thread_index,
+        width,
+    )
+else:
+    from .device import (
+        BLOCK,
+        HELD_BYTES,
+        WARP,
+        add_count,
+        advance,
+        barrier,
+        device_function,
+        exponential,
+        given,
+        lead,
+        load,
+        load_vector,
+        recomputed,
+        scratch,
+        shuffle_xor,
+        store,
+        store_vector,
+        thread_index,
+        width,
+    )
+
+__all__ = [
+    "BLOCK",
+    "HELD_BYTES",
+    "SIMULATED",
+    "WARP",
+    "add_count",
+    "advance",
+    "barrier",
+    "device_function",
+    "exponential",
+    "given",
+    "lead",
+    "load",
+    "load_vector",
+    "recomputed",
+    "scratch",
+    "shuffle_xor",
+    "store",
+    "store_vector",
+    "thread_index",
+    "width",
+]

@@ -1,0 +1,118 @@
+"""The primitives in plain Python, for Numba's CUDA simulator (``NUMBA_ENABLE_CUDASIM=1``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.cuda.simulator.kernel import _get_kernel_context
+
+WARP = 4  # small, for every thread is a Python thread
+BLOCK = 16
+HELD_BYTES = 32
+
+Values = Any  # a flat array inside a simulated kernel
+
+
+def device_function(function: Callable) -> Callable:
+    """Leave the function as it is: simulated kernels call Python functions."""
+    return function
+
+
+def thread_index() -> int:
+    """The thread's place in its block."""
+    kernel = _get_kernel_context()
+    return kernel.threadIdx.y * kernel.blockDim.x + kernel.threadIdx.x
+
+
+def barrier() -> None:
+    """Wait for every thread of the block."""
+    _get_kernel_context().syncthreads()
+
+
+def _shared(name: str) -> list:
+    """Memory of all the threads of a launch; ``setdefault`` is atomic, where the simulator's own allocation races."""
+    return vars(_get_kernel_context()).setdefault(name, [None] * 1024)
+
+
+def scratch(value: Any) -> list:
+    """Shared memory for one value a warp, of the type of ``value``."""
+    return _shared("scratch")
+
+
+def shuffle_xor(value: Any, offset: int) -> Any:
+    """The value of the thread whose index differs in the bit ``offset``; all threads of the block take part."""
+    values = _shared("shuffle")
+    thread = thread_index()
+    values[thread] = value
+    barrier()
+    value = values[thread ^ offset]
+    barrier()
+    return value
+
+
+def recomputed(value: int) -> int:
+    """The value."""
+    return value
+
+
+def given(pointer: Values | None) -> bool:
+    """Whether the optional argument was given."""
+    return pointer is not None
+
+
+def advance(pointer: Values, elements: int) -> Values:
+    """The pointer to the element at that distance."""
+    return pointer[elements:]
+
+
+def width(pointer: Values) -> int:
+    """Elements in 16 bytes."""
+    return 16 // pointer.dtype.itemsize
+
+
+def lead(pointer: Values) -> int:
+    """Elements between the last 16-byte boundary and the pointer."""
+    return pointer.ctypes.data % 16 // pointer.dtype.itemsize
+
+
+def load(pointer: Values, index: int) -> Any:
+    """One element in its accumulation type; uint16 holds the upper half of a float32 (bfloat16)."""
+    value = pointer[index]
+    if value.dtype == np.uint16:
+        return (np.uint32(value) << np.uint32(16)).view(np.float32)
+    return np.float32(value) if value.dtype == np.float16 else value
+
+
+def store(pointer: Values, index: int, value: Any) -> None:
+    """Round ``value`` to the element type, to nearest and to even, and store it."""
+    if pointer.dtype == np.uint16:
+        bits = np.float32(value).view(np.uint32)
+        rounded = (int(bits) + 0x7FFF + (int(bits) >> 16 & 1)) >> 16
+        pointer[index] = 0x7FFF if np.isnan(value) else rounded
+    else:
+        pointer[index] = value
+
+
+def load_vector(pointer: Values, index: int, buffer: Values, offset: int) -> None:
+    """Fill ``buffer[offset:]`` with the 16 bytes at ``index``, in the accumulation type."""
+    for k in range(width(pointer)):
+        buffer[offset + k] = load(pointer, index + k)
+
+
+def store_vector(pointer: Values, index: int, buffer: Values, offset: int) -> None:
+    """Round 16 bytes' worth of ``buffer[offset:]`` to the element type and store them at ``index``."""
+    for k in range(width(pointer)):
+        store(pointer, index + k, buffer[offset + k])
+
+
+def exponential(x: Any) -> Any:
+    """The exponential of ``x``, in the type of ``x``."""
+    return type(x)(math.exp(x)) if not math.isnan(x) else x
+
+
+def add_count(pointer: Values, index: int, count: float) -> None:
+    """Add a whole number atomically: exact, so the order of the additions does not matter."""
+    _get_kernel_context().atomic.add(pointer, index, count)

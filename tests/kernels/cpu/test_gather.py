@@ -1,0 +1,58 @@
+"""A gathered and divided batch is, bit for bit, what NumPy's indexing and division give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from xpnet_kernels import cpu
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.integers(0, 256, (50, 37)).astype(np.uint8)
+ALL_PIXELS = np.arange(256, dtype=np.uint8).reshape(1, 256)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("index_dtype", [np.int64, np.int32, np.uint8, np.uint64])
+@pytest.mark.parametrize("divisor", [255, 16, 1, 0.3])
+def test_take_rows(dtype, index_dtype, divisor):
+    for rows, positions in ((ROWS, RNG.integers(0, 50, 23)), (ALL_PIXELS, np.zeros(3)), (ROWS, np.empty(0))):
+        rows.flags.writeable = False
+        indices = positions.astype(index_dtype)
+        out = np.full((len(indices), rows.shape[1]), 7, dtype)
+        cpu.take_rows(rows, indices, divisor, out)
+        np.testing.assert_array_equal(out, rows[indices].astype(dtype) / dtype(divisor))
+
+
+def test_rows_may_be_apart():
+    out = np.full((4, 100), 7, np.float32)
+    indices = np.array([3, 49, 0, 3, 9, 9, 9])[::2]
+    cpu.take_rows(ROWS[::2, 5:30], indices % 25, 255, out[:, 10:35])
+    np.testing.assert_array_equal(out[:, 10:35], ROWS[::2, 5:30][indices % 25] / np.float32(255))
+    assert (out[:, :10] == 7).all()
+    assert (out[:, 35:] == 7).all()
+
+
+@pytest.mark.parametrize("bad", [-1, 50, 2**62])
+def test_a_bad_index_is_named_before_anything_is_written(bad):
+    out, error = np.full((3, 37), 7, np.float32), np.full(1, 7)
+    with pytest.raises(IndexError, match=rf"indices\[2\] is {bad}, but .* indices are 0 to 49"):
+        cpu.take_rows(ROWS, np.array([0, 49, bad]), 255, out, error=error)
+    assert (out == 7).all()
+
+
+def test_the_error_word_is_cleared():
+    error = np.full(1, 7)
+    cpu.take_rows(ROWS, np.array([1]), 255, np.empty((1, 37)), error=error)
+    assert error[0] == -1
+
+
+def test_what_is_not_served():
+    out = np.empty((1, 37), np.float32)
+    with pytest.raises(TypeError, match="indices must be integers, not float64"):
+        cpu.take_rows(ROWS, np.zeros(1), 255, out)
+    with pytest.raises(TypeError, match="rows must be uint8, not float64"):
+        cpu.take_rows(ROWS.astype(float), np.array([0]), 255, out)
+    with pytest.raises(ValueError, match=r"out must have the shape \(2, 37\), not \(1, 37\)"):
+        cpu.take_rows(ROWS, np.array([0, 1]), 255, out)
+    with pytest.raises(ValueError, match="rows must have contiguous rows"):
+        cpu.take_rows(np.asfortranarray(ROWS), np.array([0]), 255, out)

@@ -1,0 +1,108 @@
+"""The equations of the kernel contract in NumPy and float64, for the simulator's tests and the GPU's."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+# The cases in this folder need Numba's simulator: test_simulator.py runs them in a process that has it.
+collect_ignore = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else ["simulator"]
+
+
+@dataclass
+class Expected:
+    """What the equations give."""
+
+    summary: np.ndarray
+    losses: np.ndarray
+    gradient: np.ndarray
+    log_sum_exp: np.ndarray
+    predictions: np.ndarray
+
+
+def cross_entropy(
+    logits, labels, *, reduction="mean", upstream=None, label_smoothing=0.0, class_weights=None, row_weights=None,
+    z_loss=0.0, ignore_index=None,
+):  # fmt: skip
+    """Evaluate the equations for logits whose every row has a finite maximum."""
+    z = np.asarray(logits, np.float64)
+    rows, columns = z.shape
+    maximum = z.max(axis=1, keepdims=True)
+    exponentials = np.exp(z - maximum)
+    log_sum_exp = np.log(exponentials.sum(axis=1)) + maximum[:, 0]
+    p = exponentials / exponentials.sum(axis=1, keepdims=True)
+    w = np.ones(columns) if class_weights is None else np.asarray(class_weights, np.float64)
+    r = np.ones(rows) if row_weights is None else np.asarray(row_weights, np.float64)
+    if np.ndim(labels) == 2:
+        t = np.asarray(labels, np.float64)
+        classes, weights = t.argmax(axis=1), r
+    else:
+        r = np.where(labels == ignore_index, 0.0, r)
+        classes = np.where(labels == ignore_index, 0, labels).astype(np.int64)
+        t, weights = np.eye(columns)[classes], r * w[classes]
+    wq = w * ((1 - label_smoothing) * t + label_smoothing / columns)
+    costs = np.multiply(wq, log_sum_exp[:, None] - z, where=wq != 0, out=np.zeros_like(z))
+    losses = r * (costs.sum(axis=1) + z_loss * log_sum_exp**2)
+    divisor = weights.sum() if reduction == "mean" else 1.0
+    slope = wq.sum(axis=1) + 2 * z_loss * log_sum_exp
+    scale = r / divisor * (1.0 if upstream is None else upstream)
+    correct = (z.argmax(axis=1) == classes) & (r != 0)
+    return Expected(
+        summary=np.array([losses.sum() / divisor, weights.sum(), correct.sum(), -1]),
+        losses=losses,
+        gradient=scale[:, None] * (slope[:, None] * p - wq),
+        log_sum_exp=log_sum_exp,
+        predictions=z.argmax(axis=1),
+    )
+
+
+@pytest.fixture
+def equations():
+    """The reference for softmax cross-entropy."""
+    return cross_entropy
+
+
+def bfloat16(values):
+    """The bits of the bfloat16 nearest to each value, ties to even: uint16."""
+    bits = np.asarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def widened(array):
+    """The values of float16, float32, float64, or of bfloat16 in uint16, as float64."""
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return array.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element type: how to make it, and its relative rounding error."""
+
+    name: str
+    cast: object
+    accumulator: type
+    epsilon: float
+
+
+ELEMENTS = {
+    "float32": Element("float32", np.float32, np.float32, 2.0**-24),
+    "float64": Element("float64", np.float64, np.float64, 2.0**-53),
+    "float16": Element("float16", np.float16, np.float32, 2.0**-11),
+    "bfloat16": Element("bfloat16", bfloat16, np.float32, 2.0**-8),
+}
+
+
+@pytest.fixture(params=ELEMENTS)
+def element(request):
+    """Each element type in turn."""
+    return ELEMENTS[request.param]
+
+
+@pytest.fixture
+def as_float64():
+    """The function that widens any element type."""
+    return widened

@@ -1,0 +1,85 @@
+"""Gather, bias and activation, dropout in the simulator, against NumPy. Run by test_simulator.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from xpnet_kernels.cuda import bias_activation, bias_activation_backward, dropout, take_rows
+
+from xpnet import random as philox
+
+ACTIVATIONS = {
+    None: (lambda x: x, lambda y: np.ones_like(y)),
+    "relu": (lambda x: np.maximum(x, 0), lambda y: (y > 0).astype(float)),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
+    "tanh": (np.tanh, lambda y: 1 - y * y),
+}
+
+
+def test_take_rows_divides_truly():
+    rows = np.arange(5 * 51, dtype=np.uint8).reshape(5, 51)
+    out, error = np.full((3, 51), 7, np.float32), np.array([7])
+    take_rows(rows, np.array([4, 0, 4], np.int32), 255, out, error=error)
+    assert (out == rows[[4, 0, 4]].astype(np.float32) / np.float32(255)).all()
+    assert error[0] == -1
+
+
+def test_take_rows_of_every_type(element, as_float64):
+    rows = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    out = element.cast(np.zeros((2, 128)))
+    take_rows(rows, np.array([1, 0]), 255.0, out)
+    assert as_float64(out) == pytest.approx(rows[[1, 0]] / 255, rel=element.epsilon, abs=0)
+
+
+def test_take_rows_reports_bad_indices_and_reads_nothing():
+    rows = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    out, error = np.zeros((40, 4), np.float32), np.array([7])
+    indices = np.arange(40) % 3
+    indices[[20, 30]] = -1, 3
+    take_rows(rows, indices, 1.0, out, error=error)
+    assert error[0] == 20
+    assert np.isnan(out).all(axis=1).nonzero()[0].tolist() == [20, 30]
+    assert np.isfinite(out).all(axis=1).sum() == 38
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_bias_activation(activation, element, as_float64):
+    random = np.random.default_rng(0)
+    z, bias = element.cast(random.normal(scale=3, size=(6, 13))), element.cast(random.normal(size=13))
+    expected = ACTIVATIONS[activation][0](as_float64(z) + as_float64(bias))
+    bias_activation(z, bias, activation, z)
+    tolerance = max(element.epsilon, 1e-6) if element.accumulator is np.float32 else 1e-14
+    assert as_float64(z) == pytest.approx(expected, rel=1.1 * tolerance, abs=1e-7)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("rows", [0, 1, 21])
+def test_bias_activation_backward(activation, rows):
+    random = np.random.default_rng(0)
+    dy, y = random.normal(size=(rows, 13)), random.uniform(-0.9, 0.9, size=(rows, 13))
+    dz, db = np.full((rows, 13), 7.0), np.full(13, 7.0)
+    bias_activation_backward(dy, y if activation else None, activation, dz, db)
+    expected = dy * ACTIVATIONS[activation][1](y)
+    assert dz == pytest.approx(expected, rel=1e-15)
+    assert db == pytest.approx(expected.sum(axis=0), rel=1e-14, abs=1e-14)
+
+
+@pytest.mark.parametrize("step", [5, 2**40 + 3, np.array([2**40 + 3])], ids=["low", "high", "on the device"])
+def test_dropout_takes_the_words_of_the_generator(step, element, as_float64):
+    x = element.cast(np.random.default_rng(0).normal(size=(3, 47)))
+    out = x.copy()
+    dropout(x, 0.3, (11, 0xFFFFFFFF), step, out)
+    kept = philox.words((11, 0xFFFFFFFF), int(np.ravel(step)[0]), 141).reshape(3, 47) * 2.0**-32 >= 0.3
+    factor = as_float64(np.array(1 / 0.7, element.accumulator))
+    assert as_float64(out) == pytest.approx(np.where(kept, as_float64(x) * factor, 0), rel=1.1 * element.epsilon)
+    assert 0.1 < 1 - kept.mean() < 0.5
+
+
+def test_nothing_dropped_and_wrong_arguments():
+    x = np.arange(20, dtype=np.float32)
+    dropout(x, 0.0, (1, 2), 0, x)
+    assert x.tolist() == list(range(20))
+    with pytest.raises(ValueError, match="from 0 to below 1, not 1"):
+        dropout(x, 1, (1, 2), 0, x)
+    with pytest.raises(ValueError, match="unknown activation 'swish'"):
+        bias_activation(np.zeros((1, 1)), np.zeros(1), "swish", np.zeros((1, 1)))
