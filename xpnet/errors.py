@@ -79,12 +79,12 @@ def finite_number(name: str, value: object, low: float = -math.inf, below: float
     Traceback (most recent call last):
     xpnet.errors.ConfigurationError: beta1 must be a number of at least 0.0 and below 1.0, not 1.5
     """
-    number = value if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
     if not (math.isfinite(number) and low <= number < below):
         span = f" of at least {low}" if low > -math.inf else ""
         span += f"{' and' if span else ''} below {below}" if below < math.inf else ""
         raise ConfigurationError(f"{name} must be a number{span}, not {value!r}")
-    return float(number)
+    return number
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:

@@ -86,7 +86,7 @@ def softmax_cross_entropy(
     )  # fmt: skip
     rows, columns = z.shape
     threads = threads_per_row(columns, loss.held_columns(z.element))
-    if 0 < rows * threads <= BLOCK:
+    if rows == 1 or (threads <= WARP and 0 < rows * threads <= BLOCK):  # one block does it all
         whole_warps = -(-rows * threads // WARP) * WARP
         loss.launch(WEIGHTS | ROWS | TOTAL, z, g, 1, (threads, whole_warps // threads), stream)
     else:

@@ -38,6 +38,7 @@ from .primitives import (
     given,
     lead,
     load,
+    logarithm,
     recomputed,
     store,
     thread_index,
@@ -172,7 +173,7 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
             label_exponential = zero
             correct = False
             if owns:
-                log_total = math.log(total)
+                log_total = logarithm(total)
                 row_log_sum_exp = float64(row_shift) + log_total
                 loss = z_loss * row_log_sum_exp * row_log_sum_exp
                 if target_weight != 0:
@@ -191,7 +192,7 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
                     log_sum_exp[row] = real(row_log_sum_exp)
                 if given(predictions):
                     predictions[row] = prediction
-                correct = prediction == label and not silent
+                correct = prediction == label and (known or probabilities) and not silent
             correct_rows = cuda.syncthreads_count(int32(correct))
             if thread_index() == 0 and correct_rows > 0:
                 add_count(summary, 2, float64(correct_rows))
@@ -204,7 +205,7 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
                     scale /= real(summary[1])
                 slope = target_weight + label_weight
                 if z_loss != 0:
-                    slope += real(2 * z_loss) * (row_shift + math.log(real(total)))
+                    slope += real(2 * z_loss) * (row_shift + logarithm(real(total)))
                 slope *= scale / real(total)
                 if not (known or probabilities):
                     slope = nan

@@ -260,6 +260,12 @@ def exponential(typing_context: Any, x: types.Type) -> Any:
     return x(x), generate
 
 
+@device_function
+def logarithm(x: Any) -> Any:
+    """The natural logarithm of ``x``, in the type of ``x``."""
+    return math.log(x)
+
+
 @intrinsic
 def add_count(typing_context: Any, pointer: types.Type, index: types.Type, count: types.Type) -> Any:
     """Add a whole number atomically: exact, so the order of the additions does not matter."""

@@ -113,6 +113,11 @@ def exponential(x: Any) -> Any:
     return type(x)(math.exp(x)) if not math.isnan(x) else x
 
 
+def logarithm(x: Any) -> Any:
+    """The natural logarithm of ``x``, in the type of ``x``."""
+    return np.log(x)
+
+
 def add_count(pointer: Values, index: int, count: float) -> None:
     """Add a whole number atomically: exact, so the order of the additions does not matter."""
     _get_kernel_context().atomic.add(pointer, index, count)
