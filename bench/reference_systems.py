@@ -74,6 +74,7 @@ def main() -> None:
             print({key: value for key, value in row.items() if key != "diagnoses"}, flush=True)
     if options.json:
         machine = {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
+        machine["blas_threads"] = os.environ.get("OPENBLAS_NUM_THREADS", "default")
         command = f"python bench/reference_systems.py {' '.join(sys.argv[1:])}"
         result = {"command": command, "device": options.device, **machine, "published": PUBLISHED, "rows": rows}
         options.json.write_text(json.dumps(result, indent=1) + "\n")
