@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint test-cuda-compile test-peers package clean
+.PHONY: help train test lint test-cuda-compile test-peers package
 
 help:
 	@echo "make train              set up, then train (MNIST where it can be had, else the bundled digits)"

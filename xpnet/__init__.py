@@ -39,11 +39,22 @@ _HOMES = {
         "Normal",
         "Uniform",
     ],
-    "layers": ["Context", "Flatten", "Layer", "Linear", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh"],
+    "layers": [
+        "Context",
+        "Declaration",
+        "Flatten",
+        "Layer",
+        "Linear",
+        "ReLU",
+        "Sequential",
+        "Sigmoid",
+        "Softmax",
+        "Tanh",
+    ],
     "losses": ["SoftmaxCrossEntropy"],
     "metrics": ["accuracy"],
     "optimizers": ["SGD", "Adam", "Momentum"],
-    "training": ["Progress", "Trainer", "evaluate", "load_model", "save_model", "train"],
+    "training": ["Callback", "Progress", "Trainer", "evaluate", "load_model", "resume", "save_model", "train"],
 }
 _SUBMODULES = {*_HOMES, "book_pickle", "ops", "parameters", "random"}
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

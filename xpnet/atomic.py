@@ -30,6 +30,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     (['notes'], b'second')
     """
     path = Path(path)
+    if not path.name:
+        raise RunFolderError(f"cannot write {str(path)!r}: name a file")
     temporary = path.with_name(f".{path.name}.{threading.get_native_id()}.tmp")
     try:
         try:

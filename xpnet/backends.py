@@ -169,9 +169,13 @@ def _numpy_backend(name: str, **options: Any) -> Backend:
         xp=numpy_namespace,
         device="cpu",
         to_numpy=np.asarray,
-        ignoring_overflow=lambda: np.errstate(over="ignore", invalid="ignore"),
+        ignoring_overflow=_ignoring_overflow,
         **options,
     )
+
+
+def _ignoring_overflow() -> AbstractContextManager[Any]:
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _cuda_backend() -> Backend:
@@ -221,8 +225,10 @@ def cuda_problem() -> str | None:
         )
     try:
         import cupy
-    except ImportError as error:
+    except Exception as error:  # a broken installation fails in many ways, and each is a reason
         return f"CuPy is installed but cannot be imported ({_first_line(error)}): reinstall it"
+    if not hasattr(cupy, "cuda"):
+        return f"{next(iter(cupy.__path__))} is what an uninstalled CuPy left behind: delete that folder"
     return _device_problem(cupy)
 
 

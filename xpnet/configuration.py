@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -191,6 +192,11 @@ def recipe_from_table(table: Table) -> Recipe:
         for key in ("batch_size", "epochs", "steps", "evaluate_every")
         if key in training
     }
+    if not re.fullmatch(r"\w[\w.-]*", str(table["name"])):
+        raise ConfigurationError(
+            f"name must be letters, digits, '-', '_' and '.', as in a file's name, not {table['name']!r}"
+        )
+    _section(table, "run", ["seed", "device"], [])
     recipe = Recipe(
         **{key: _typed(key, table.get(key, ""), str) for key in ("name", "description", "source")},
         data=_typed("data.name", data["name"], str),
@@ -223,12 +229,13 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str | Path) -> Recipe:
     """The recipe of that name, or in that ``.toml`` file.
 
     >>> load_recipe("torch-mlp").batch_size
     100
     """
+    name = str(name)
     if name.endswith(".toml"):
         try:
             text = Path(name).read_text(encoding="utf-8")

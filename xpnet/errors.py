@@ -79,7 +79,10 @@ def finite_number(name: str, value: object, low: float = -math.inf, below: float
     Traceback (most recent call last):
     xpnet.errors.ConfigurationError: beta1 must be a number of at least 0.0 and below 1.0, not 1.5
     """
-    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    try:
+        number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
     if not (math.isfinite(number) and low <= number < below):
         span = f" of at least {low}" if low > -math.inf else ""
         span += f"{' and' if span else ''} below {below}" if below < math.inf else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -104,6 +105,6 @@ def _check(
         numeric = (outcomes[0] - outcomes[1]) / (2 * epsilon)
         a = float(analytic[index])
         error = abs(a - numeric) / max(abs(a), abs(numeric), 1e-3)
-        if not error <= worst.error:  # a NaN is a failure, and stays
+        if not (math.isnan(worst.error) or error <= worst.error):  # a NaN is a failure, and stays
             worst = GradientCheck(name, error, index, a, numeric)
     return worst

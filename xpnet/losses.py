@@ -31,6 +31,8 @@ class SoftmaxCrossEntropy:
 
     def forward(self, logits: Array, labels: Array, context: Context) -> ops.CrossEntropy:
         """The loss, and under ``context.training`` its gradient too, from the same pass."""
+        for array in (logits, labels):
+            context.backend.require(array)
         out = context.empty(self, "gradient", logits.shape, logits.dtype) if context.training else None
         result = ops.softmax_cross_entropy(context.backend, logits, labels, gradient=context.training, out=out)
         self._gradient = result.gradient

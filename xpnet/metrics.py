@@ -20,6 +20,8 @@ def accuracy(backend: Backend, outputs: Array, labels: Array) -> Array:
     0.5
     """
     xp = backend.xp
+    backend.require(outputs)
+    backend.require(labels)
     if outputs.ndim != 2 or outputs.shape[0] == 0 or tuple(labels.shape) not in (outputs.shape[:1], outputs.shape):
         raise ShapeError(
             f"expected outputs of shape (rows, classes) and a label for each row, got {tuple(outputs.shape)} and "

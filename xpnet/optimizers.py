@@ -21,6 +21,7 @@ class Optimizer:
         learning_rate: η, the step's length.
 
     Attributes:
+        model: what it updates; None before ``initialize``.
         state: a :class:`~xpnet.parameters.NamedVector` for each name in ``slots``.
     """
 
@@ -30,11 +31,13 @@ class Optimizer:
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = finite_number("learning_rate", learning_rate, low=0.0)
         self.state: dict[str, NamedVector] = {}
+        self.model: Layer | None = None
         self._vectors: list[Array] = []
 
     def initialize(self, model: Layer) -> None:
         """Take an initialised model, and start from zero state."""
         parameters, gradients, _ = model.vectors
+        self.model = model
         self._backend = parameters.backend
         self.state = {slot: NamedVector(self._backend, parameters.shapes, parameters.dtype) for slot in self.slots}
         self._vectors = [views.vector for views in (parameters, gradients, *self.state.values())]
@@ -47,10 +50,12 @@ class Optimizer:
             step: steps taken before this one: 0 at first.
 
         Raises:
-            CallOrderError: there is no model yet.
+            CallOrderError: there is no model yet, or it was initialised again since.
         """
-        if not self._vectors:
-            raise CallOrderError(f"{type(self).__name__}.update needs initialize(model) before it")
+        if self.model is None or self.model.parameters.vector is not self._vectors[0]:  # type: ignore[attr-defined]
+            raise CallOrderError(
+                f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
+            )
         self._settings[...] = self._backend.asarray(self._step_settings(step), "float64")
         self.operation(self._backend, *self._vectors, self._settings)
 

@@ -10,6 +10,7 @@ Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3
 from __future__ import annotations
 
 import hashlib
+import operator
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def stream_key(seed: int, purpose: str, name: str = "") -> tuple[int, int]:
     >>> stream_key(0, "weights", "0.W") == stream_key(0, "weights", "1.W")
     False
     """
-    digest = hashlib.sha256("\0".join((str(int(seed)), purpose, name)).encode()).digest()
+    digest = hashlib.sha256("\0".join((str(operator.index(seed)), purpose, name)).encode()).digest()
     return int.from_bytes(digest[0:4], "little"), int.from_bytes(digest[4:8], "little")
 
 

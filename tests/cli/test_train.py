@@ -250,7 +250,6 @@ def test_cuda_where_there_is_none(xpnet: Any) -> None:
     "option",
     [
         ("--recipe", "digits"),
-        ("--data", "digits"),
         ("--batch-size", "5"),
         ("--lr", "0.1"),
         ("--lr", "0"),

@@ -88,7 +88,7 @@ def test_an_interrupted_download_leaves_no_file(mirror, folder, kind, failure):
 
 
 def test_wrong_bytes_are_an_error_and_are_not_kept(mirror, folder):
-    with pytest.raises(errors.FileFormatError, match=r"labels\.gz has not the published SHA-256"):
+    with pytest.raises(errors.MissingFileError, match=r"labels\.gz without the published SHA-256"):
         fetch(source(mirror(WRONG), mirror(WRONG)), folder)
     assert contents(folder) == {"images.gz": FILES["images.gz"]}
 

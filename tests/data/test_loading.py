@@ -121,7 +121,7 @@ def test_not_to_be_had(parent, cache, monkeypatch, tmp_path):
 
 def test_a_download_that_is_not_what_was_published(mirror, cache):
     server = mirror({f"{name}.gz": gzip.compress(b"a login page") for name in FILES})
-    with pytest.raises(errors.FileFormatError, match=f"{FILES[0]}.gz has not the published SHA-256"):
+    with pytest.raises(errors.MissingFileError, match=f"{FILES[0]}.gz without the published SHA-256"):
         load("mnist", mirrors=[server.address])
     assert list((cache / "mnist").iterdir()) == []
 

@@ -29,18 +29,6 @@ def test_parameters_are_named_by_place(backend) -> None:
     assert list(model.children()) == ["0", "1", "2"]
 
 
-def test_trace_gives_every_layers_output(backend, numbers) -> None:
-    model = perceptron().initialize(backend, dtype="float64")
-    x = images = backend.asarray(numbers((4, 2, 3)))
-    traced = list(model.trace(images))
-    assert [name for name, _, _ in traced] == ["0", "1", "2", "3"]
-    assert [layer for _, layer, _ in traced] == list(model.layers)
-    for _, layer, y in traced:
-        x = layer.forward(x, Context(backend))
-        np.testing.assert_array_equal(backend.to_numpy(y), backend.to_numpy(x))
-    np.testing.assert_array_equal(backend.to_numpy(x), backend.to_numpy(model(images)))
-
-
 def test_the_gradient_of_the_data_is_not_computed_when_nobody_wants_it(backend, numbers) -> None:
     class First(Linear):
         def backward(self, dy, context):

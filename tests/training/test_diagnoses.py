@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_inputs_that_are_fine(backend: Backend, x: np.ndarray, pixel_range: floa
 
 
 def network(backend: Backend, *hidden: Layer) -> Sequential:
-    return Sequential(*hidden, Linear(4, 1)).initialize(backend)
+    return Sequential(*copy.deepcopy(hidden), Linear(4, 1)).initialize(backend)
 
 
 ALL_OFF = {"weights": Constant(0.0), "biases": Constant(-1.0)}

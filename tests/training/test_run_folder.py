@@ -137,7 +137,7 @@ def test_best_is_written_before_last_and_only_for_a_strictly_better_score(
     monkeypatch.setattr(checkpoint, "save", note)
     start(tmp_path, cpu, small_recipe.with_options(epochs=3, learning_rate=0.0))
     names = ["best.safetensors", "last.safetensors"]
-    assert written == [(names[0], 4), (names[1], 4), (names[1], 8), (names[1], 12)]
+    assert written == [(names[1], 0), (names[0], 4), (names[1], 4), (names[1], 8), (names[1], 12)]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,12 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         result = options.run(options)
-        print(json.dumps(result, allow_nan=False) if options.json else options.render(result))
+        print(json.dumps(result, allow_nan=False) if options.json else options.render(result), flush=True)
         return 0
-    except (Error, OSError) as error:
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Error, OSError, MemoryError) as error:
         if options.debug:
             raise
-        print(f"xpnet {options.command}: {error}", file=sys.stderr)
+        print(f"xpnet {options.command}: {error or 'out of memory'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if options.debug:

@@ -29,14 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate, and return the figures."""
     import xpnet
-    from xpnet import checkpoint, training
+    from xpnet import training
 
     backend = xpnet.backend(options.device)
     path = _file_of(options.file)
-    model = training.load_model(path, backend)
-    metadata = {} if path.suffix.lower() in training.PICKLES else checkpoint.load(path).metadata
+    model, metadata = training.load_model_and_metadata(path, backend)
     recipe = training.recipe_of(metadata, str(path)) if "recipe" in metadata else None
-    name = options.data or (recipe.data if recipe else "mnist")
+    name = options.data if options.data is not None else recipe.data if recipe else "mnist"
     dataset = xpnet.data.load(name, data_dir=options.data_dir)
     samples = dataset.test if recipe is None or recipe.scale else dataset.test._replace(pixel_range=1.0)
     say(f"device: {backend.name}   file: {path}   data: {dataset.name}")

@@ -16,7 +16,7 @@ EXAMPLE = "xpnet train --recipe keras-sigmoid --data mnist --seed 1"
 DEFAULT_RECIPE = "torch-mlp"
 FALLBACK = "digits"
 
-_FRESH_RUN_ONLY = ("recipe", "data", "batch_size", "lr", "optimizer", "seed", "out")
+_FRESH_RUN_ONLY = ("recipe", "batch_size", "lr", "optimizer", "seed", "out")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,18 +44,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     callbacks = [training.Progress()]
     if options.resume is not None:
         _refuse_fresh_run_options(options)
-        say(f"device: {_describe(backend.name)}")
+        say(f"device: {_describe(backend.name, options.device)}")
         load = partial(xpnet.data.load, data_dir=options.data_dir)
         return training.resume(
             options.resume,
             backend,
             load,
+            data=_data_name(options.data),
             epochs=options.epochs,
             stop_after_epoch=options.stop_after_epoch,
             callbacks=callbacks,
         )
     recipe, dataset = _recipe_and_data(options)
-    say(f"device: {_describe(backend.name)}   recipe: {recipe.name}   data: {dataset.name}")
+    say(f"device: {_describe(backend.name, options.device)}   recipe: {recipe.name}   data: {dataset.name}")
     return training.train(
         recipe,
         dataset,
@@ -95,10 +96,13 @@ def _recipe_and_data(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def _with_options(recipe: Any, options: argparse.Namespace) -> Any:
-    data = options.data or recipe.data
-    if data.lower().endswith(".npz"):
-        data = str(Path(data).resolve())  # so that the run can be resumed from another folder
+    data = _data_name(recipe.data if options.data is None else options.data)
     return recipe.with_options(data, options.epochs, options.batch_size, options.lr, options.optimizer)
+
+
+def _data_name(data: str | None) -> str | None:
+    # A file by its absolute path, so that the run can be resumed from another folder.
+    return str(Path(data).resolve()) if data is not None and data.lower().endswith(".npz") else data
 
 
 def _refuse_fresh_run_options(options: argparse.Namespace) -> None:
@@ -107,10 +111,7 @@ def _refuse_fresh_run_options(options: argparse.Namespace) -> None:
         raise ConfigurationError(f"--resume goes by the run's own configuration: leave out {', '.join(given)}")
 
 
-def _describe(device: str) -> str:
-    import xpnet
-
-    if device != "cpu":
+def _describe(device: str, asked_for: str) -> str:
+    if asked_for != "auto" or device == "cuda":
         return device
-    problem = xpnet.cuda_problem()
-    return f"cpu ({problem.split(':')[0]})" if problem else "cpu"
+    return f"{device} (xpnet doctor says why not cuda)"

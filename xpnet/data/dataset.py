@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,6 +91,13 @@ class Dataset:
     def test(self) -> Samples:
         """What to test on."""
         return Samples(self.x_test, self.y_test, self.pixel_range)
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 128 bits of SHA-256 over the training images and labels, in hexadecimal."""
+        digest = hashlib.sha256(self.x_train.tobytes())
+        digest.update(self.y_train.tobytes())
+        return digest.hexdigest()[:32]
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

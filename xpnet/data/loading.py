@@ -50,11 +50,11 @@ def load(
     >>> load("digits")
     Dataset(name='digits', classes=10, pixel_range=16.0)
     """
+    if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
+        raise ConfigurationError(f"data_dir must be a folder that exists, not {str(data_dir)!r}")
     if Path(name).suffix.lower() == ".npz":
         return read_npz(name)
     name = one_of("data set", str(name), [*SOURCES, "digits", "FILE.npz"])
-    if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
-        raise ConfigurationError(f"data_dir must be a folder that exists, not {str(data_dir)!r}")
     if name == "digits":
         return load_digits()
     parents = [Path(parent).expanduser() for parent in (data_dir, os.environ.get("XPNET_DATA_DIR")) if parent]

@@ -26,7 +26,7 @@ class Context:
         self.training = training
         self.seed = seed
         self.step = 0
-        self._reuse = reuse
+        self.reuse = reuse
         self._buffers: dict[tuple[Any, str], Array] = {}
 
     def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
@@ -34,7 +34,7 @@ class Context:
 
         A smaller batch than before gets the first rows of the same memory.
         """
-        if not self._reuse:
+        if not self.reuse:
             return None
         buffer = self._buffers.get((owner, name))
         fits = buffer is not None and (buffer.shape[1:], buffer.dtype) == (shape[1:], dtype)

@@ -24,10 +24,11 @@ class Flatten(Layer):
         return (math.prod(input_shape),)
 
     def forward(self, x: Array, context: Context) -> Array:
-        """A view of x where its memory allows one."""
+        """A copy; under a context that reuses its memory a view, where the layout allows one."""
         if context.training:
             self._kept = x.shape
-        return context.backend.xp.reshape(x, (x.shape[0], *self.output_shape(x.shape[1:])))
+        shape = (x.shape[0], *self.output_shape(x.shape[1:]))
+        return context.backend.xp.reshape(x, shape, copy=None if context.reuse else True)
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dy in the shape of x."""

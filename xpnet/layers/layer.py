@@ -51,6 +51,7 @@ class Layer:
     parameters: Views = _NO_VIEWS
     gradients: Views = _NO_VIEWS
     buffers: Views = _NO_VIEWS
+    _dtype: str
     _kept: Any = None
 
     # What a layer defines.
@@ -99,7 +100,12 @@ class Layer:
             backend: where the model shall live.
             seed: any integer.
             dtype: "float32" or "float64"; None: the backend's own.
+
+        Raises:
+            CallOrderError: this layer is a part of an initialised model, whose vectors hold its parameters.
         """
+        if self.backend is not None and not isinstance(self.parameters, NamedVector):
+            raise CallOrderError(f"this {type(self).__name__} is a part of a model: call initialize on the model")
         dtype = backend.dtype if dtype is None else one_of("dtype", dtype, FLOATING)
         learned = dict(self._collect("declare_parameters"))
         kept = dict(self._collect("declare_buffers"))
@@ -109,7 +115,7 @@ class Layer:
             for name, (shape, initializer, fan_in, fan_out) in items.items():
                 key = random.stream_key(seed, "weights", name)
                 views[name][...] = backend.asarray(initializer.draw(shape, fan_in, fan_out, key), dtype)
-        self._bind(parameters, NamedVector(backend, parameters.shapes, dtype), buffers)
+        self._bind(Vectors(parameters, NamedVector(backend, parameters.shapes, dtype), buffers), backend, dtype)
         return self
 
     def to(self, backend: Backend) -> Self:
@@ -117,7 +123,8 @@ class Layer:
         parameters, _, buffers = self.vectors
         moved = parameters.copy_to(backend)
         copy = self._unbound_copy()
-        copy._bind(moved, NamedVector(backend, moved.shapes, moved.dtype), buffers.copy_to(backend))
+        gradients = NamedVector(backend, moved.shapes, moved.dtype)
+        copy._bind(Vectors(moved, gradients, buffers.copy_to(backend)), backend, moved.dtype)
         return copy
 
     def __call__(self, x: Array) -> Array:
@@ -132,22 +139,26 @@ class Layer:
 
     @property
     def vectors(self) -> Vectors:
-        """The flat vectors; CallOrderError unless this very layer was initialised."""
+        """The flat vectors of a model; CallOrderError for a layer that was not initialised itself."""
+        self.require_backend()
         vectors = self.parameters, self.gradients, self.buffers
         if not all(isinstance(views, NamedVector) for views in vectors):
-            raise CallOrderError(
-                f"this {type(self).__name__} has no parameters yet: call initialize(xpnet.backend('auto')) on the model"
-            )
+            raise CallOrderError(f"this {type(self).__name__} is a part of a model, which has the flat vectors")
         return Vectors(*vectors)  # type: ignore[arg-type]
 
     @property
     def dtype(self) -> str:
-        """The floating-point type of the parameters, "float32" or "float64"."""
-        return self.vectors.parameters.dtype
+        """The floating-point type of the parameters, "float32" or "float64"; CallOrderError before ``initialize``."""
+        self.require_backend()
+        return self._dtype
 
     def require_backend(self) -> Backend:
         """Where the model lives; CallOrderError before ``initialize``."""
-        return self.vectors.parameters.backend
+        if self.backend is None:
+            raise CallOrderError(
+                f"this {type(self).__name__} has no parameters yet: call initialize(xpnet.backend('auto')) on the model"
+            )
+        return self.backend
 
     # How it is done.
 
@@ -166,19 +177,12 @@ class Layer:
         for name, child in self.children().items():
             yield from child._collect(declare, f"{prefix}{name}.")
 
-    def _bind(self, parameters: Views, gradients: Views, buffers: Views) -> None:
+    def _bind(self, views: Vectors | tuple[Views, ...], backend: Backend, dtype: str) -> None:
         """Take these views, hand each child those of its name, and forget earlier passes."""
-        self.parameters, self.gradients, self.buffers, self._kept = parameters, gradients, buffers, None
-        vectors = [views for views in (parameters, gradients, buffers) if isinstance(views, NamedVector)]
-        if vectors:
-            self._set_backend(vectors[0].backend)
+        self.parameters, self.gradients, self.buffers = views
+        self.backend, self._dtype, self._kept = backend, dtype, None
         for name, child in self.children().items():
-            child._bind(*(_subset(views, f"{name}.") for views in (parameters, gradients, buffers)))
-
-    def _set_backend(self, backend: Backend) -> None:
-        self.backend = backend
-        for child in self.children().values():
-            child._set_backend(backend)
+            child._bind(tuple(_subset(view, f"{name}.") for view in views), backend, dtype)
 
     def _unbound_copy(self) -> Self:
         """A copy of this layer and of the layers it holds; what else it holds is shared."""

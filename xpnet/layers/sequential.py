@@ -35,6 +35,8 @@ class Sequential(Layer):
                 raise ConfigurationError(f"layer {place} of a Sequential must be a Layer, not {layer!r}")
         if len(set(map(id, layers))) < len(layers):
             raise ConfigurationError("a layer may stand in a Sequential only once: its parameters would be shared")
+        if any(layer.backend is not None for layer in layers):
+            raise ConfigurationError("a layer of an initialised model cannot join another: build new layers")
         self.layers = layers
 
     def children(self) -> dict[str, Layer]:
@@ -69,13 +71,6 @@ class Sequential(Layer):
             dy = layer.backward(dy, context)
         self.layers[first].backward_parameters(dy, context)
 
-    def trace(self, x: Array) -> Iterator[tuple[str, Layer, Array]]:
-        """Each layer's name, the layer, and its output in inference."""
-        context = Context(self.require_backend())
-        for name, layer in self.children().items():
-            x = layer.forward(x, context)
-            yield name, layer, x
-
     def predict(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
         """The outputs, computed batch by batch and brought to the host.
 
@@ -88,6 +83,7 @@ class Sequential(Layer):
         """
         backend = self.require_backend()
         positive_integer("batch_size", batch_size)
+        x = np.asarray(x) if isinstance(x, (list, tuple)) else x
         rows = x.shape[0]
         bounds = [(start, min(start + batch_size, rows)) for start in range(0, max(rows, 1), batch_size)]
         outputs = (self(backend.asarray(x[start:stop, ...], self.dtype)) for start, stop in bounds)
@@ -110,8 +106,7 @@ class Sequential(Layer):
         total                                  39,760
         """
         if input_shape is None:
-            linear = next((layer for layer in self.layers if isinstance(layer, Linear)), None)
-            input_shape = () if linear is None else (linear.inputs,)
+            input_shape = next(((layer.inputs,) for layer in _leaves(self) if isinstance(layer, Linear)), ())
         rows, total = [("layer", "kind", "output", "parameters")], 0
         for name, layer in self.children().items():
             input_shape = layer.output_shape(input_shape)
@@ -121,3 +116,12 @@ class Sequential(Layer):
             rows.append((name, kind.strip(), str(input_shape), f"{count:,}"))
         rows.append(("total", "", "", f"{total:,}"))
         return "\n".join(f"{name:<6} {kind:<15} {shape:>10}  {count:>10}" for name, kind, shape, count in rows)
+
+
+def _leaves(layer: Layer) -> Iterator[Layer]:
+    """The layers without children, in order."""
+    children = layer.children()
+    if not children:
+        yield layer
+    for child in children.values():
+        yield from _leaves(child)

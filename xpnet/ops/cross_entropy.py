@@ -86,14 +86,14 @@ def softmax_cross_entropy(
     (0.693147, array([[ 0.5, -0.5]]))
     """
     labels = _checked_labels(backend, logits, labels)
-    fused = backend.kernel("softmax_cross_entropy", logits)
+    fused = backend.kernel("softmax_cross_entropy", *((logits, labels) if labels.ndim == 2 else (logits,)))
     if fused is not None:
         return _fused(backend, fused, logits, labels, gradient, out)
     xp = backend.xp
     rows, classes = logits.shape
     if labels.ndim == 1:
-        labels = xp.astype(labels, xp.int64, copy=False)  # narrow types cannot hold every class
         backend.require_in_range(labels, classes, "label")
+        labels = xp.astype(labels, xp.int64, copy=False)  # narrow types cannot hold every class
     targets = labels if labels.ndim == 2 else _one_hot(backend, labels, classes, logits.dtype)
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
     log_softmax = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))

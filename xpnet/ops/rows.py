@@ -46,8 +46,8 @@ def take_rows(
     fused = backend.kernel("take_rows", *(() if out is None else (out,)))
     if fused is not None and rows.dtype == xp.uint8:
         return _fused(backend, fused, rows, indices, divisor, dtype, out)
-    indices = xp.astype(indices, xp.int64, copy=False)
     backend.require_in_range(indices, rows.shape[0], "row index")
+    indices = xp.astype(indices, xp.int64, copy=False)
     valid = (indices >= 0) & (indices < rows.shape[0])
     safe = xp.where(valid, indices, xp.zeros_like(indices))
     batch = xp.astype(xp.take(rows, safe, axis=0), getattr(xp, dtype)) / divisor

@@ -6,11 +6,10 @@ from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.progress import Progress
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
 from xpnet.training.runs import recipe_of, resume, train
-from xpnet.training.snapshots import PICKLES, load_model, model_from, save_model
+from xpnet.training.snapshots import load_model, load_model_and_metadata, model_from, save_model
 from xpnet.training.trainer import Trainer
 
 __all__ = [
-    "PICKLES",
     "Callback",
     "DeviceSamples",
     "Evaluation",
@@ -21,6 +20,7 @@ __all__ = [
     "evaluate",
     "finite_or_null",
     "load_model",
+    "load_model_and_metadata",
     "model_from",
     "recipe_of",
     "resume",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from xpnet import ops
 from xpnet.backends import Array
 from xpnet.data import Samples
-from xpnet.errors import DTypeError, OutOfRangeError, ShapeError
+from xpnet.errors import DTypeError, OutOfRangeError, ShapeError, finite_number
 from xpnet.layers import Context, Layer
 
 
@@ -37,7 +38,7 @@ class DeviceSamples:
         self.outputs = model.output_shape(x.shape[1:])[-1]
         if y.ndim == 1:
             _require_labels(y, self.outputs)
-        self.pixel_range = float(pixel_range)
+        self.pixel_range = finite_number("pixel_range", pixel_range, low=sys.float_info.min)
         self.x = self.backend.asarray(np.ascontiguousarray(x))
         self.y = self.backend.asarray(np.ascontiguousarray(y))
 

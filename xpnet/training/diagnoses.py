@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
+from xpnet.backends import Array
 from xpnet.layers import Context, Layer, Sequential
 from xpnet.training.batches import DeviceSamples
 
 FAR_OUTSIDE = 10.0  # standardised data stay well below; raw bytes reach 255
 PROBE_ROWS = 256
+STEPS_TO_LEARN = 20  # before so many nothing can be said of the loss: a full-batch run has one step an epoch
 
 
 def inputs_out_of_range(data: DeviceSamples) -> str | None:
@@ -25,11 +28,11 @@ def inputs_out_of_range(data: DeviceSamples) -> str | None:
     )
 
 
-def dead_units(model: Sequential, data: DeviceSamples) -> str | None:
+def dead_units(model: Layer, data: DeviceSamples) -> str | None:
     """A hidden layer whose ReLUs are 0 for every sample: no gradient passes it, so nothing before it can learn."""
     x = data.head(PROBE_ROWS, Context(data.backend), model.dtype)
-    for name, layer, y in model.trace(x):
-        if _is_relu(layer) and float(data.backend.xp.max(y)) <= 0.0:
+    for name, layer, y in _trace(model, x, Context(data.backend)):
+        if getattr(layer, "activation", None) == "relu" and float(data.backend.xp.max(y)) <= 0.0:
             return (
                 f"all {y.shape[-1]} hidden units of layer {name} are dead (a ReLU that is 0 for every sample passes no "
                 "gradient): scale the inputs to [0, 1], lower the learning rate, or start from other weights"
@@ -48,5 +51,12 @@ def loss_at_chance(loss: float, accuracy: float, classes: int) -> str | None:
     )
 
 
-def _is_relu(layer: Layer) -> bool:
-    return getattr(layer, "activation", None) == "relu"
+def _trace(layer: Layer, x: Array, context: Context, name: str = "") -> Iterator[tuple[str, Layer, Array]]:
+    """Name, layer and output in inference of each layer in (nested) Sequentials."""
+    if not isinstance(layer, Sequential):
+        yield name, layer, layer.forward(x, context)
+        return
+    for place, child in layer.children().items():
+        for inner in _trace(child, x, context, f"{name}.{place}" if name else place):
+            yield inner
+            x = inner[2]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from xpnet import ops
 from xpnet.data import Samples
 from xpnet.errors import positive_integer
-from xpnet.layers import Context, Sequential
+from xpnet.layers import Context, Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.training.batches import DeviceSamples
 
@@ -21,7 +21,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: Sequential,
+    model: Layer,
     samples: Samples | tuple[Any, ...] | DeviceSamples,
     loss: SoftmaxCrossEntropy | None = None,
     batch_size: int = 1000,

@@ -80,6 +80,15 @@ class RunFolder(Callback):
         except ValueError as error:
             raise FileFormatError(f"{self.metrics} is damaged: {error}") from None
 
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Save the initial state, so that a run interrupted at any moment can be resumed."""
+        if trainer.step == 0:
+            self.on_checkpoint(trainer)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Keep the history of a run that failed, too; on resume it is cut."""
+        self._append_metrics()
+
     def on_batch(self, trainer: Trainer, record: Record) -> None:
         """Keep the line for the next checkpoint."""
         self._lines.append(json.dumps(finite_or_null(record)) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def train(
     backend: Backend,
     *,
     seed: int = 0,
-    out: Path | None = None,
+    out: str | Path | None = None,
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Summary:
@@ -56,17 +56,17 @@ def train(
     _require_fit(model, dataset, recipe)
     if stop_after_epoch is not None:
         positive_integer("stop_after_epoch", stop_after_epoch)
-    folder = RunFolder(create_run_folder(out, recipe.name), _metadata(recipe, dataset))
-    folder.write_configuration({**recipe.to_table(), "run": {"seed": seed, "device": backend.name}})
+    folder = RunFolder(create_run_folder(None if out is None else Path(out), recipe.name), _metadata(recipe, dataset))
     model.initialize(backend, seed)
     return _fit(recipe, dataset, model, folder, seed, stop_after_epoch, callbacks)
 
 
 def resume(
-    folder: Path,
+    folder: str | Path,
     backend: Backend,
-    load_data: Any,
+    load_data: Callable[[str], Dataset],
     *,
+    data: str | None = None,
     epochs: int | None = None,
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
@@ -77,31 +77,32 @@ def resume(
         folder: the run's.
         backend: where; may be another than before.
         load_data: called with the recipe's data name, returns the data set.
-        epochs: train up to this many in all.
+        data: where the same data is now, if no longer where the recipe says.
+        epochs: train up to this many in all. An evaluation that was due only because the run ended there stays in
+            the history.
         stop_after_epoch: stop early there.
         callbacks: who watches.
 
     Returns:
         As ``train``.
     """
-    run = RunFolder(folder, {})
+    run = RunFolder(Path(folder), {})
     saved = run.load_last()
     recipe = recipe_of(saved.metadata, str(run.last))
-    if epochs is not None:
-        recipe = recipe.with_options(epochs=epochs)
+    recipe = recipe.with_options(data=data, epochs=epochs)
     dataset = load_data(recipe.data)
-    run.metadata = _metadata(recipe, dataset)
-    if saved.metadata.get("training_samples") != len(dataset.x_train):
+    if saved.metadata.get("fingerprint") != dataset.fingerprint:
         raise ConfigurationError(
-            f"the run in {folder} was trained on {saved.metadata.get('training_samples')} samples, and {dataset.name} "
-            f"has {len(dataset.x_train)} here: name the folder of the same data with --data-dir"
+            f"{recipe.data} is not what the run in {folder} was trained on: name the same data, with --data-dir or, where "
+            "its file has moved, with --data"
         )
+    run.metadata = _metadata(recipe, dataset)
     model = model_from(saved, backend, str(run.last))
     return _fit(recipe, dataset, model, run, saved.metadata["seed"], stop_after_epoch, callbacks, saved)
 
 
 def _metadata(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    return {"recipe": recipe.to_table(), "training_samples": len(dataset.x_train)}
+    return {"recipe": recipe.to_table(), "fingerprint": dataset.fingerprint}
 
 
 def recipe_of(metadata: dict[str, Any], origin: str) -> Recipe:
@@ -126,6 +127,7 @@ def _fit(
     if saved is not None:
         folder.restore(trainer, saved)
         _require_more(trainer, recipe, dataset, folder, stop_after_epoch)
+    folder.write_configuration({**recipe.to_table(), "run": {"seed": seed, "device": trainer.backend.name}})
     pixel_range = dataset.pixel_range if recipe.scale else 1.0
     trainer.fit(
         dataset.train._replace(pixel_range=pixel_range),
@@ -144,20 +146,18 @@ def _fit(
 def _summarize(trainer: Trainer, recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Summary:
     evaluations = [record for record in trainer.history if record["event"] == "evaluation"]
     final = evaluations[-1] if evaluations else {}
-    steps_per_epoch = trainer.schedule.steps_per_epoch  # type: ignore[union-attr]
-    rows = trainer.step * len(dataset.x_train) / steps_per_epoch
     summary = {
         "recipe": recipe.name,
         "data": dataset.name,
         "device": trainer.backend.name,
-        "epochs": trainer.step // steps_per_epoch,
+        "epochs": trainer.step // steps_per_epoch(len(dataset.x_train), recipe.batch_size),
         "steps": trainer.step,
         "train_loss": final.get("train_loss"),
         "test_loss": final.get("test_loss"),
         "test_accuracy": final.get("test_accuracy"),
         "best_test_accuracy": trainer.best_accuracy,
         "seconds": round(trainer.training_seconds, 3),
-        "samples_per_second": round(rows / trainer.training_seconds, 1),
+        "samples_per_second": round(trainer.samples_seen / trainer.training_seconds, 1),
         "run_dir": str(folder.path),
         "diagnoses": [record["message"] for record in trainer.history if record["event"] == "diagnosis"],
     }

@@ -13,16 +13,23 @@ from xpnet.backends import Backend
 from xpnet.book_pickle import read_book_pickle, sigmoid_network_shapes
 from xpnet.checkpoint import Checkpoint
 from xpnet.configuration import build, describe
-from xpnet.errors import Error, FileFormatError
-from xpnet.layers import Flatten, Linear, Sequential
+from xpnet.errors import ConfigurationError, Error, FileFormatError
+from xpnet.layers import Flatten, Layer, Linear, Sequential
 from xpnet.parameters import NamedVector
 from xpnet.training.trainer import Trainer
 
 PICKLES = (".pkl", ".pickle")
-_STATE = ("seed", "step", "best_accuracy", "best_step", "training_seconds")  # of a trainer, beside its arrays
+_STATE = (
+    "seed",
+    "step",
+    "best_accuracy",
+    "best_step",
+    "training_seconds",
+    "samples_seen",
+)  # of a trainer, beside its arrays
 
 
-def save_model(model: Sequential, path: str | Path) -> None:
+def save_model(model: Layer, path: str | Path) -> None:
     """Write a model's architecture, parameters and buffers, whole or not at all.
 
     >>> import tempfile, xpnet
@@ -33,6 +40,8 @@ def save_model(model: Sequential, path: str | Path) -> None:
     >>> bool((copy.parameters["0.W"] == model.parameters["0.W"]).all())
     True
     """
+    if Path(path).suffix.lower() in PICKLES:
+        raise ConfigurationError(f"{path} would be read as a book's pickle: end the name in .safetensors")
     checkpoint.save(path, Checkpoint(_tensors(_model_vectors(model)), {"model": describe(model)}))
 
 
@@ -43,10 +52,16 @@ def load_model(path: str | Path, backend: Backend) -> Sequential:
         MissingFileError: there is no such file.
         FileFormatError: it is damaged, or holds no model.
     """
+    return load_model_and_metadata(path, backend)[0]
+
+
+def load_model_and_metadata(path: str | Path, backend: Backend) -> tuple[Sequential, dict[str, Any]]:
+    """As ``load_model``, with what else the file says: the recipe, for a run's checkpoint; a pickle says nothing."""
     path = Path(path)
     if path.suffix.lower() in PICKLES:
-        return _from_book(path, backend)
-    return model_from(checkpoint.load(path), backend, str(path))
+        return _from_book(path, backend), {}
+    saved = checkpoint.load(path)
+    return model_from(saved, backend, str(path)), saved.metadata
 
 
 def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
@@ -55,8 +70,9 @@ def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
         model = build("layer", saved.metadata["model"])
     except (KeyError, Error) as error:
         raise FileFormatError(f"{origin} does not say which model it holds ({error})") from None
+    # The wider of the file's type and the backend's, so that a float64 backend computes in float64.
     dtypes = {str(array.dtype) for name, array in saved.tensors.items() if name.startswith("parameters/")}
-    model.initialize(backend, dtype=dtypes.pop() if len(dtypes) == 1 else None)
+    model.initialize(backend, dtype="float64" if "float64" in dtypes | {backend.dtype} else "float32")
     _restore(_model_vectors(model), saved, origin)
     return model
 
@@ -82,7 +98,7 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
     trainer.report[...] = report
 
 
-def _model_vectors(model: Sequential) -> dict[str, NamedVector]:
+def _model_vectors(model: Layer) -> dict[str, NamedVector]:
     parameters, _, buffers = model.vectors
     return {"parameters/": parameters, "buffers/": buffers}
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnet import ops
+from xpnet.backends import Array
 from xpnet.data import Sampler, Samples, Shuffled, steps_per_epoch
-from xpnet.errors import ConfigurationError, NonFiniteError, positive_integer
-from xpnet.layers import Context, Sequential
+from xpnet.errors import CallOrderError, ConfigurationError, NonFiniteError, positive_integer
+from xpnet.layers import Context, Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.ops import reports
 from xpnet.optimizers import Optimizer
@@ -52,7 +53,9 @@ class Trainer:
             it had never stopped, for everything that is drawn depends on the seed and the step's number alone.
         history: the records so far, see :class:`~xpnet.training.Callback`.
         best_accuracy, best_step: of the best evaluation so far; None before the first.
-        training_seconds: spent in steps so far, without evaluations and checkpoints.
+        training_seconds: spent in steps so far, without evaluations and checkpoints; the compilation of kernels, on
+            their first use, included.
+        samples_seen: rows trained on so far.
 
     >>> import numpy as np, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 8, "tanh"), xpnet.Linear(8, 2))
@@ -66,7 +69,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Sequential,
+        model: Layer,
         loss: SoftmaxCrossEntropy,
         optimizer: Optimizer,
         *,
@@ -82,6 +85,7 @@ class Trainer:
         self.best_accuracy: float | None = None
         self.best_step: int | None = None
         self.training_seconds = 0.0
+        self.samples_seen = 0
         self.report = ops.new_report(self.backend)
         self.schedule: Schedule | None = None
         optimizer.initialize(model)
@@ -112,8 +116,11 @@ class Trainer:
             stop_after_epoch: stop early there, to be resumed.
 
         Raises:
+            CallOrderError: the optimizer was given to another trainer since.
             NonFiniteError: the loss is not finite at a reporting point. Checkpoints of earlier moments stay.
         """
+        if self.optimizer.model is not self.model:
+            raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
         data = DeviceSamples(self.model, train)
         held_out = None if validation is None else DeviceSamples(self.model, validation)
         schedule = _schedule(len(data), batch_size, epochs, steps, evaluate_every, stop_after_epoch)
@@ -128,7 +135,7 @@ class Trainer:
                     self._train_until_due(schedule, data, sampler, batch_size, context)
                     if schedule.evaluates_after(self.step):
                         self._evaluate(schedule, data, held_out, evaluate_train)
-                    self._read_report()  # what is not finite shall not become a checkpoint
+                    self._require_finite()
                     self._notify("on_checkpoint")
         finally:
             self._notify("on_fit_end")
@@ -145,7 +152,8 @@ class Trainer:
         order = self.backend.asarray(sampler.epoch(len(data), batch_size, self.seed, epoch))
         for place in range(place, schedule.steps_per_epoch):  # noqa: B020 - from where the epoch stands
             stop = min((place + 1) * batch_size, order.shape[0])  # the standard defines no slice past the end
-            self._train_step(data, order[place * batch_size : stop], context)
+            self.train_step(data, order[place * batch_size : stop], context)
+            self.samples_seen += stop - place * batch_size
             if place % REPORT_EVERY == 0:
                 self._report_batch()
             if self.step == schedule.stop or schedule.evaluates_after(self.step):
@@ -153,7 +161,8 @@ class Trainer:
         self.backend.synchronize()
         self.training_seconds += time.perf_counter() - began
 
-    def _train_step(self, data: DeviceSamples, indices: Any, context: Context) -> None:
+    def train_step(self, data: DeviceSamples, indices: Array, context: Context) -> None:
+        """One step on the rows at ``indices``, under a training context; nothing waits for the device."""
         context.step = self.step
         x, y = data.batch(indices, context, self.model.dtype)
         result = self.loss.forward(self.model.forward(x, context), y, context)
@@ -168,11 +177,20 @@ class Trainer:
         report = self.backend.to_numpy(self.report).tolist()
         bad_step = report[reports.FIRST_NON_FINITE_STEP]
         if bad_step >= 0:
-            raise NonFiniteError(
-                f"the loss stopped being finite at step {bad_step:.0f}, with the learning rate "
-                f"{self.optimizer.learning_rate:g}: lower it, and check the data for values that are not finite"
-            )
+            raise self._non_finite(f"the loss stopped being finite at step {bad_step:.0f}")
         return report
+
+    def _require_finite(self) -> None:
+        """What is not finite shall not become a checkpoint: neither the loss nor, after the last step, a parameter."""
+        self._read_report()
+        if not bool(self.backend.xp.all(self.backend.xp.isfinite(self.model.vectors.parameters.vector))):
+            raise self._non_finite(f"a parameter is not finite after step {self.step}")
+
+    def _non_finite(self, what: str) -> NonFiniteError:
+        return NonFiniteError(
+            f"{what}, with the learning rate {self.optimizer.learning_rate:g}: lower it, and check the data for values "
+            "that are not finite"
+        )
 
     def _report_batch(self) -> None:
         report = self._read_report()
@@ -181,6 +199,7 @@ class Trainer:
     def _evaluate(
         self, schedule: Schedule, data: DeviceSamples, held_out: DeviceSamples | None, evaluate_train: bool
     ) -> None:
+        self._require_finite()
         report = self._read_report()
         count = report[reports.COUNT]
         train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
@@ -196,7 +215,7 @@ class Trainer:
             figures |= {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
             figures["best_test_accuracy"] = self.best_accuracy  # type: ignore[assignment]
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
-        if data.y.ndim == 1 and self.step >= schedule.steps_per_epoch:
+        if data.y.ndim == 1 and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
             self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, data.outputs))
         self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
 
