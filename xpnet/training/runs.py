@@ -93,8 +93,8 @@ def resume(
     dataset = load_data(recipe.data)
     if saved.metadata.get("fingerprint") != dataset.fingerprint:
         raise ConfigurationError(
-            f"{recipe.data} is not what the run in {folder} was trained on: name the same data, with --data-dir or, where "
-            "its file has moved, with --data"
+            f"{recipe.data} is not what the run in {folder} was trained on: name the same data, with --data-dir or, "
+            "where its file has moved, with --data"
         )
     run.metadata = _metadata(recipe, dataset)
     model = model_from(saved, backend, str(run.last))
