@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -50,6 +52,11 @@ class TestByName:
             assert (backend.name, backend.device, backend.reads_are_free) == ("cuda", "GPU 0", False)
         backend.synchronize()
         assert waited == ["stream"]
+
+    def test_equal_by_name(self) -> None:
+        names = ["cpu", "cpu-reference", "float64"]
+        assert [[xpnet.backend(a) == xpnet.backend(b) for a in names] for b in names] == np.eye(3, dtype=bool).tolist()
+        assert len({xpnet.backend(name) for name in [*names, *names]}) == 3
 
     def test_it_is_frozen(self, cpu) -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -340,7 +347,11 @@ class TestCudaProblem:
             )
             monkeypatch.setattr(
                 "importlib.util.find_spec",
-                lambda name, *rest: (object() if found else None) if name == "cupy" else find_spec(name, *rest),
+                lambda name, *rest: (
+                    (SimpleNamespace(origin="cupy/__init__.py") if found else None)
+                    if name == "cupy"
+                    else find_spec(name, *rest)
+                ),
             )
             monkeypatch.setitem(sys.modules, "cupy", module)
 
@@ -377,3 +388,22 @@ class TestCudaProblem:
     def test_none(self, install) -> None:
         install(["cupy-cuda13x"], fake_cupy())
         assert xpnet.cuda_problem() is None
+
+
+class TestLeftovers:
+    """A folder ``cupy`` without a module in it, as uninstalling leaves it where it was written into."""
+
+    def run(self, tmp_path, code) -> list[str]:
+        if importlib.util.find_spec("cupy"):
+            pytest.skip("CuPy is installed, and comes before a folder without modules")
+        (tmp_path / "cupy" / "_core").mkdir(parents=True)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+        command = [sys.executable, "-c", f"import numpy, xpnet\n{code}"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    def test_it_is_a_reason(self, tmp_path) -> None:
+        said = self.run(tmp_path, "print(xpnet.cuda_problem(), xpnet.backend('auto').name, sep='\\n')")
+        assert said == [f"{tmp_path / 'cupy'} is what an uninstalled CuPy left behind: delete that folder", "cpu"]
+
+    def test_the_backend_that_auto_chose_works(self, tmp_path) -> None:
+        assert self.run(tmp_path, "print(xpnet.backend('auto').asarray([1.0, 2.0]))") == ["[1. 2.]"]

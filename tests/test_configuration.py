@@ -288,6 +288,44 @@ def test_a_wrong_recipe_is_refused_with_the_place(table: Table, path: str, value
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "/abs", "..", ".", "", ".hidden", "-x", "a b", "x\n", "C:x", "a\\b"])
+def test_a_name_that_is_a_path_is_refused(table: Table, name: str) -> None:
+    """A run's folder is called after its recipe."""
+    with pytest.raises(ConfigurationError) as error:
+        recipe_from_table(put(table, "name", name))
+    assert str(error.value).startswith("name must be letters, digits, '-', '_' and '.', as in a file's name, not ")
+    assert str(error.value).endswith(repr(name))
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ({"sed": 1}, "unknown key of run 'sed' (did you mean 'seed'?); the choices are seed, device"),
+        ({"seed": 1, "device": "cpu", "epochs": 3}, "unknown key of run 'epochs'"),
+        (3, "run must be a table, got 3"),
+    ],
+)
+def test_what_a_run_does_not_say(table: Table, run: object, message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        recipe_from_table({**table, "run": run})
+    assert str(error.value).startswith(message)
+
+
+def test_a_number_too_large_for_a_float_in_a_file(table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(tomli_w.dumps(put(table, "optimizer.learning_rate", 10**400)), encoding="utf-8")
+    message = r"mine\.toml: optimizer: learning_rate must be a number of at least 0\.0, not 1(0{400})$"
+    with pytest.raises(ConfigurationError, match=message):
+        load_recipe(path)
+
+
+def test_a_number_too_large_for_python_in_a_file(table: Table, tmp_path: Path) -> None:
+    text = tomli_w.dumps(table).replace("batch_size = 7", f"batch_size = {'7' * 5000}")
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"mine\.toml: not valid TOML"):
+        load_recipe(tmp_path / "mine.toml")
+
+
 def test_a_recipe_of_the_users_own_in_a_file(table: Table, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(tomli_w.dumps(table), encoding="utf-8")

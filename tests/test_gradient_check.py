@@ -113,6 +113,28 @@ def test_nan_is_a_failure(backend) -> None:
     assert worst.place == (2,)
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_nan_is_a_failure_wherever_it_stands(backend, place) -> None:
+    class NanAndWrong(Stretch):
+        def write_gradients(self, x, dy, xp):
+            super().write_gradients(x, dy, xp)
+            self.gradients["gain"][...] = -100.0
+            self.gradients["gain"][place] = math.nan
+
+    layer = NanAndWrong().initialize(backend, dtype="float64")
+    worst = {check.name: check for check in check_gradients(layer, X)}["gain"]
+    assert math.isnan(worst.error)
+    assert worst.place == (place,)
+
+
+def test_a_part_of_a_model_can_be_checked_by_itself(backend) -> None:
+    model = Sequential(Linear(3, 3, "tanh"), ForgottenFactor()).initialize(backend, dtype="float64")
+    right, wrong = ({check.name: check.error for check in check_gradients(part, X)} for part in model.layers)
+    assert list(right) == ["input", "W", "b"]
+    assert max(right.values()) < 1e-6
+    assert wrong["input"] > 0.1
+
+
 def test_a_bug_inside_a_model_is_found_under_its_full_name(backend) -> None:
     found = errors(Sequential(Linear(3, 3, "tanh"), MeanForSum(), Linear(3, 2)), backend)
     wrong = [name for name, error in found.items() if not error < 1e-6]

@@ -82,3 +82,15 @@ def test_the_logits_are_left_alone(backend) -> None:
     logits, context = backend.xp.asarray(backend.asarray(LOGITS), copy=True), Context(backend, training=True)
     SoftmaxCrossEntropy().forward(logits, backend.asarray(LABELS), context)
     np.testing.assert_array_equal(backend.to_numpy(logits), LOGITS)
+
+
+@pytest.mark.parametrize("host", ["logits", "labels"])
+def test_a_host_array_among_those_of_the_device_names_both(strict, host) -> None:
+    arrays = {"logits": LOGITS, "labels": LABELS.astype(np.int64)}
+    mixed = {name: array if name == host else strict.asarray(array) for name, array in arrays.items()}
+    with pytest.raises(
+        xpnet.BackendError, match=r"got a numpy.ndarray on cpu, but this model lives on backend 'strict'"
+    ):
+        SoftmaxCrossEntropy()(strict, **mixed)
+    with pytest.raises(xpnet.BackendError, match=r"got a array_api_strict.Array on .*device1.* lives on backend 'cpu'"):
+        SoftmaxCrossEntropy()(xpnet.backend("cpu"), **mixed)

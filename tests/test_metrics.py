@@ -41,3 +41,13 @@ def test_all_and_none(backend) -> None:
 def test_shapes_that_do_not_fit(backend, outputs, labels) -> None:
     with pytest.raises(xpnet.ShapeError, match="expected outputs of shape"):
         xpnet.accuracy(backend, backend.asarray(np.zeros(outputs)), backend.asarray(np.zeros(labels, np.int64)))
+
+
+@pytest.mark.parametrize("host", ["outputs", "labels"])
+def test_a_host_array_among_those_of_the_device_names_both(strict, host) -> None:
+    arrays = {"outputs": OUTPUTS, "labels": np.array(LABELS)}
+    mixed = {name: array if name == host else strict.asarray(array) for name, array in arrays.items()}
+    with pytest.raises(
+        xpnet.BackendError, match=r"got a numpy.ndarray on cpu, but this model lives on backend 'strict'"
+    ):
+        xpnet.accuracy(strict, **mixed)

@@ -204,6 +204,33 @@ def test_calls_in_the_wrong_order(cpu) -> None:
         Adam().initialize(xpnet.Linear(2, 2))
 
 
+@pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
+def test_a_model_initialized_again_wants_its_optimizer_initialized_again(backend, case) -> None:
+    model, optimizer = model_on(backend), CASES[case][0]()
+    optimizer.initialize(model)
+    optimizer.update(0)
+    model.initialize(backend, seed=1, dtype="float64")
+    with pytest.raises(
+        xpnet.CallOrderError, match=r"update needs initialize\(model\) before it, after the model's own"
+    ):
+        optimizer.update(1)
+    optimizer.initialize(model)
+    optimizer.update(0)
+
+
+def test_a_model_that_became_a_part_of_another_wants_the_others_optimizer(cpu) -> None:
+    inner, optimizer = xpnet.Sequential(xpnet.Linear(3, 2)), SGD()
+    outer = xpnet.Sequential(inner)
+    optimizer.initialize(inner.initialize(cpu))
+
+    def go_on() -> None:
+        outer.initialize(cpu)
+        optimizer.update(0)
+
+    with pytest.raises(xpnet.CallOrderError):
+        go_on()
+
+
 def test_an_optimizer_of_the_users_own(backend) -> None:
     def sign_update(backend, values, gradients, settings) -> None:
         values[...] = values - settings[0, ...] * backend.xp.sign(gradients)

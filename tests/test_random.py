@@ -60,6 +60,18 @@ def test_key_is_the_start_of_sha256_of_seed_purpose_and_name():
     )
 
 
+@pytest.mark.parametrize("seed", [0.9, 1.0, "1", None, np.float64(2.0)])
+def test_a_seed_is_an_integer(seed):
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        random.stream_key(seed, "weights")
+
+
+def test_any_integer_is_a_seed():
+    assert random.stream_key(np.int64(7), "test") == KEY
+    assert random.stream_key(-7, "test") != KEY
+    assert random.stream_key(2**70, "test") != KEY
+
+
 def test_keys_differ_by_seed_purpose_and_name():
     names = itertools.product(range(20), ["weights", "shuffle"], ["", "0.W", "1.W"])
     keys = [random.stream_key(*name) for name in names]

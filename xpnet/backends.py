@@ -214,8 +214,12 @@ class _CudaKernels:
 
 def cuda_problem() -> str | None:
     """Why CUDA cannot be used here, with what mends it, in one sentence; None when a test kernel ran."""
-    if importlib.util.find_spec("cupy") is None:
+    specification = importlib.util.find_spec("cupy")
+    if specification is None:
         return "CuPy is not installed: pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]' for a CUDA 12 driver)"
+    if specification.origin is None:  # a folder without a package in it; importing it would succeed, and mislead
+        folder = next(iter(specification.submodule_search_locations or ["cupy"]))
+        return f"{folder} is what an uninstalled CuPy left behind: delete that folder"
     names = (distribution.name or "" for distribution in importlib.metadata.distributions())
     wheels = sorted({name for name in names if re.fullmatch(r"cupy(-cuda\d+x|-rocm-.+)?", name.lower())})
     if len(wheels) > 1:
@@ -227,8 +231,6 @@ def cuda_problem() -> str | None:
         import cupy
     except Exception as error:  # a broken installation fails in many ways, and each is a reason
         return f"CuPy is installed but cannot be imported ({_first_line(error)}): reinstall it"
-    if not hasattr(cupy, "cuda"):
-        return f"{next(iter(cupy.__path__))} is what an uninstalled CuPy left behind: delete that folder"
     return _device_problem(cupy)
 
 

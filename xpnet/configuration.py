@@ -252,7 +252,7 @@ def load_recipe(name: str | Path) -> Recipe:
 def _parse_recipe(text: str) -> Recipe:
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and Python's own for a number of thousands of digits
         raise ConfigurationError(f"not valid TOML: {error}") from None
     return recipe_from_table(table)
 

@@ -52,7 +52,7 @@ class Optimizer:
         Raises:
             CallOrderError: there is no model yet, or it was initialised again since.
         """
-        if self.model is None or self.model.parameters.vector is not self._vectors[0]:  # type: ignore[attr-defined]
+        if self.model is None or self.model.vectors.parameters.vector is not self._vectors[0]:
             raise CallOrderError(
                 f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
             )

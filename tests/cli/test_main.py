@@ -23,6 +23,17 @@ def process(*arguments: str, **environment: str) -> Process:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
 
 
+def with_closed_pipe(stream: str, *arguments: str) -> Process:
+    """``python -m xpnet ARGUMENTS``, one of its streams a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writing}
+    try:
+        return subprocess.run([sys.executable, "-m", "xpnet", *arguments], text=True, check=False, **streams)
+    finally:
+        os.close(writing)
+
+
 def failing_with(error: BaseException) -> Callable[..., dict[str, Any]]:
     def run(options: object) -> dict[str, Any]:
         raise error
@@ -51,16 +62,30 @@ def test_an_error_is_a_sentence_and_debug_shows_where_it_arose() -> None:
     assert "ConfigurationError: unknown recipe 'torch-mpl'" in debug.stderr
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("arguments", [[], *([command.NAME] for command in COMMANDS)], ids=str)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from xpnet.cli import main\n"
-        "try: main(['--help'])\n"
+        f"try: main({[*arguments, '--help']})\n"
         "except SystemExit: print('\\n', *sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "xpnet" in loaded
     assert not loaded & {"numpy", "numba", "cupy", "array_api_compat", "safetensors", "pooch", "requests", "tqdm"}
+
+
+@pytest.mark.parametrize("arguments", [("recipes",), ("recipes", "--json"), ("--help",)])
+def test_a_reader_that_has_seen_enough(arguments: tuple[str, ...]) -> None:
+    """``xpnet recipes | head -1``, with a reader who is gone before the first line."""
+    done = with_closed_pipe("stdout", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_run_that_was_not_done_is_no_success() -> None:
+    """``xpnet train 2>&1 | head -1``: the run ends where its progress cannot be told."""
+    done = with_closed_pipe("stderr", "train", "--recipe", "digits", "--epochs", "1", "--device", "cpu-reference")
+    assert done.returncode != 0 or "best_test_accuracy" in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.NAME)
@@ -106,6 +131,8 @@ def test_a_command_line_that_makes_no_sense(
     [
         (library.ShapeError("three\u00a0rows"), 2, "xpnet recipes: three\u00a0rows\n"),
         (PermissionError(13, "Permission denied", "/x"), 2, "xpnet recipes: [Errno 13] Permission denied: '/x'\n"),
+        (MemoryError(), 2, "xpnet recipes: out of memory\n"),
+        (MemoryError("Unable to allocate 9. TiB"), 2, "xpnet recipes: Unable to allocate 9. TiB\n"),
         (KeyboardInterrupt(), 130, "xpnet recipes: interrupted\n"),
     ],
 )

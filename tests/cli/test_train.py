@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import tomli_w
 
 import xpnet as library
 from xpnet import checkpoint
+from xpnet.data import download, loading
 
 CPU = ("--device", "cpu-reference")
 DIGITS = ("train", "--recipe", "digits", *CPU, "--json")
@@ -134,6 +139,28 @@ def test_data_of_the_users_own_even_from_another_folder(
     assert xpnet("train", "--resume", "../run", *CPU, "--json").result["epochs"] == 2
 
 
+def test_data_that_have_moved_and_data_that_are_others(xpnet: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (50, 8, 8)).astype(np.uint8), np.arange(50) % 10
+    np.savez("mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    np.savez("other.npz", x_train=x[::-1], y_train=y, x_test=x, y_test=y)
+    xpnet(*DIGITS, "--data", "mine.npz", "--epochs", 3, "--stop-after-epoch", 1, "--out", "run")
+    Path("mine.npz").rename("moved.npz")
+    again = ("train", "--resume", "run", *CPU, "--json")
+    assert "mine.npz cannot be read: No such file" in xpnet(*again).complaint
+    complaint = xpnet(*again, "--data", "other.npz").complaint
+    assert "other.npz is not what the run in run was trained on: name the same data" in complaint
+    assert xpnet(*again, "--data", "moved.npz", "--stop-after-epoch", 2).result["epochs"] == 2
+    assert xpnet(*again).result["epochs"] == 3
+    assert tomllib.loads(Path("run/config.toml").read_text())["data"]["name"] == str(Path("moved.npz").resolve())
+
+
+def test_more_epochs_are_written_down(xpnet: Any) -> None:
+    xpnet(*DIGITS, "--epochs", 1, "--out", "run")
+    assert xpnet("train", "--resume", "run", "--epochs", 2, *CPU, "--json").result["epochs"] == 2
+    assert tomllib.loads(Path("run/config.toml").read_text())["training"]["epochs"] == 2
+
+
 def test_a_recipe_in_a_file(xpnet: Any) -> None:
     table = library.load_recipe("digits").to_table()
     table |= {"name": "mine", "training": {"batch_size": 500, "steps": 4, "evaluate_every": 2}}
@@ -172,6 +199,48 @@ def test_the_same_without_a_network_in_earnest(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "the recipe 'digits' runs instead" in done.stderr
     assert '"data": "digits"' in done.stdout
+
+
+class SignInFirst(http.server.BaseHTTPRequestHandler):
+    """Answers whatever is asked for with a page of its own, as the networks of hotels do."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"<html>Please sign in.</html>")
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def sign_in_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """MNIST's one mirror is a web server with nothing but a page to sign in."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SignInFirst)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    source = replace(loading.SOURCES["mnist"], mirrors=(f"http://127.0.0.1:{server.server_port}/",))
+    monkeypatch.setattr(loading, "SOURCES", {**loading.SOURCES, "mnist": source})
+    monkeypatch.setattr(loading, "fetch", download.fetch)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("sign_in_first")
+def test_a_mirror_that_answers_with_a_page_is_no_mirror(xpnet: Any) -> None:
+    outcome = xpnet("train", *CPU, "--epochs", 1, "--json")
+    assert (outcome.status, outcome.result["data"]) == (0, "digits")
+    assert "gave a train-images-idx3-ubyte.gz without the published SHA-256, which was deleted" in outcome.err
+    assert "so the recipe 'digits' runs instead" in outcome.err
+    named = xpnet("train", "--data", "mnist", *CPU).err.splitlines()[-1]
+    assert named.startswith("xpnet train: mnist was not found")
 
 
 @pytest.mark.parametrize("named", [("--data", "mnist"), ("--recipe", "torch-mlp"), ("--data", "fashion-mnist")])
@@ -237,6 +306,29 @@ def test_a_recipe_with_a_mistake_is_answered_in_one_sentence(xpnet: Any) -> None
     complaint = xpnet("train", "--recipe", "mine.toml", *CPU).complaint
     assert complaint.startswith("xpnet train: recipe mine.toml: model.layers[1]: ")
     assert not Path("runs").exists()
+
+
+def test_a_batch_that_no_memory_holds(xpnet: Any) -> None:
+    """With replacement a batch is as large as was asked for."""
+    table = library.load_recipe("digits").to_table()
+    table["training"]["sampler"] = "with-replacement"
+    Path("mine.toml").write_text(tomli_w.dumps(table))
+    complaint = xpnet("train", "--recipe", "mine.toml", "--batch-size", 10**18, *CPU).complaint
+    assert complaint.startswith("xpnet train: Unable to allocate 3.47 EiB")
+
+
+def test_on_the_cpu_cupy_is_not_even_imported(tmp_path: Path) -> None:
+    (tmp_path / "cupy").mkdir()
+    (tmp_path / "cupy" / "__init__.py").write_text("print('cupy was imported')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "xpnet", "train", "--recipe", "digits", "--epochs", "1", "--device", "cpu", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+        check=True,
+    )
+    assert json.loads(done.stdout)["device"] == "cpu"
+    assert done.stderr.splitlines()[0] == "device: cpu   recipe: digits   data: digits"
 
 
 def test_cuda_where_there_is_none(xpnet: Any) -> None:

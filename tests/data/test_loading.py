@@ -99,7 +99,7 @@ def test_files_that_do_not_belong_together(parent, write_set):
         load("mnist", parent, download=False)
 
 
-@pytest.mark.parametrize("name", ["mnist", "digits"])
+@pytest.mark.parametrize("name", ["mnist", "digits", "mine.npz"])
 @pytest.mark.parametrize("data_dir", ["none", ""])
 def test_a_data_dir_that_does_not_exist(name, data_dir):
     with pytest.raises(errors.ConfigurationError, match=f"data_dir must be a folder that exists, not '{data_dir}'"):

@@ -215,6 +215,33 @@ class TestInitialize:
         model.forward(backend.asarray(np.ones((1, 2)), "float32"), Context(backend, training=True))
         assert backend.to_numpy(model.buffers["0.seen"]).tolist() == [1.0, 1.0]
 
+    @pytest.mark.parametrize("place", [0, 1, 2])
+    def test_a_part_of_a_model_is_initialized_with_it_alone(self, backend, place) -> None:
+        model = Sequential(Linear(3, 3), ReLU(), Sequential(Linear(3, 2))).initialize(backend)
+        before = np.array(backend.to_numpy(model.vectors.parameters.vector))
+        part = model.layers[place]
+        with pytest.raises(xpnet.CallOrderError, match="is a part of a model: call initialize on the model"):
+            part.initialize(backend, seed=1)
+        with pytest.raises(xpnet.CallOrderError, match="is a part of a model, which has the flat vectors"):
+            _ = part.vectors
+        np.testing.assert_array_equal(backend.to_numpy(model.vectors.parameters.vector), before)
+        model.initialize(backend, seed=1)
+
+    def test_a_part_of_a_model_can_be_called(self, backend, numbers) -> None:
+        model = Sequential(Linear(3, 4, "tanh"), ReLU(), Linear(4, 2)).initialize(backend, dtype="float64")
+        x = y = backend.asarray(numbers((5, 3)))
+        for part in model.layers:
+            assert (part.dtype, part.require_backend()) == ("float64", backend)
+            y = part(y)
+        np.testing.assert_array_equal(backend.to_numpy(y), backend.to_numpy(model(x)))
+
+    def test_a_layer_cannot_be_taken_from_an_initialized_model(self, cpu) -> None:
+        shared = Linear(3, 2)
+        first, second = Sequential(shared), Sequential(shared)
+        first.initialize(cpu)
+        with pytest.raises(xpnet.CallOrderError):
+            second.initialize(cpu)
+
     def test_a_layer_without_parameters(self, backend) -> None:
         layer = ReLU().initialize(backend)
         assert layer.vectors.parameters.size == 0

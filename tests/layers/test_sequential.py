@@ -106,6 +106,14 @@ class TestSummary:
         assert "1,568" not in Sequential(Linear(3, 2)).summary()
         assert Sequential(Sigmoid(), Linear(3, 2)).summary() == Sequential(Sigmoid(), Linear(3, 2)).summary((3,))
 
+    def test_nested_it_is_a_row_and_its_first_linear_counts(self) -> None:
+        model = Sequential(Sequential(Sequential(Sigmoid()), Linear(3, 4, "relu"), Linear(4, 5)), Linear(5, 2))
+        assert [line.split() for line in model.summary().split("\n")[1:]] == [
+            ["0", "Sequential", "(5,)", "41"],
+            ["1", "Linear", "(2,)", "12"],
+            ["total", "53"],
+        ]
+
     def test_the_count_is_that_of_the_model(self, cpu) -> None:
         model = Sequential(Linear(4, 4), Sequential(Linear(4, 5), Linear(5, 2))).initialize(cpu)
         assert model.summary().split()[-1] == str(model.vectors.parameters.size) == str(20 + 25 + 12)
@@ -129,3 +137,10 @@ def test_what_a_sequential_cannot_be_made_of() -> None:
     layer = Linear(2, 2)
     with pytest.raises(xpnet.ConfigurationError, match="only once: its parameters would be shared"):
         Sequential(layer, ReLU(), layer)
+
+
+@pytest.mark.parametrize("taken", [lambda model: model, lambda model: model.layers[0], lambda model: model.layers[1]])
+def test_a_layer_of_an_initialized_model_cannot_join_another(backend, taken) -> None:
+    model = Sequential(Linear(2, 2), ReLU()).initialize(backend)
+    with pytest.raises(xpnet.ConfigurationError, match="of an initialised model cannot join another: build new layers"):
+        Sequential(Linear(2, 2), taken(model))

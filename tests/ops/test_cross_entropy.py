@@ -156,6 +156,13 @@ class TestInvariants:
             backend.to_numpy(there.gradient), backend.to_numpy(here.gradient), rtol=0, atol=TOLERANCE[dtype]
         )
 
+    @pytest.mark.parametrize("logits_order", ["C", "F"])
+    @pytest.mark.parametrize("label_type", ["int64", "float64"])
+    def test_one_hot_labels_in_fortran_order(self, backend, numbers, label_type, logits_order) -> None:
+        logits, hot = numbers((5, 4)), one_hot([0, 1, 2, 3, 0], 4)
+        labels = np.asfortranarray(hot.astype(label_type))
+        check(backend, np.asarray(logits, order=logits_order), labels, hot, 1e-14)
+
 
 class TestGradient:
     @pytest.mark.parametrize("kind", ["indices", "probabilities"])
@@ -254,6 +261,16 @@ class TestLabels:
     def test_the_first_bad_row_is_named(self, cpu) -> None:
         with pytest.raises(IndexError, match="label 255 at row 1 is outside 0 to 9"):
             ops.softmax_cross_entropy(cpu, np.zeros((4, 10)), np.array([9, 255, 10, 0], np.uint8))
+
+    @pytest.mark.parametrize("dtype", TOLERANCE)
+    def test_a_label_beyond_int64_is_reported_as_it_is(self, backend, dtype) -> None:
+        logits, labels = backend.asarray(np.zeros((2, 3)), dtype), backend.asarray(np.array([0, 2**63 + 1], np.uint64))
+        if backend.reads_are_free:
+            with pytest.raises(xpnet.errors.OutOfRangeError, match="label 9223372036854775809 at row 1 is outside"):
+                ops.softmax_cross_entropy(backend, logits, labels)
+            return
+        losses = backend.to_numpy(ops.softmax_cross_entropy(backend, logits, labels).losses)
+        np.testing.assert_allclose(losses, [math.log(3), np.nan], rtol=1e-6)
 
     @pytest.mark.parametrize("labels", [[0.0, 1.0], [True, False]])
     def test_class_indices_that_are_no_integers(self, backend, labels) -> None:

@@ -71,6 +71,19 @@ def test_an_index_outside_raises_or_gives_nan(backend, bad) -> None:
         np.testing.assert_array_equal(batch, [[1, 1], [np.nan, np.nan], [1, 1]])
 
 
+@pytest.mark.parametrize("row_type", ["uint8", "float32"])
+def test_an_index_beyond_int64_is_reported_as_it_is(backend, row_type) -> None:
+    rows = backend.asarray(np.ones((3, 2), row_type))
+    indices = backend.asarray(np.array([0, 2**63 + 1], np.uint64))
+    if backend.reads_are_free:
+        with pytest.raises(xpnet.errors.OutOfRangeError, match="row index 9223372036854775809 at row 1 is outside"):
+            ops.take_rows(backend, rows, indices)
+    else:
+        np.testing.assert_array_equal(
+            backend.to_numpy(ops.take_rows(backend, rows, indices)), [[1, 1], [np.nan, np.nan]]
+        )
+
+
 def test_a_bad_index_leaves_out_alone_where_it_raises(cpu) -> None:
     out = np.full((2, 2), 7.0, np.float32)
     with pytest.raises(IndexError):

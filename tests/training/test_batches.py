@@ -10,7 +10,7 @@ import pytest
 
 from xpnet import Samples
 from xpnet.backends import Array, Backend
-from xpnet.errors import DTypeError, OutOfRangeError, ShapeError
+from xpnet.errors import ConfigurationError, DTypeError, OutOfRangeError, ShapeError
 from xpnet.layers import Context, Flatten, Linear, Sequential
 from xpnet.training import DeviceSamples
 
@@ -125,3 +125,14 @@ def test_a_label_without_an_output_is_found_before_any_step(backend: Backend, la
 def test_class_indices_must_be_integers(backend: Backend) -> None:
     with pytest.raises(DTypeError, match=r"labels of shape \(2,\) must be integers \(class indices\), not float64"):
         on_device(backend, (np.zeros((2, 2)), np.array([0.0, 1.0])), outputs=3)
+
+
+@pytest.mark.parametrize("pixel_range", [0, -1.0, math.nan, math.inf, "255", None])
+def test_a_pixel_range_that_divides_nothing(backend: Backend, pixel_range: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"pixel_range must be a number of at least .*, not {pixel_range!r}"):
+        on_device(backend, Samples(np.zeros((2, 2)), np.zeros(2, int), pixel_range), outputs=1)
+
+
+def test_a_label_beyond_int64_is_reported_as_it_is(backend: Backend) -> None:
+    with pytest.raises(OutOfRangeError, match="label 9223372036854775809 at row 1 has no output"):
+        on_device(backend, (np.zeros((2, 2)), np.array([0, 2**63 + 1], np.uint64)), outputs=3)

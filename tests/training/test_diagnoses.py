@@ -84,6 +84,14 @@ def test_only_a_relu_dies(backend: Backend, hidden: tuple[Layer, ...]) -> None:
     assert dead_units(network(backend, *hidden), on_device(backend, np.ones((3, 2)))) is None
 
 
+def test_a_dead_layer_in_a_nested_sequential_has_its_full_name(backend: Backend) -> None:
+    alive = Linear(2, 2, "relu", biases=Constant(1.0))
+    dead = Sequential(Linear(2, 3, "tanh"), Sequential(Linear(3, 4, "relu", **ALL_OFF)))
+    message = dead_units(network(backend, alive, dead), on_device(backend, np.ones((3, 2))))
+    assert message is not None
+    assert message.startswith("all 4 hidden units of layer 1.1.0 are dead")
+
+
 def test_one_unit_alive_for_one_sample_is_enough(backend: Backend) -> None:
     model = network(backend, Linear(2, 4, "relu", **ALL_OFF))
     model.parameters["0.W"][0, 3] = 2.0
@@ -136,3 +144,15 @@ def test_each_trouble_of_a_run_is_told_once(backend: Backend, digits: Dataset) -
 def test_a_healthy_run_has_no_diagnosis(backend: Backend, digits: Dataset, evaluate_every: int | None) -> None:
     """Many a run starts at chance; only one that is still there after an epoch is in trouble."""
     assert diagnoses_of(backend, digits.train, 0.5, evaluate_every) == []
+
+
+@pytest.mark.parametrize(("epochs", "found"), [(1, []), (19, []), (20, [("loss at chance", 20)])])
+def test_a_few_steps_are_too_few_to_be_stuck_at_chance(
+    cpu: Backend, digits: Dataset, epochs: int, found: list[tuple[str, int]]
+) -> None:
+    """With the whole set in a batch an epoch is one step."""
+    model = Sequential(xpnet.Flatten(), Linear(64, 20, "relu", **WEAK), Linear(20, 10, **WEAK)).initialize(cpu)
+    history = Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.0)).fit(
+        digits.train, epochs=epochs, batch_size=len(digits.x_train)
+    )
+    assert [(record["kind"], record["epoch"]) for record in history if record["event"] == "diagnosis"] == found

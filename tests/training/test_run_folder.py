@@ -19,7 +19,15 @@ from xpnet.backends import Backend
 from xpnet.checkpoint import Checkpoint
 from xpnet.configuration import Recipe, recipe_from_table
 from xpnet.data import Dataset
-from xpnet.errors import ConfigurationError, Error, FileFormatError, MissingFileError, RunFolderError, ShapeError
+from xpnet.errors import (
+    ConfigurationError,
+    Error,
+    FileFormatError,
+    MissingFileError,
+    NonFiniteError,
+    RunFolderError,
+    ShapeError,
+)
 from xpnet.training import Callback, create_run_folder, finite_or_null, load_model, resume, train
 
 WALL_CLOCK = {"training_seconds", "metrics_length", "seconds", "samples_per_second", "run_dir"}
@@ -243,6 +251,128 @@ def test_weights_that_explode_in_the_last_step(cpu: Backend, start: Go, small_re
     summary = start(tmp_path, cpu, recipe)
     assert summary["test_loss"] is None
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_parameters_that_overflow_in_the_last_step_are_no_checkpoint(
+    backend: Backend, start: Go, small_recipe: Recipe, tmp_path: Path
+) -> None:
+    """The loss of that step was finite; what stays is the state before it, and the history."""
+    recipe = small_recipe.with_options(optimizer="sgd", learning_rate=1e39, batch_size=100, epochs=1)
+    with pytest.raises(NonFiniteError, match=r"a parameter is not finite after step 1, with the learning rate 1e\+39"):
+        start(tmp_path, backend, recipe)
+    assert not (tmp_path / "best.safetensors").exists()
+    saved = checkpoint.load(tmp_path / "last.safetensors")
+    assert saved.metadata["step"] == 0
+    assert all(np.isfinite(array).all() for array in saved.tensors.values())
+    assert [(record["event"], record["step"]) for record in history_of(tmp_path)] == [("batch", 1)]
+
+
+class Interrupt(Callback):
+    """Control-C at the first report, or at the first checkpoint, after so many steps."""
+
+    def __init__(self, moment: str, step: int) -> None:
+        self.moment, self.step = moment, step
+
+    def on_batch(self, trainer: Any, record: dict[str, Any]) -> None:
+        self.interrupt("batch", trainer.step)
+
+    def on_checkpoint(self, trainer: Any) -> None:
+        self.interrupt("checkpoint", trainer.step)
+
+    def interrupt(self, moment: str, step: int) -> None:
+        if (moment, step) == (self.moment, self.step):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("moment", "step"), [("batch", 1), ("checkpoint", 4)])
+def test_a_run_interrupted_before_its_first_checkpoint_goes_on(
+    backend: Backend, start: Go, go_on: Go, tmp_path: Path, moment: str, step: int
+) -> None:
+    start(tmp_path / "whole", backend)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "parts", backend, callbacks=[Interrupt(moment, step)])
+    assert checkpoint.load(tmp_path / "parts" / "last.safetensors").metadata["step"] == 0
+    go_on(tmp_path / "parts", backend)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_history_of_a_run_that_failed_is_kept(cpu: Backend, start: Go, go_on: Go, tmp_path: Path) -> None:
+    start(tmp_path / "whole", cpu)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "parts", cpu, callbacks=[Interrupt("checkpoint", 8)])
+    kept = history_of(tmp_path / "parts")
+    assert kept == history_of(tmp_path / "whole")[: len(kept)]
+    assert (kept[-1]["event"], kept[-1]["step"]) == ("evaluation", 8)
+    assert checkpoint.load(tmp_path / "parts" / "last.safetensors").metadata["step"] == 4
+    go_on(tmp_path / "parts", cpu)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_configuration_tells_how_the_run_went_on(cpu: Backend, start: Go, go_on: Go, tmp_path: Path) -> None:
+    start(tmp_path, cpu)
+    go_on(tmp_path, xpnet.backend("cpu-reference"), epochs=6)
+    table = tomllib.loads((tmp_path / "config.toml").read_text())
+    assert table["training"]["epochs"] == 6
+    assert table["run"] == {"seed": 3, "device": "cpu-reference"}
+    assert recipe_from_table(table) == recipe_from_table(
+        checkpoint.load(tmp_path / "last.safetensors").metadata["recipe"]
+    )
+
+
+@pytest.mark.parametrize("changed", ["x_train", "y_train"])
+def test_other_data_of_the_same_length_are_refused(
+    cpu: Backend, start: Go, small_data: Dataset, tmp_path: Path, changed: str
+) -> None:
+    start(tmp_path, cpu, stop_after_epoch=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = replace(small_data, **{changed: getattr(small_data, changed)[::-1].copy()})
+    with pytest.raises(ConfigurationError, match=r"small is not what the run in .* was trained on: name the same data"):
+        resume(tmp_path, cpu, lambda name: other)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_same_data_elsewhere_are_taken_and_remembered(
+    cpu: Backend, start: Go, small_data: Dataset, tmp_path: Path
+) -> None:
+    asked_for = []
+
+    def load(name: str) -> Dataset:
+        asked_for.append(name)
+        return small_data
+
+    start(tmp_path, cpu, stop_after_epoch=1)
+    resume(tmp_path, cpu, load, data="elsewhere", stop_after_epoch=2)
+    resume(tmp_path, cpu, load)
+    assert asked_for == ["elsewhere", "elsewhere"]
+    assert tomllib.loads((tmp_path / "config.toml").read_text())["data"]["name"] == "elsewhere"
+
+
+@pytest.mark.parametrize(("sampler", "rows"), [("shuffled", 120), ("with-replacement", 128)])
+def test_the_speed_counts_the_rows_that_were_trained_on(
+    cpu: Backend, start: Go, go_on: Go, small_recipe: Recipe, tmp_path: Path, sampler: str, rows: int
+) -> None:
+    """Thirty samples in batches of eight, four times; with replacement the last batch is full too."""
+    start(tmp_path, cpu, replace(small_recipe, sampler=sampler), stop_after_epoch=3)
+    summary = go_on(tmp_path, cpu)
+    metadata = checkpoint.load(tmp_path / "last.safetensors").metadata
+    assert metadata["samples_seen"] == rows
+    assert summary["samples_per_second"] == round(rows / metadata["training_seconds"], 1)
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3)])
+def test_a_seed_may_be_any_integer(
+    cpu: Backend, small_recipe: Recipe, small_data: Dataset, tmp_path: Path, seed: Any
+) -> None:
+    train(small_recipe, small_data, cpu, seed=seed, out=tmp_path)
+    assert checkpoint.load(tmp_path / "last.safetensors").metadata["seed"] == 3
+
+
+def test_a_seed_that_is_no_integer_leaves_no_folder(
+    cpu: Backend, small_recipe: Recipe, small_data: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(TypeError):
+        train(small_recipe, small_data, cpu, seed=0.9, out=tmp_path / "run")  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_default_folder_is_the_next_free_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,35 @@ def test_what_cannot_be_saved(cpu: Backend, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["model.pkl", "MODEL.PKL", "model.pickle"])
+def test_a_model_is_not_saved_under_a_name_that_would_be_read_as_a_pickle(
+    cpu: Backend, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{name} would be read as a book's pickle: .* \.safetensors"):
+        save_model(network(cpu), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_alone_is_a_model(backend: Backend, small_data: Dataset, tmp_path: Path) -> None:
+    layer = Linear(4, 3).initialize(backend)
+    Trainer(layer, SoftmaxCrossEntropy(), Adam(0.01)).fit(small_data.train, epochs=1)
+    save_model(layer, tmp_path / "model.safetensors")
+    copy = load_model(tmp_path / "model.safetensors", backend)
+    assert type(copy) is Linear
+    assert bits(copy) == bits(layer)
+    assert xpnet.evaluate(copy, small_data.test) == xpnet.evaluate(layer, small_data.test)
+
+
+def test_the_float64_backend_computes_a_float32_file_in_float64(cpu: Backend, tmp_path: Path) -> None:
+    save_model(network(cpu), tmp_path / "model.safetensors")
+    tensors = checkpoint.load(tmp_path / "model.safetensors").tensors
+    model = load_model(tmp_path / "model.safetensors", xpnet.backend("float64"))
+    assert model.dtype == "float64"
+    W1, b1, W2, b2 = (tensors[f"parameters/{name}"].astype(np.float64) for name in ("1.W", "1.b", "2.W", "2.b"))
+    x = np.random.default_rng(1).normal(size=(7, 4))
+    np.testing.assert_allclose(model.predict(x), np.tanh(x @ W1 + b1) @ W2 + b2, rtol=1e-13)
+
+
 BOOK_SIZES = [(5, 4), (4, 6), (6, 3)]
 
 

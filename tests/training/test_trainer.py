@@ -334,3 +334,49 @@ def test_options_out_of_range(cpu: Backend, options: dict[str, Any], message: st
 def test_a_model_must_be_initialized_first() -> None:
     with pytest.raises(CallOrderError, match="this Sequential has no parameters yet: call initialize"):
         trainer(Sequential(Linear(4, 3)))
+
+
+def test_an_optimizer_serves_one_trainer(backend: Backend) -> None:
+    optimizer = xpnet.Momentum(0.5)
+    first, second = (Trainer(network(backend), SoftmaxCrossEntropy(), optimizer) for _ in range(2))
+    before = on_host(first.model)
+    with pytest.raises(CallOrderError, match="this trainer's optimizer was given to another one since: make one for"):
+        first.fit(samples(), epochs=1)
+    assert first.step == 0
+    for name, values in on_host(first.model).items():
+        np.testing.assert_array_equal(values, before[name])
+    second.fit(samples(), epochs=1)
+    assert second.step == 1
+
+
+def test_a_model_initialized_again_is_told_before_a_step_is_lost(backend: Backend) -> None:
+    run = trainer(network(backend))
+    run.model.initialize(backend, seed=1, dtype="float64")
+    with pytest.raises(CallOrderError, match=r"SGD.update needs initialize\(model\) before it, after the model's own"):
+        run.fit(samples(), epochs=1)
+    assert run.step == 0
+    run = trainer(run.model)
+    run.fit(samples(), epochs=1)
+    assert run.step == 1
+
+
+def test_a_layer_alone_is_a_model(backend: Backend) -> None:
+    x, y, _ = samples()
+    layer = Linear(4, CLASSES).initialize(backend, dtype="float64")
+    W, b = (np.array(backend.to_numpy(layer.parameters[name])) for name in "Wb")
+    p = np.exp(x @ W + b) / np.exp(x @ W + b).sum(axis=1, keepdims=True)
+    history = Trainer(layer, SoftmaxCrossEntropy(), xpnet.SGD(0.5)).fit((x, y), epochs=1, validation=(x, y))
+    np.testing.assert_allclose(
+        backend.to_numpy(layer.parameters["W"]), W - 0.5 * x.T @ (p - np.eye(CLASSES)[y]) / ROWS, rtol=0, atol=1e-14
+    )
+    (record,) = events(history, "evaluation")
+    assert record["train_loss"] == pytest.approx(-np.log(p[np.arange(ROWS), y]).mean(), rel=1e-12)
+    assert record["test_accuracy"] == xpnet.evaluate(layer, (x, y)).accuracy
+
+
+@pytest.mark.parametrize(("sampler", "rows"), [("shuffled", 20), ("in-order", 20), ("with-replacement", 24)])
+def test_the_rows_that_were_seen_are_counted(cpu: Backend, sampler: str, rows: int) -> None:
+    """Ten samples in batches of four, twice: with replacement every batch is full."""
+    run = trainer(network(cpu))
+    run.fit(samples(), epochs=2, batch_size=4, sampler=SAMPLERS[sampler]())
+    assert run.samples_seen == rows

@@ -20,21 +20,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         result = options.run(options)
-        print(json.dumps(result, allow_nan=False) if options.json else options.render(result), flush=True)
-        return 0
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print(json.dumps(result, allow_nan=False) if options.json else options.render(result))
         return 0
     except (Error, OSError, MemoryError) as error:
         if options.debug:
             raise
-        print(f"xpnet {options.command}: {error or 'out of memory'}", file=sys.stderr)
+        print(f"xpnet {options.command}: {str(error) or 'out of memory'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if options.debug:
             raise
         print(f"xpnet {options.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader has seen enough; nothing shall be flushed to it at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

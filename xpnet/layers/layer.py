@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from xpnet import random
 from xpnet.backends import FLOATING, Array, Backend
-from xpnet.errors import CallOrderError, one_of
+from xpnet.errors import CallOrderError, ConfigurationError, one_of
 from xpnet.initializers import Initializer
 from xpnet.layers.context import Context
 from xpnet.parameters import NamedVector, Shape
@@ -102,10 +102,17 @@ class Layer:
             dtype: "float32" or "float64"; None: the backend's own.
 
         Raises:
-            CallOrderError: this layer is a part of an initialised model, whose vectors hold its parameters.
+            CallOrderError: this layer is a part of an initialised model, whose vectors hold its parameters, or has
+                such a layer in it.
+            ConfigurationError: a layer stands in this model twice.
         """
         if self.backend is not None and not isinstance(self.parameters, NamedVector):
             raise CallOrderError(f"this {type(self).__name__} is a part of a model: call initialize on the model")
+        below = list(self._descendants())
+        if len({id(layer) for layer in below}) < len(below):
+            raise ConfigurationError("a layer stands in this model twice: its parameters would be shared")
+        if self.backend is None and any(layer.backend is not None for layer in below):
+            raise CallOrderError("a layer of this model was initialised in another one since: build new layers")
         dtype = backend.dtype if dtype is None else one_of("dtype", dtype, FLOATING)
         learned = dict(self._collect("declare_parameters"))
         kept = dict(self._collect("declare_buffers"))
@@ -170,6 +177,11 @@ class Layer:
                 "each backward"
             )
         return kept
+
+    def _descendants(self) -> Iterator[Layer]:
+        for child in self.children().values():
+            yield child
+            yield from child._descendants()
 
     def _collect(self, declare: str, prefix: str = "") -> Iterator[tuple[str, Declaration]]:
         for name, declaration in getattr(self, declare)().items():

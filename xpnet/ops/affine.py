@@ -28,6 +28,11 @@ def linear(
     >>> linear(cpu, x, W, b)
     array([[16.]], dtype=float32)
     """
+    fused = backend.kernel("linear", x, W, b)
+    if fused is not None:
+        out = backend.xp.empty((x.shape[0], W.shape[1]), dtype=x.dtype) if out is None else out
+        fused(x, W, b, activation, out)
+        return out
     y = backend.xp.matmul(x, W) + b
     if activation is not None:
         return ACTIVATIONS[activation].forward(backend, y, out)
@@ -48,6 +53,7 @@ def linear_backward(
     db: Array,
     input_gradient: bool = True,
     out: Array | None = None,
+    dz: Array | None = None,
 ) -> Array | None:
     """With dz = dy · a'(z): dW = xᵀ dz, db = Σ dz over the rows, dx = dz Wᵀ.
 
@@ -62,11 +68,18 @@ def linear_backward(
         db: (outputs,), overwritten.
         input_gradient: whether dx is wanted; if not, its matrix product is saved.
         out: (N, inputs), receives dx when given.
+        dz: (N, outputs), memory for dz when given; its content afterwards is undefined.
 
     Returns:
         dx, (N, inputs), or None when it was not wanted.
     """
     xp = backend.xp
+    fused = backend.kernel("linear_backward", dy, x, y, W)
+    if fused is not None:
+        dx = None if not input_gradient else xp.empty_like(x) if out is None else out
+        dz = None if activation is None else xp.empty_like(dy) if dz is None else dz
+        fused(dy, x, y, W, activation, dW, db, dz, dx)
+        return dx
     dz = dy if activation is None else ACTIVATIONS[activation].backward(backend, dy, y)
     dW[...] = xp.matmul(xp.matrix_transpose(x), dz)
     db[...] = xp.sum(dz, axis=0)

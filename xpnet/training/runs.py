@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ def train(
     _require_fit(model, dataset, recipe)
     if stop_after_epoch is not None:
         positive_integer("stop_after_epoch", stop_after_epoch)
-    folder = RunFolder(create_run_folder(None if out is None else Path(out), recipe.name), _metadata(recipe, dataset))
+    seed = operator.index(seed)
     model.initialize(backend, seed)
+    folder = RunFolder(create_run_folder(None if out is None else Path(out), recipe.name), _metadata(recipe, dataset))
     return _fit(recipe, dataset, model, folder, seed, stop_after_epoch, callbacks)
 
 

@@ -89,6 +89,7 @@ class Trainer:
         self.report = ops.new_report(self.backend)
         self.schedule: Schedule | None = None
         optimizer.initialize(model)
+        self._optimizer_state = optimizer.state
 
     def fit(
         self,
@@ -119,7 +120,7 @@ class Trainer:
             CallOrderError: the optimizer was given to another trainer since.
             NonFiniteError: the loss is not finite at a reporting point. Checkpoints of earlier moments stay.
         """
-        if self.optimizer.model is not self.model:
+        if self.optimizer.state is not self._optimizer_state:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
         data = DeviceSamples(self.model, train)
         held_out = None if validation is None else DeviceSamples(self.model, validation)
