@@ -34,7 +34,7 @@ def bias_activation(z: np.ndarray, bias: np.ndarray, activation: str | None, out
     >>> out
     array([[0., 0., 3.]])
     """
-    code = _code(activation)
+    code = activation_code(activation)
     check_kind("z", z, 2)
     check_input("z", z, z.dtype, z.shape)
     check_input("bias", bias, z.dtype, z.shape[1:])
@@ -63,7 +63,7 @@ def bias_activation_backward(
     >>> dz.tolist(), db.tolist()
     ([[0.0, 1.0], [1.0, 1.0]], [1.0, 2.0])
     """
-    code = _code(activation)
+    code = activation_code(activation)
     check_kind("dy", dy, 2)
     check_input("dy", dy, dy.dtype, dy.shape)
     if code == _LINEAR:
@@ -97,7 +97,8 @@ def column_sums(matrix: np.ndarray) -> np.ndarray:
     return sum(over_rows(serve, *matrix.shape, most=_SUM_BLOCKS))
 
 
-def _code(activation: str | None) -> int:
+def activation_code(activation: str | None) -> int:
+    """The number that stands for an activation in compiled code; ValueError when there is none of that name."""
     if activation not in _ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; the choices are None, 'relu', 'sigmoid' and 'tanh'")
     return _ACTIVATIONS[activation]

@@ -1,4 +1,4 @@
-"""What compiled code needs and Numba lacks: rows as contiguous vectors, and a maximum that vectorises."""
+"""What the kernels need and Numba lacks: each function here becomes a few instructions of compiled code."""
 
 from __future__ import annotations
 
@@ -42,3 +42,55 @@ def larger(typing_context: Any, a: types.Float, b: types.Float) -> tuple[Any, Ca
         return builder.call(function, arguments)
 
     return a(a, a), generate
+
+
+@intrinsic(prefer_literal=True)
+def scratch(typing_context: Any, dtype: types.DType, size: types.IntegerLiteral) -> tuple[Any, Callable[..., Any]]:
+    """A vector of constant size on the stack, uninitialised, which the compiler knows to overlap with nothing."""
+    vector = types.Array(dtype.dtype, 1, "C")
+    length = size.literal_value
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        item = context.get_data_type(vector.dtype)
+        with builder.goto_entry_block():  # unlike cgutils.alloca_once, which fills it with zeros
+            memory = builder.alloca(ir.ArrayType(item, length))
+        itemsize = context.get_constant(types.intp, context.get_abi_sizeof(item))
+        result = make_array(vector)(context, builder)
+        start = builder.bitcast(memory, item.as_pointer())
+        populate_array(result, start, [context.get_constant(types.intp, length)], [itemsize], itemsize, None)
+        return result._getvalue()
+
+    return vector(dtype, size), generate
+
+
+@intrinsic
+def prefetch(typing_context: Any, vector: types.Array, index: types.Integer) -> tuple[Any, Callable[..., Any]]:
+    """Fetch the cache line of an element, which may lie beyond the end, from memory, and do not wait for it."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source = make_array(signature.args[0])(context, builder, arguments[0])
+        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        address = builder.bitcast(builder.gep(source.data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        for_reading, into_every_cache, as_data = number(0), number(3), number(1)
+        builder.call(function, [address, for_reading, into_every_cache, as_data])
+        return context.get_dummy_value()
+
+    return types.none(vector, types.intp), generate
+
+
+@intrinsic
+def wide_vectors(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
+    """Let the loops of the function that calls this use registers of 512 bits, where the processor has them.
+
+    For many such processors LLVM keeps to 256 bits, out of concern for their clock; arithmetic on floats that is dense
+    enough to matter, as the exponentials of a softmax, gains a quarter from the full width.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        # Past llvmlite's own list of attributes, which has those without a value only.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.none(), generate

@@ -21,6 +21,9 @@ from numba import types
 # exponential relies on. Division as in NumPy: Python's check for zero is a branch, and stops the vectoriser.
 ARITHMETIC = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
+# A sum or a maximum vectorises only when it may be taken in another (but always the same) order.
+REDUCTION = ARITHMETIC | {"fastmath": {"contract", "nsz", "reassoc"}}
+
 
 class _Array(typing.NamedTuple):
     dimensions: int

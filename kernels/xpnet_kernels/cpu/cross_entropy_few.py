@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.arrays import larger, row
+from xpnet_kernels.cpu.arrays import larger, row, scratch
 from xpnet_kernels.cpu.compilation import ARITHMETIC, InIntegers, InMatrix, OutDoubles, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.exponential import exponential, logarithm
 from xpnet_kernels.cpu.pool import over_rows
@@ -18,6 +18,7 @@ from xpnet_kernels.cpu.softmax import argmax
 
 FEW = 64  # above, a row at a time is faster
 _TILE_ROWS = 128
+_TILE = FEW * _TILE_ROWS
 _SMALL_ROWS = 2**14
 _NO_GRADIENT = {np.dtype(real): np.empty((0, 0), real) for real in (np.float32, np.float64)}
 _FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
@@ -39,7 +40,11 @@ def serve_small(
     """
     try:
         dtype = logits.dtype
-        gradient = _NO_GRADIENT[dtype] if gradient is None else gradient
+        nothing = _NO_GRADIENT[dtype]
+        wanted = gradient is not None
+        gradient = gradient if wanted else nothing
+        if labels.dtype is not _INT64 and labels.dtype.kind in "iu":
+            labels = labels.astype(_INT64)
         rows, classes = logits.shape
         fits = (
             rows <= _SMALL_ROWS and classes <= FEW and reduction in ("mean", "sum")
@@ -49,7 +54,7 @@ def serve_small(
             and gradient.flags.writeable and losses.flags.writeable and summary.flags.writeable
         )  # fmt: skip
         divisor = rows if reduction == "mean" else 1
-        return fits and _few[dtype](logits, labels, summary, losses, gradient, divisor, in_place)
+        return fits and _few[dtype](logits, labels, summary, losses, gradient, wanted, divisor, in_place)
     except (AttributeError, KeyError, TypeError, ValueError):  # no NumPy arrays, not of floats, not matrices
         return False
 
@@ -64,12 +69,13 @@ def serve_few(
 ) -> bool:
     """Serve a batch of checked arguments in blocks of rows, or return false: the rows' order is not ascending."""
     compiled = _few[logits.dtype]
-    gradient = _NO_GRADIENT[logits.dtype] if gradient is None else gradient
+    wanted = gradient is not None
+    gradient = gradient if wanted else _NO_GRADIENT[logits.dtype]
     divisor = len(logits) if mean else 1
 
     def serve(first: int, last: int) -> tuple[bool, np.ndarray]:
         part, rows = np.zeros(4), slice(first, last)
-        return compiled(logits[rows], labels[rows], part, losses[rows], gradient[rows], divisor, True), part
+        return compiled(logits[rows], labels[rows], part, losses[rows], gradient[rows], wanted, divisor, True), part
 
     served, parts = zip(*over_rows(serve, *logits.shape), strict=True)
     summary[:] = sum(parts)
@@ -107,12 +113,13 @@ def _few(
     summary: OutDoubles,
     losses: OutVector,
     gradient: OutMatrix,
+    wanted: bool,
     divisor: float,
     in_place: bool,
 ) -> bool:
     """Serve a batch and return true, or write nothing and return false: a bad label, shape or layout.
 
-    The loss in ``summary`` and the gradient are divided by ``divisor``.
+    The loss in ``summary``, and the gradient, which is ``wanted`` or not, are divided by ``divisor``.
     """
     rows, classes = logits.shape
     if not (
@@ -120,7 +127,7 @@ def _few(
         and _vector_fits(labels, rows)
         and _vector_fits(summary, 4)
         and _vector_fits(losses, rows)
-        and (gradient.size == 0 or (_rows_fit(gradient, rows, classes) and _may_overwrite(logits, gradient, in_place)))
+        and (not wanted or (_rows_fit(gradient, rows, classes) and _may_overwrite(logits, gradient, in_place)))
     ):
         return False
     for i in range(rows):
@@ -128,9 +135,9 @@ def _few(
             return False
 
     scale = 1.0 / divisor
-    tile, tops = np.empty(classes * _TILE_ROWS, logits.dtype), np.empty(_TILE_ROWS, logits.dtype)
-    sums, log_sums = np.empty(_TILE_ROWS, np.float64), np.empty(_TILE_ROWS, np.float64)
-    positions = np.empty(_TILE_ROWS, np.int32)
+    tile, tops = scratch(logits.dtype, _TILE), scratch(logits.dtype, _TILE_ROWS)
+    sums, log_sums = scratch(np.float64, _TILE_ROWS), scratch(np.float64, _TILE_ROWS)
+    positions = scratch(np.int32, _TILE_ROWS)
     loss_sum, correct = 0.0, 0
     for start in range(0, rows, _TILE_ROWS):
         size = min(_TILE_ROWS, rows - start)
@@ -162,7 +169,7 @@ def _few(
             loss = log_sum[i] + (np.float64(top[i]) - np.float64(row(logits, start + i)[y]))
             losses[start + i] = loss
             loss_sum += loss
-        if gradient.size == 0:
+        if not wanted:
             continue
         for i in range(size):
             top[i] = scale / sum_[i]

@@ -11,6 +11,7 @@ from numba import njit
 from xpnet_kernels.cpu.arrays import row
 from xpnet_kernels.cpu.compilation import (
     ARITHMETIC,
+    REDUCTION,
     InIntegers,
     InMatrix,
     InVector,
@@ -19,7 +20,7 @@ from xpnet_kernels.cpu.compilation import (
     OutVector,
     kernel,
 )
-from xpnet_kernels.cpu.softmax import CHUNK, REDUCTION, argmax, maximum, scale_row, softmax_row
+from xpnet_kernels.cpu.softmax import CHUNK, argmax, maximum, scale_row, softmax_row
 
 
 @kernel
@@ -44,7 +45,7 @@ def _weighted_gap(z: Any, weights: Any, top: Any) -> float:
     """Σ w (top - z), where a weight of 0 silences even an infinite gap."""
     gap = 0.0
     for c in range(z.size):
-        gap += weights[c] * np.float64(top - z[c]) if weights[c] != 0 else 0.0
+        gap += weights[c] * (np.float64(top) - np.float64(z[c])) if weights[c] != 0 else 0.0
     return gap
 
 

@@ -9,7 +9,7 @@ from xpnet_kernels.cpu.checks import check_apart, check_input, check_kind, check
 from xpnet_kernels.cpu.cross_entropy_targets import check_targets
 
 _CHUNK_BYTES = 2**25  # of logits
-_PRODUCT_BYTES = 2**22  # of a part of dW, added while it is in the cache
+_PRODUCT_BYTES = 2**24  # of a part of dW; more parts would be more products, each with its threads to wake
 
 
 def linear_softmax_cross_entropy(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numba import njit
 
 from xpnet_kernels.cpu.checks import check_input, check_kind, check_output
-from xpnet_kernels.cpu.compilation import InDoubles, InVector, OutVector, kernel
+from xpnet_kernels.cpu.compilation import ARITHMETIC, REDUCTION, InDoubles, InVector, OutVector, kernel
+from xpnet_kernels.cpu.pool import over_rows
 
 TINY = 1e-36  # smaller moments become 0, before they decay into denormal numbers, which are many times slower
+
+_COST = 2  # of a parameter, in the pool's elements: a step reads and writes several vectors
 
 _SETTINGS = np.dtype(np.float64)
 _FLAG = np.dtype(np.int32)
@@ -27,7 +32,8 @@ def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
     check_kind("gradients", gradients, 1)
     check_input("gradients", gradients, gradients.dtype, gradients.shape)
     check_output("finite", finite, _FLAG, (1,))
-    finite[0] = _all_finite[gradients.dtype](gradients)
+    compiled = _all_finite[gradients.dtype]
+    finite[0] = all(over_rows(lambda first, last: compiled(gradients, first, last), gradients.size, _COST))
 
 
 def sgd_update(
@@ -42,7 +48,8 @@ def sgd_update(
     array([0.5, 2.5])
     """
     if _ready(values, gradients, settings, 1, finite):
-        _sgd[values.dtype](values, gradients, settings)
+        compiled = _sgd[values.dtype]
+        over_rows(lambda first, last: compiled(values, gradients, settings, first, last), values.size, _COST)
 
 
 def momentum_update(
@@ -66,7 +73,8 @@ def momentum_update(
     """
     if _ready(values, gradients, settings, 3, finite):
         check_output("velocity", velocity, values.dtype, values.shape)
-        _momentum[values.dtype](values, gradients, velocity, settings)
+        compiled = _momentum[values.dtype]
+        over_rows(lambda first, last: compiled(values, gradients, velocity, settings, first, last), values.size, _COST)
 
 
 def adam_update(
@@ -95,7 +103,8 @@ def adam_update(
     if _ready(values, gradients, settings, 7, finite):
         check_output("m", m, values.dtype, values.shape)
         check_output("v", v, values.dtype, values.shape)
-        _adam[values.dtype](values, gradients, m, v, settings)
+        compiled = _adam[values.dtype]
+        over_rows(lambda first, last: compiled(values, gradients, m, v, settings, first, last), values.size, _COST)
 
 
 def _ready(
@@ -111,24 +120,34 @@ def _ready(
     return bool(finite[0])
 
 
-@kernel
-def _all_finite(gradients: InVector) -> bool:
-    zero = gradients.dtype.type(0)
+@njit(**REDUCTION)
+def _sum_of_zeros(vector: Any) -> Any:
+    """Σ 0 · x, which is NaN when an element is NaN or infinite, and else 0."""
+    zero = vector.dtype.type(0)
     total = zero
-    for i in range(gradients.size):
-        total += gradients[i] * zero  # NaN for NaN and for the infinities
-    return total == zero
+    for i in range(vector.size):
+        total += zero * vector[i]
+    return total
 
 
 @kernel
-def _sgd(values: OutVector, gradients: InVector, settings: InDoubles) -> None:
+def _all_finite(gradients: InVector, first: int, last: int) -> bool:
+    return _sum_of_zeros(gradients[first:last]) == 0
+
+
+@kernel
+def _sgd(values: OutVector, gradients: InVector, settings: InDoubles, first: int, last: int) -> None:
+    values, gradients = values[first:last], gradients[first:last]
     rate = values.dtype.type(settings[0])
     for i in range(values.size):
         values[i] -= rate * gradients[i]
 
 
 @kernel
-def _momentum(values: OutVector, gradients: InVector, velocity: OutVector, settings: InDoubles) -> None:
+def _momentum(
+    values: OutVector, gradients: InVector, velocity: OutVector, settings: InDoubles, first: int, last: int
+) -> None:
+    values, gradients, velocity = values[first:last], gradients[first:last], velocity[first:last]
     real = values.dtype.type
     rate, momentum, tiny, zero = real(settings[0]), real(settings[1]), real(TINY), real(0)
     ahead, here = (momentum, real(1)) if settings[2] else (real(1), zero)  # the weights of v and g in the step
@@ -140,12 +159,22 @@ def _momentum(values: OutVector, gradients: InVector, velocity: OutVector, setti
         values[i] -= rate * (ahead * v + here * g)
 
 
+# Freed from the limits that infinities set, a single precision quotient is a reciprocal estimate and a step of Newton's,
+# within a unit or two in the last place. Dividing after the square root would be most of Adam's time.
+@njit(**ARITHMETIC | {"fastmath": {"contract", "nsz", "arcp", "ninf"}})
+def _quotient(a: Any, b: Any) -> Any:
+    return a / b
+
+
 @kernel
-def _adam(values: OutVector, gradients: InVector, m: OutVector, v: OutVector, settings: InDoubles) -> None:
+def _adam(
+    values: OutVector, gradients: InVector, m: OutVector, v: OutVector, settings: InDoubles, first: int, last: int
+) -> None:
+    values, gradients, m, v = values[first:last], gradients[first:last], m[first:last], v[first:last]
     real = values.dtype.type
-    rate, beta1, beta2, epsilon, correction1, correction2, decay = settings
-    keep = real(1 - rate * decay)
-    step, root = real(rate / correction1), real(1 / math.sqrt(correction2))
+    rate, beta1, beta2, epsilon = settings[0], settings[1], settings[2], settings[3]
+    correction1, correction2, decay = settings[4], settings[5], settings[6]
+    keep, step, root = real(1 - rate * decay), real(rate / correction1), real(1 / math.sqrt(correction2))
     b1, a1, b2, a2, eps = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2), real(epsilon)
     tiny, zero = real(TINY), real(0)
     for i in range(values.size):
@@ -156,4 +185,4 @@ def _adam(values: OutVector, gradients: InVector, m: OutVector, v: OutVector, se
         v_i = zero if v_i < tiny else v_i
         m[i] = m_i
         v[i] = v_i
-        values[i] = keep * values[i] - step * (m_i / (math.sqrt(v_i) * root + eps))
+        values[i] = keep * values[i] - step * _quotient(m_i, math.sqrt(v_i) * root + eps)

@@ -1,9 +1,10 @@
 """The softmax of one row, in pieces that compiled code puts together.
 
 A row is taken in chunks that stay in the first-level cache. The exponentials of a chunk are taken against the largest
-logit so far, its reference, and stored unscaled; a last pass multiplies each chunk by one number, which mends the
-reference and divides by the sum. So the logits are read from memory once and the output is written once. Sums are in
-float64.
+logit so far, its reference, and stored unscaled; a last pass, over what is still in the second-level cache, multiplies
+each chunk by one number, which mends the reference and divides by the sum. So the logits are read from memory once and
+the output is written once. The next chunk is fetched while the exponentials of this one are computed: memory and
+arithmetic each take about as long, and the processor would not look so far ahead. Sums are in float64.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.arrays import larger
-from xpnet_kernels.cpu.compilation import ARITHMETIC
+from xpnet_kernels.cpu.arrays import larger, prefetch, wide_vectors
+from xpnet_kernels.cpu.compilation import ARITHMETIC, REDUCTION
 from xpnet_kernels.cpu.exponential import exponential
 
-CHUNK = 2048
-
-# A sum or a maximum vectorises only when it may be taken in another (but always the same) order.
-REDUCTION = ARITHMETIC | {"fastmath": {"contract", "nsz", "reassoc"}}
+CHUNK = 1024
+_PIECE = 256
+_LINE_BYTES = 64
 
 
 @njit(**REDUCTION)
 def maximum(z: Any) -> Any:
     """The largest element, NaN when there is one, -inf when there is nothing."""
+    wide_vectors()
     top = z.dtype.type(-np.inf)
     for i in range(z.size):
         top = larger(top, z[i])
@@ -43,17 +44,28 @@ def total(z: Any) -> float:
 
 
 @njit(**REDUCTION)
-def first_index(chunk: Any, value: Any) -> int:
-    """The first position of ``value`` (NaN included), the size when it is nowhere."""
-    size = np.int32(chunk.size)
+def _first_match(part: Any, value: Any) -> int:
+    size = np.int32(part.size)
     position = size
     if np.isnan(value):
-        for i in range(chunk.size):
-            position = min(position, np.int32(i + (not np.isnan(chunk[i])) * size))
+        for i in range(part.size):
+            position = min(position, np.int32(i + (not np.isnan(part[i])) * size))
     else:
-        for i in range(chunk.size):
-            position = min(position, np.int32(i + (chunk[i] != value) * size))
+        for i in range(part.size):
+            position = min(position, np.int32(i + (part[i] != value) * size))
     return position
+
+
+@njit(**ARITHMETIC)
+def first_index(chunk: Any, value: Any) -> int:
+    """The first position of ``value``, which is in the chunk and may be NaN."""
+    start = 0
+    while True:
+        part = chunk[start : start + _PIECE]
+        position = _first_match(part, value)
+        if position < part.size or start + _PIECE >= chunk.size:
+            return start + position
+        start += _PIECE
 
 
 @njit(**ARITHMETIC)
@@ -68,12 +80,8 @@ def argmax(z: Any) -> int:
 
 
 @njit(**ARITHMETIC)
-def _reference(top: Any) -> Any:
-    return top if top != -np.inf else np.float32(0)  # -inf - -inf would be NaN
-
-
-@njit(**ARITHMETIC)
-def _exponentials(z: Any, reference: Any, out: Any) -> None:
+def _exponentials_of(z: Any, reference: Any, out: Any) -> None:
+    wide_vectors()
     for i in range(z.size):
         out[i] = exponential(z[i] - reference)
 
@@ -82,8 +90,24 @@ def _exponentials(z: Any, reference: Any, out: Any) -> None:
 # that is not vectorised.
 @njit(**ARITHMETIC)
 def _exponentials_in_place(z: Any, reference: Any) -> None:
+    wide_vectors()
     for i in range(z.size):
         z[i] = exponential(z[i] - reference)
+
+
+@njit(**ARITHMETIC)
+def _exponentials(chunk: Any, top: Any, out: Any, in_place: bool) -> float:
+    """``out = exp(chunk - top)`` and its sum; what follows the chunk in memory is fetched meanwhile."""
+    reference = top if top != -np.inf else np.float32(0)  # -inf - -inf would be NaN
+    for start in range(0, chunk.size, _PIECE):
+        for i in range(start, start + _PIECE, _LINE_BYTES // chunk.itemsize):
+            prefetch(chunk, CHUNK + i)
+        if in_place:
+            _exponentials_in_place(out[start : start + _PIECE], reference)
+        else:
+            piece = chunk[start : start + _PIECE]
+            _exponentials_of(piece, reference, out[start : start + piece.size])
+    return total(out[: chunk.size])  # a second pass costs less than float64 sums inside the first
 
 
 @njit(**ARITHMETIC)
@@ -102,17 +126,10 @@ def softmax_row(z: Any, out: Any, references: Any, scratch: Any, in_place: bool)
             sum_ *= math.exp(np.float64(top) - np.float64(chunk_top))
             top, position = chunk_top, start + first_index(chunk, chunk_top)
         references[k] = top
-        # The sum is a second pass over the chunk, which costs less than float64 sums inside the first.
-        if out.size == 0:
-            _exponentials(chunk, _reference(top), scratch[: chunk.size])
-            sum_ += total(scratch[: chunk.size])
+        if out.size > 0:
+            sum_ += _exponentials(chunk, top, out[start : start + CHUNK], in_place)
         else:
-            target = out[start : start + CHUNK]
-            if in_place:
-                _exponentials_in_place(target, _reference(top))
-            else:
-                _exponentials(chunk, _reference(top), target)
-            sum_ += total(target)
+            sum_ += _exponentials(chunk, top, scratch, False)
     return top, position, sum_
 
 

@@ -19,7 +19,7 @@ from .arrays import (
     output,
     pointer,
 )
-from .cross_entropy_kernels import ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_bytes
+from .cross_entropy_kernels import PREPARE, ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_bytes
 from .launch import Dimensions, flag, launch, number, real
 from .primitives import BLOCK, WARP
 
@@ -84,13 +84,14 @@ def softmax_cross_entropy(
         reduction=reduction, upstream=upstream, label_smoothing=label_smoothing, class_weights=class_weights,
         row_weights=row_weights, z_loss=z_loss, ignore_index=ignore_index,
     )  # fmt: skip
-    rows, columns = z.shape
-    threads = threads_per_row(columns, loss.held_columns(z.element))
+    rows = z.shape[0]
+    threads = threads_per_row(row_extent(z), loss.held_columns(z.element))
     if rows == 1 or (threads <= WARP and 0 < rows * threads <= BLOCK):  # one block does it all
         whole_warps = -(-rows * threads // WARP) * WARP
-        loss.launch(WEIGHTS | ROWS | TOTAL, z, g, 1, (threads, whole_warps // threads), stream)
+        phases = (WEIGHTS if loss.weighted else 0) | PREPARE | ROWS | TOTAL
+        loss.launch(phases, z, g, 1, (threads, whole_warps // threads), stream)
     else:
-        loss.launch(WEIGHTS, z, g, 1, (BLOCK, 1), stream)
+        loss.launch_prepare(z, stream)
         loss.launch_rows(z, g, stream)
         loss.launch(TOTAL, z, g, 1, (BLOCK, 1), stream)
 
@@ -162,6 +163,12 @@ class CrossEntropy:
         """Whether every class has a part in the target."""
         return self.probabilities or self.label_smoothing > 0
 
+    @property
+    def weighted(self) -> bool:
+        """Whether rows can have other weights in the mean than 1."""
+        weights = self.row_weights if self.probabilities else self.class_weights or self.row_weights
+        return weights is not None or self.ignore_index is not None
+
     def held_columns(self, element: types.Type) -> int:
         """How many columns of a row a thread keeps in registers."""
         return held_bytes(self.smoothed) * 8 // accumulator(element).bitwidth
@@ -172,12 +179,18 @@ class CrossEntropy:
         some = {name: value.rows(first, count) for name in per_row if (value := getattr(self, name)) is not None}
         return replace(self, **some)
 
+    def launch_prepare(self, z: DeviceArray, stream: int) -> None:
+        """Queue what comes before the rows."""
+        if self.weighted:
+            self.launch(WEIGHTS, z, None, max(-(-self.losses.shape[0] // BLOCK), 1), (BLOCK, 1), stream)
+        self.launch(PREPARE, z, None, 1, (BLOCK, 1), stream)
+
     def launch_rows(self, z: DeviceArray, g: DeviceArray | None, stream: int) -> None:
         """Queue the phase over rows."""
-        rows, columns = z.shape
+        rows = z.shape[0]
         if rows == 0:
             return
-        threads = threads_per_row(columns, self.held_columns(z.element))
+        threads = threads_per_row(row_extent(z), self.held_columns(z.element))
         block_rows = 1
         if threads <= WARP:  # small blocks while there are few of them, for every multiprocessor to get one
             warps = min(max(rows * threads // (WARP * 128), 1), 4)
@@ -189,27 +202,38 @@ class CrossEntropy:
     ) -> None:
         """Queue the kernel."""
         total = accumulator(z.element)
+        tiles = max(1, -(-row_extent(z) // (block[0] * self.held_columns(z.element))))
         ignore_index = -1 if self.ignore_index is None else self.ignore_index
+        classes = None if self.probabilities else self.labels
+        probabilities = self.labels if self.probabilities else z  # which is not looked at
         arguments = [
-            number(phases), pointer(z, z.element), pointer(self.labels, self.labels.element),
+            number(phases), pointer(z, z.element),
+            pointer(classes, types.int64 if classes is None else classes.element), pointer(probabilities, z.element),
             pointer(g, z.element), pointer(self.summary, types.float64), pointer(self.losses, total),
             pointer(self.log_sum_exp, total), pointer(self.predictions, types.int64), pointer(self.upstream, total),
-            pointer(self.class_weights, total), pointer(self.row_weights, total),
-            number(self.losses.shape[0]), number(z.shape[1]), number(z.row_stride), number(self.labels.row_stride),
+            pointer(self.class_weights, total), pointer(self.row_weights, total), number(self.losses.shape[0]),
+            number(z.shape[1]), number(tiles), number(z.row_stride), number(probabilities.row_stride),
             number(0 if g is None else g.row_stride), real(self.factor), flag(self.mean), real(self.label_smoothing),
-            real(self.z_loss), flag(self.ignore_index is not None), number(ignore_index),
+            real(self.z_loss), flag(self.weighted), flag(self.ignore_index is not None), number(ignore_index),
         ]  # fmt: skip
         launch(cross_entropy_kernel(total, self.smoothed, self.probabilities), arguments, grid, block, stream)
 
 
-def threads_per_row(columns: int, held_columns: int) -> int:
+def row_extent(z: DeviceArray) -> int:
+    """The columns of a row, and those by which it can begin after a 16-byte boundary."""
+    item = z.element.bitwidth // 8
+    aligned = z.address % 16 == 0 and (z.row_stride * item % 16 == 0 or z.shape[0] == 1)
+    return z.shape[1] + (0 if aligned else 16 // item - 1)
+
+
+def threads_per_row(extent: int, held_columns: int) -> int:
     """The threads that share a row: as few as can hold it, but up to eight where that makes their loads adjoin.
 
     A row of more columns than a block can hold gets a whole block, which goes through it in tiles.
     """
     threads = 1
-    while threads < WARP and (threads * held_columns < columns or (threads < 8 and threads * 8 < columns)):
+    while threads < WARP and (threads * held_columns < extent or (threads < 8 and threads * 8 < extent)):
         threads *= 2
-    if threads * held_columns < columns:
-        threads = min(-(-columns // (WARP * held_columns)) * WARP, BLOCK)
+    if threads * held_columns < extent:
+        threads = min(-(-extent // (WARP * held_columns)) * WARP, BLOCK)
     return threads

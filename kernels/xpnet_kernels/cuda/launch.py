@@ -36,7 +36,11 @@ def flag(value: bool) -> Argument:
 
 @cache
 def compiled(kernel: Callable, signature: tuple[types.Type, ...]) -> Any:
-    """The kernel for these argument types on the current device, compiled or read from Numba's cache on disk."""
+    """The kernel for these argument types on the current device, compiled or read from Numba's cache on disk.
+
+    Numba notices when the kernel's own file has changed, not when a device function in another file has: who edits
+    one sets NUMBA_CACHE_DIR to a new folder.
+    """
     dispatcher = cuda.jit(types.void(*signature), cache=True, launch_bounds=BLOCK)(kernel)
     (overload,) = dispatcher.overloads.values()
     return overload
@@ -48,8 +52,10 @@ def launch(kernel: Callable, arguments: Sequence[Argument], grid: int, block: Di
     if SIMULATED:
         cuda.jit(kernel)[grid, block](*values)
         return
-    from cuda.core import Stream
-
+    try:
+        from cuda.core import Stream
+    except ImportError as error:
+        raise ImportError("the CUDA kernels need numba-cuda: pip install 'numba-cuda[cu13]', or [cu12]") from error
     compiled(kernel, signature).launch(values, (grid, 1, 1), (*block, 1), Stream.from_handle(stream))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .arrays import REALS, array, optional, optional_output
 from .cross_entropy import CrossEntropy
-from .cross_entropy_kernels import TOTAL, WEIGHTS
+from .cross_entropy_kernels import TOTAL
 from .matrix_products import filled, multiply, on_stream
 from .primitives import BLOCK
 
@@ -80,7 +80,7 @@ def linear_softmax_cross_entropy(
     with on_stream(stream):
         held = filled("logits", (min(chunk_rows, max(rows, 1)), columns), element)
         ones = filled("ones", (held.shape[0], 1), element, 1.0)
-        loss.launch(WEIGHTS, held, None, 1, (BLOCK, 1), stream)
+        loss.launch_prepare(held, stream)
         for first in range(0, max(rows, 1), chunk_rows):
             count = min(chunk_rows, rows - first)
             chunk, logits, one = inputs.rows(first, count), held.rows(0, count), ones.rows(0, count)

@@ -116,7 +116,7 @@ def assert_within(actual, expected, bound):
 
 def assert_as_expected(results, expected, reduction="mean"):
     """Within 2e-7 (mean loss, gradient) or 1e-6 (a row's loss), relative to what the row weighs."""
-    unit = 2e-7 if results.losses.dtype == np.float32 else 2e-15
+    unit = 2e-7 if results.losses.dtype == np.float32 else 1e-14
     total = 1 / expected.weights if reduction == "mean" and expected.weights else 1
     magnitudes = np.maximum(expected.leverage, np.abs(expected.losses))
     assert_within(results.losses, expected.losses, 5 * unit * magnitudes)

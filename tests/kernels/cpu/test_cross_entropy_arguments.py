@@ -93,6 +93,8 @@ def test_inputs_that_are_not_served(arguments, extras):
         arguments |= {"log_sum_exp": None, "predictions": None}
     logits, labels = arguments["logits"], arguments["labels"]
     refused(arguments, TypeError, "logits must be float32 or float64, not float16", logits=logits.astype(np.float16))
+    half = {name: arguments[name].astype(np.float16) for name in ("logits", "losses", "gradient")}
+    refused(arguments, TypeError, "logits must be float32 or float64, not float16", **half)
     refused(arguments, TypeError, "logits must be float32 or float64, not >f", logits=logits.astype(">f4"))
     refused(arguments, TypeError, "logits must be a NumPy array, not list", logits=logits.tolist())
     refused(arguments, ValueError, "logits must have 2 dimension", logits=logits[0])
@@ -103,6 +105,13 @@ def test_inputs_that_are_not_served(arguments, extras):
     refused(arguments, TypeError, "labels must be a NumPy array, not list", labels=labels.tolist())
     refused(arguments, TypeError, "labels must be float", labels=np.ones((ROWS, CLASSES), np.int64))
     refused(arguments, ValueError, "labels must have the shape", labels=np.ones((ROWS, 4), logits.dtype))
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, CLASSES), (ROWS, 0), (ROWS, 1), (ROWS + 1, CLASSES)])
+def test_a_gradient_of_another_shape_is_not_taken_for_none(arguments, shape):
+    arguments |= {"log_sum_exp": None, "predictions": None}
+    gradient = np.full(shape, 7, arguments["logits"].dtype)
+    refused(arguments, ValueError, r"gradient must have the shape \(3, 5\)", gradient=gradient)
 
 
 def test_options_that_make_no_sense(arguments):

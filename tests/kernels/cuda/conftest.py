@@ -78,6 +78,30 @@ def widened(array):
     return array.astype(np.float64)
 
 
+# Options of the loss, for 5 rows and 13 classes.
+_WEIGHTS = np.linspace(0, 2, 13, dtype=np.float32)
+OPTIONS = {
+    "sum": {"reduction": "sum", "upstream": 0.5},
+    "none": {"reduction": "none", "upstream": np.array([0.5, -1, 2, 0, 1], np.float32)},
+    "smoothing": {"label_smoothing": 0.1},
+    "class weights": {"class_weights": _WEIGHTS},
+    "weighted smoothing": {"label_smoothing": 0.3, "class_weights": _WEIGHTS},
+    "row weights": {"row_weights": np.array([1, 0, 0.5, 2, 1], np.float32)},
+    "z-loss": {"z_loss": 1e-2},
+    "ignored": {"ignore_index": 3},
+    "everything": {
+        "label_smoothing": 0.1, "class_weights": _WEIGHTS, "z_loss": 1e-3, "ignore_index": 3, "upstream": 3.0,
+        "row_weights": np.array([1, 0, 0.5, 2, 1], np.float32),
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(params=OPTIONS)
+def options(request):
+    """Each set of options in turn."""
+    return OPTIONS[request.param]
+
+
 @dataclass(frozen=True)
 class Element:
     """An element type: how to make it, and its relative rounding error."""

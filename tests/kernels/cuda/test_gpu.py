@@ -1,0 +1,369 @@
+"""The kernels on a GPU, against their equations in float64: values, bits, streams, graphs, bad input."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from xpnet import random as philox
+
+pytestmark = pytest.mark.gpu
+
+SHAPES = [
+    (1, 1), (100, 10), (700, 10), (40, 64), (64, 1000), (33, 1001), (16, 2048), (5, 4099), (4, 32000), (4, 32768),
+    (3, 50257), (2, 128256),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cp():
+    """CuPy, on a machine whose GPU works."""
+    if importlib.util.find_spec("cupy") is None or importlib.util.find_spec("numba_cuda") is None:
+        pytest.skip("needs CuPy and numba-cuda")
+    import cupy
+
+    if not cupy.is_available():
+        pytest.skip("needs a GPU")
+    return cupy
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+def outputs(cp, logits, accumulator=np.float32):
+    rows = len(logits)
+    return {
+        "summary": cp.full(4, 7.0),
+        "losses": cp.full(rows, 7, accumulator),
+        "gradient": cp.full_like(logits, 7),
+        "log_sum_exp": cp.full(rows, 7, accumulator),
+        "predictions": cp.full(rows, 7, np.int64),
+    }
+
+
+def to_host(arrays):
+    return {name: array.get() for name, array in arrays.items()}
+
+
+def cross_entropy(cp, logits, labels, accumulator=np.float32, **options):
+    """Run the kernel on copies of host arrays; return host arrays."""
+    from xpnet_kernels.cuda import softmax_cross_entropy
+
+    device = cp.asarray(logits)
+    written = outputs(cp, device, accumulator)
+    on_device = {name: cp.asarray(value) if isinstance(value, np.ndarray) else value for name, value in options.items()}
+    softmax_cross_entropy(device, cp.asarray(labels), **written, **on_device)
+    return to_host(written)
+
+
+def check(written, expected, scale):
+    assert written["losses"] == pytest.approx(expected.losses, rel=1e-6, abs=1e-6)
+    assert written["log_sum_exp"] == pytest.approx(expected.log_sum_exp, rel=1e-6, abs=1e-6)
+    assert written["summary"] == pytest.approx(expected.summary, rel=2e-7, abs=2e-7)
+    assert (written["predictions"] == expected.predictions).all()
+    assert np.abs(written["gradient"] - expected.gradient).max() <= 2e-7 * scale
+
+
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_cross_entropy(cp, random, equations, rows, columns):
+    logits = random.normal(scale=4, size=(rows, columns)).astype(np.float32)
+    labels = random.integers(0, columns, rows)
+    check(cross_entropy(cp, logits, labels), equations(logits, labels), scale=1 / rows)
+
+
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_cross_entropy_of_every_element_type(cp, random, equations, element, as_float64, rows, columns):
+    logits = element.cast(random.normal(scale=2, size=(rows, columns)))
+    labels = random.integers(0, columns, rows).astype(np.int32)
+    written = cross_entropy(cp, logits, labels, element.accumulator)
+    expected = equations(as_float64(logits), labels)
+    tolerance = 1e-13 if element.accumulator is np.float64 else 1e-6
+    assert written["losses"] == pytest.approx(expected.losses, rel=tolerance, abs=tolerance)
+    assert (written["predictions"] == expected.predictions).all()
+    rounding = np.abs(expected.gradient) * element.epsilon
+    smallest = 2.0**-25 if element.name == "float16" else 0  # half a step of its denormal numbers
+    assert (np.abs(as_float64(written["gradient"]) - expected.gradient) <= rounding + tolerance / rows + smallest).all()
+
+
+def test_options(cp, random, equations, options):
+    logits = random.normal(scale=2, size=(5, 13)).astype(np.float32)
+    labels = np.array([12, 3, 0, 7, 3], np.int32)
+    check(cross_entropy(cp, logits, labels, **options), equations(logits, labels, **options), scale=6)
+    if "ignore_index" not in options:
+        targets = random.dirichlet(np.ones(13), 5).astype(np.float32)
+        check(cross_entropy(cp, logits, targets, **options), equations(logits, targets, **options), scale=6)
+
+
+@pytest.mark.parametrize("ignoring", [False, True])
+def test_options_over_many_rows(cp, random, equations, ignoring):
+    """More than a block of rows: weights, rows and total in launches of their own."""
+    logits = random.normal(scale=2, size=(40_000, 37)).astype(np.float32)
+    labels = random.integers(0, 37, 40_000)
+    options = {"class_weights": random.uniform(size=37).astype(np.float32), "label_smoothing": 0.1}
+    if ignoring:
+        options = {"ignore_index": 5, "row_weights": random.uniform(size=40_000).astype(np.float32)}
+    written, expected = cross_entropy(cp, logits, labels, **options), equations(logits, labels, **options)
+    assert written["summary"] == pytest.approx(expected.summary, rel=1e-6)
+    assert np.abs(written["gradient"] - expected.gradient).max() * 40_000 <= 1e-6
+
+
+def test_rows_apart_and_unaligned(cp, random, equations):
+    from xpnet_kernels.cuda import softmax_cross_entropy
+
+    memory = random.normal(size=(9, 3000)).astype(np.float32)
+    logits = cp.asarray(memory)[:, 1:2900]
+    gradient = cp.full((9, 3100), 7, np.float32)
+    labels = random.integers(0, 2899, 9)
+    written = outputs(cp, logits) | {"gradient": gradient[:, 2:2901]}
+    softmax_cross_entropy(logits, cp.asarray(labels), **written)
+    check(to_host(written), equations(memory[:, 1:2900], labels), scale=1 / 9)
+    assert (gradient[:, :2] == 7).all()
+    assert (gradient[:, 2901:] == 7).all()
+
+
+@pytest.mark.parametrize("columns", [10, 1000, 40_000])
+def test_in_place(cp, random, equations, columns):
+    from xpnet_kernels.cuda import softmax_cross_entropy
+
+    logits = random.normal(size=(6, columns)).astype(np.float32)
+    labels = random.integers(0, columns, 6)
+    device = cp.asarray(logits)
+    written = outputs(cp, device) | {"gradient": device}
+    softmax_cross_entropy(device, cp.asarray(labels), **written, in_place=True)
+    check(to_host(written), equations(logits, labels), scale=1 / 6)
+
+
+@pytest.mark.parametrize("rows", [4, 4000])
+def test_bad_labels_touch_nothing_else(cp, random, equations, rows):
+    logits = random.normal(size=(rows, 10)).astype(np.float32)
+    labels = random.integers(0, 10, rows)
+    labels[[1, 3]] = 10, -(2**40)
+    written = cross_entropy(cp, logits, labels)
+    bad = np.isin(np.arange(rows), [1, 3])
+    assert (np.isnan(written["losses"]) == bad).all()
+    assert (np.isnan(written["gradient"]).all(axis=1) == bad).all()
+    assert np.isnan(written["summary"][0])
+    assert written["summary"][3] == 1
+    good = equations(logits[~bad], labels[~bad], reduction="sum")
+    assert written["losses"][~bad] == pytest.approx(good.losses, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("columns", [10, 3000, 70_000])
+def test_rows_that_are_not_finite(cp, random, columns):
+    logits = random.normal(size=(6, columns)).astype(np.float32)
+    logits[0, : columns // 2] = -np.inf
+    logits[1] = -np.inf
+    logits[2, 4] = np.inf
+    logits[3, [6, 8]] = np.nan
+    logits[4, columns - 1] = np.nan
+    written = cross_entropy(cp, logits, np.full(6, columns - 2))
+    assert np.isnan(written["losses"]).tolist() == [False, True, True, True, True, False]
+    assert np.isnan(written["gradient"]).all(axis=1).tolist() == [False, True, True, True, True, False]
+    assert (written["predictions"] == [np.argmax(row) for row in logits]).all()
+
+
+def test_more_than_2_to_the_31_elements(cp, equations, as_float64):
+    from xpnet_kernels.cuda import softmax_cross_entropy
+
+    rows, columns = 17_000, 128_256
+    if cp.cuda.runtime.memGetInfo()[0] < 3 * rows * columns * 2:
+        pytest.skip("needs 13 GB of GPU memory")
+    logits = cp.full((rows, columns), 0x3F80, np.uint16)  # 1 in bfloat16
+    logits[-1] = cp.arange(columns) % 7 << 4 | 0x3F80
+    labels = cp.full(rows, columns - 1)
+    written = outputs(cp, logits)
+    softmax_cross_entropy(logits, labels, **written)
+    expected = equations(as_float64(logits[-1:].get()), np.array([columns - 1]))
+    assert written["losses"][:-1].get() == pytest.approx(np.log(columns), rel=1e-6)
+    assert written["losses"][-1:].get() == pytest.approx(expected.losses, rel=1e-6)
+    error = np.abs(as_float64(written["gradient"][-1:].get()) * rows - expected.gradient)
+    assert (error <= 2.0**-8 * np.abs(expected.gradient) + 1e-6).all()
+
+
+def run_everything(cp, stream):
+    """A step of everything that can be captured, on arrays that exist; returns the arrays it writes, and the step."""
+    from xpnet_kernels import cuda
+
+    random = np.random.default_rng(0)
+    pixels = cp.asarray(random.integers(0, 256, (1000, 784), np.uint8))
+    indices, labels = cp.asarray(random.integers(0, 1000, 300)), cp.asarray(random.integers(0, 500, 300))
+    batch, z, y = cp.empty((300, 784), np.float32), cp.empty((300, 500), np.float32), cp.empty((300, 500), np.float32)
+    weights, bias = cp.asarray(random.normal(size=(784, 500)).astype(np.float32)), cp.ones(500, np.float32)
+    z = cp.asarray(random.normal(size=(300, 500)).astype(np.float32))
+    summary, losses, dz = cp.empty(4), cp.empty(300, np.float32), cp.empty((300, 500), np.float32)
+    db, error, finite = cp.empty(500, np.float32), cp.empty(1, np.int64), cp.empty(1, np.int32)
+    m, v = cp.zeros_like(bias), cp.zeros_like(bias)
+    settings, count = cp.array([0.01, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.0]), cp.zeros(1, np.int64)
+    flat = weights.reshape(-1)
+
+    def step():
+        cuda.take_rows(pixels, indices, 255, batch, error=error, stream=stream)
+        cuda.bias_activation(z, bias, "relu", y, stream=stream)
+        cuda.dropout(y, 0.5, (1, 2), count, y, stream=stream)
+        cuda.softmax_cross_entropy(y, labels, summary=summary, losses=losses, gradient=dz, stream=stream)
+        cuda.bias_activation_backward(dz, y, "relu", dz, db, stream=stream)
+        cuda.all_finite(flat, finite, stream=stream)
+        cuda.adam_update(bias, db, m, v, settings, finite=finite, stream=stream)
+
+    return {"batch": batch, "y": y, "summary": summary, "dz": dz, "db": db, "bias": bias, "m": m, "v": v}, step
+
+
+def bits(arrays):
+    return {name: array.tobytes() for name, array in to_host(arrays).items()}
+
+
+def test_same_bits_on_every_run_and_stream(cp):
+    results = []
+    for stream in (cp.cuda.Stream.null, cp.cuda.Stream(non_blocking=True), cp.cuda.Stream(non_blocking=True)):
+        arrays, step = run_everything(cp, stream.ptr)
+        cp.cuda.Device().synchronize()  # the arrays were filled on CuPy's stream
+        for _ in range(3):
+            step()
+        stream.synchronize()
+        results.append(bits(arrays))
+    assert results[0] == results[1] == results[2]
+
+
+def test_two_streams_at_once(cp):
+    streams = [cp.cuda.Stream(non_blocking=True) for _ in range(2)]
+    runs = [run_everything(cp, stream.ptr) for stream in streams]
+    cp.cuda.Device().synchronize()
+    for _ in range(20):
+        for _, step in runs:
+            step()
+    cp.cuda.Device().synchronize()
+    assert bits(runs[0][0]) == bits(runs[1][0])
+
+
+def test_captured_in_a_graph(cp):
+    eager, step = run_everything(cp, 0)
+    for _ in range(4):
+        step()
+    stream = cp.cuda.Stream(non_blocking=True)
+    captured, step = run_everything(cp, stream.ptr)
+    cp.cuda.Device().synchronize()
+    with stream:
+        stream.begin_capture()
+        step()
+        graph = stream.end_capture()
+        for _ in range(4):
+            graph.launch(stream)
+    stream.synchronize()
+    assert bits(captured) == bits(eager)
+
+
+@pytest.mark.parametrize("size", [1, 1003, 3_000_001])
+def test_optimizers(cp, random, element, as_float64, size):
+    from xpnet_kernels.cuda import adam_update, all_finite, momentum_update, sgd_update
+
+    def flat():
+        return cp.asarray(element.cast(random.normal(size=size + 1)))[1:]
+
+    def close(actual, expected):
+        error = 4 * element.epsilon if element.epsilon < 1e-6 else 1.1 * element.epsilon
+        absolute = 1e-6 if element.accumulator is np.float32 else 1e-14
+        assert np.allclose(as_float64(actual.get()), expected, rtol=error, atol=absolute)
+
+    finite = cp.zeros(1, np.int32)
+    values, gradients, velocity = flat(), flat(), flat()
+    x, g, v = (as_float64(array.get()) for array in (values, gradients, velocity))
+    sgd_update(values, gradients, cp.array([0.1]), finite=finite)
+    close(values, x)
+    all_finite(gradients, finite)
+    assert finite[0] == 1
+    sgd_update(values, gradients, cp.array([0.1]), finite=finite)
+    close(values, x - 0.1 * g)
+    x = as_float64(values.get())
+    momentum_update(values, gradients, velocity, cp.array([0.1, 0.9, 1.0]))
+    close(velocity, 0.9 * v + g)
+    close(values, x - 0.1 * (g + 0.9 * (0.9 * v + g)))
+    x, m, square = as_float64(values.get()), flat(), cp.zeros_like(values)
+    mean, squares = 0.9 * as_float64(m.get()) + 0.1 * g, 0.01 * g * g
+    adam_update(values, gradients, m, square, cp.array([0.01, 0.9, 0.99, 1e-3, 0.19, 0.0199, 0.1]))
+    close(m, mean)
+    close(square, squares)
+    close(values, (1 - 0.001) * x - 0.01 / 0.19 * mean / (np.sqrt(squares) / np.sqrt(0.0199) + 1e-3))
+    gradients[-1] = element.cast(np.array(np.nan))
+    all_finite(gradients, finite)
+    assert finite[0] == 0
+
+
+def test_take_rows(cp, random):
+    from xpnet_kernels.cuda import take_rows
+
+    rows, indices = random.integers(0, 256, (5000, 784), np.uint8), random.integers(0, 5000, 333)
+    out, error = cp.empty((333, 784), np.float32), cp.empty(1, np.int64)
+    take_rows(cp.asarray(rows), cp.asarray(indices), 255, out, error=error)
+    assert (out.get() == rows[indices].astype(np.float32) / np.float32(255)).all()
+    assert error[0] == -1
+    indices[[200, 100]] = 5000, -1
+    take_rows(cp.asarray(rows), cp.asarray(indices), 255, out, error=error)
+    assert error[0] == 100
+    assert np.isnan(out.get()).all(axis=1).nonzero()[0].tolist() == [100, 200]
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize(("rows", "columns"), [(100, 50), (33, 1001), (5000, 10), (1, 70_000)])
+def test_bias_and_activation(cp, random, element, as_float64, activation, rows, columns):
+    from xpnet_kernels.cuda import bias_activation, bias_activation_backward
+
+    act, slope = {
+        None: (lambda x: x, np.ones_like),
+        "relu": (lambda x: np.maximum(x, 0), lambda y: (y > 0) * 1.0),
+        "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
+        "tanh": (np.tanh, lambda y: 1 - y * y),
+    }[activation]
+    z, bias = element.cast(random.normal(size=(rows, columns))), element.cast(random.normal(size=columns))
+    dy = element.cast(random.normal(size=(rows, columns)))
+    y, db = cp.asarray(z), cp.asarray(bias)
+    dz = cp.asarray(dy)
+    bias_activation(y, cp.asarray(bias), activation, y)
+    error = 1.1 * element.epsilon + (2e-6 if element.accumulator is np.float32 else 1e-14)
+    assert np.allclose(as_float64(y.get()), act(as_float64(z) + as_float64(bias)), rtol=error, atol=error / 10)
+    bias_activation_backward(dz, y, activation, dz, db)
+    expected = as_float64(dy) * slope(as_float64(y.get()))
+    assert np.allclose(as_float64(dz.get()), expected, rtol=error, atol=error / 10)
+    bound = error * np.abs(expected).sum(axis=0)
+    assert (np.abs(as_float64(db.get()) - expected.sum(axis=0)) <= bound + error).all()
+
+
+@pytest.mark.parametrize("size", [1, 1003, 1_000_000])
+def test_dropout(cp, random, element, as_float64, size):
+    from xpnet_kernels.cuda import dropout
+
+    x = element.cast(random.normal(size=size))
+    out = cp.asarray(x)
+    dropout(out, 0.3, (11, 0xFFFFFFFF), 2**40 + 3, out)
+    kept = philox.words((11, 0xFFFFFFFF), 2**40 + 3, size) * 2.0**-32 >= 0.3
+    factor = float(np.array(1 / 0.7, element.accumulator))
+    assert np.allclose(as_float64(out.get()), np.where(kept, as_float64(x) * factor, 0), rtol=1.1 * element.epsilon)
+    again = cp.asarray(x)
+    dropout(again, 0.3, (11, 0xFFFFFFFF), cp.array([2**40 + 3]), again)
+    assert (again == out).all()
+
+
+@pytest.mark.parametrize("chunk_rows", [None, 7])
+def test_linear_cross_entropy(cp, random, equations, element, as_float64, chunk_rows):
+    from xpnet_kernels.cuda import linear_softmax_cross_entropy
+
+    rows, depth, columns = 50, 64, 1003
+    x, W = element.cast(random.normal(size=(rows, depth))), element.cast(random.normal(size=(depth, columns)) / 8)
+    b, labels = element.cast(random.normal(size=columns)), random.integers(0, columns, rows)
+    dx, dW, db = (cp.full_like(cp.asarray(array), 7) for array in (x, W, b))
+    summary, losses = cp.empty(4), cp.empty(rows, element.accumulator)
+    linear_softmax_cross_entropy(
+        cp.asarray(x), cp.asarray(W), cp.asarray(b), cp.asarray(labels), summary=summary, losses=losses, dx=dx, dW=dW,
+        db=db, chunk_rows=chunk_rows,
+    )  # fmt: skip
+    expected = equations(as_float64(x) @ as_float64(W) + as_float64(b), labels)
+    error = 1e-13 if element.accumulator is np.float64 else 1e-5 if element.name == "float32" else 20 * element.epsilon
+    assert summary.get()[0] == pytest.approx(expected.summary[0], rel=error)
+    for actual, wanted in (
+        (dx, expected.gradient @ as_float64(W).T), (dW, as_float64(x).T @ expected.gradient),
+        (db, expected.gradient.sum(axis=0)),
+    ):  # fmt: skip
+        assert np.abs(as_float64(actual.get()) - wanted).max() <= error * np.abs(wanted).max()
