@@ -8,12 +8,12 @@ import numpy as np
 from numba import njit
 
 from xpnet_kernels.cpu.arrays import larger, row
-from xpnet_kernels.cpu.checks import check_apart, check_input, check_kind, check_output
+from xpnet_kernels.cpu.checks import check_apart, check_input, check_kind, check_output, is_in_place
 from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, InVector, OutDoubles, OutMatrix, kernel
 from xpnet_kernels.cpu.exponential import exponential, exponential_minus_one
 from xpnet_kernels.cpu.pool import over_rows
 
-_SUM_BLOCKS = 16  # each has a sum of its own for every column
+_SUM_BLOCKS = 8  # each has a sum of its own for every column
 
 _LINEAR, _RELU, _SIGMOID, _TANH = range(4)
 _ACTIVATIONS = {None: _LINEAR, "relu": _RELU, "sigmoid": _SIGMOID, "tanh": _TANH}
@@ -39,10 +39,9 @@ def bias_activation(z: np.ndarray, bias: np.ndarray, activation: str | None, out
     check_input("z", z, z.dtype, z.shape)
     check_input("bias", bias, z.dtype, z.shape[1:])
     check_output("out", out, z.dtype, z.shape)
-    if out is not z:
-        check_apart("out", out, "z", z)
+    in_place = is_in_place("out", out, "z", z)
     forward = _forward[z.dtype]
-    over_rows(lambda first, last: forward(z, bias, code, out, out is z, first, last), *z.shape)
+    over_rows(lambda first, last: forward(z, bias, code, out, in_place, first, last), *z.shape)
 
 
 def bias_activation_backward(
@@ -73,16 +72,21 @@ def bias_activation_backward(
         check_apart("dz", dz, "y", y)
     check_output("dz", dz, dy.dtype, dy.shape)
     check_output("db", db, dy.dtype, dy.shape[1:])
-    if dz is not dy:
-        check_apart("dz", dz, "dy", dy)
+    in_place = is_in_place("dz", dz, "dy", dy)
     backward = _backward[dy.dtype]
 
     def serve(first: int, last: int) -> np.ndarray:
         sums = np.zeros(dy.shape[1])
-        backward(dy, y, code, dz, dz is dy, sums, first, last)
+        backward(dy, y, code, dz, in_place, sums, first, last)
         return sums
 
     db[:] = sum(over_rows(serve, *dy.shape, most=_SUM_BLOCKS))
+
+
+def add_to(matrix: np.ndarray, other: np.ndarray) -> None:
+    """``matrix += other``, of checked matrices."""
+    compiled = _add_to[matrix.dtype]
+    over_rows(lambda first, last: compiled(matrix, other, first, last), *matrix.shape)
 
 
 def column_sums(matrix: np.ndarray) -> np.ndarray:
@@ -131,15 +135,21 @@ def _forward(z: InMatrix, bias: InVector, code: int, out: OutMatrix, in_place: b
 
 
 @njit(**ARITHMETIC)
-def _add_to(sums: Any, row_: Any) -> None:
+def _add_row(sums: Any, row_: Any) -> None:
     for c in range(row_.size):
         sums[c] += row_[c]
 
 
 @kernel
+def _add_to(matrix: OutMatrix, other: InMatrix, first: int, last: int) -> None:
+    for i in range(first, last):
+        _add_row(row(matrix, i), row(other, i))
+
+
+@kernel
 def _column_sums(matrix: InMatrix, sums: OutDoubles, first: int, last: int) -> None:
     for i in range(first, last):
-        _add_to(sums, row(matrix, i))
+        _add_row(sums, row(matrix, i))
 
 
 @kernel
@@ -163,4 +173,4 @@ def _backward(
         elif code == _TANH:
             for c in range(g.size):
                 g[c] *= one - a[c] * a[c]
-        _add_to(sums, g)
+        _add_row(sums, g)

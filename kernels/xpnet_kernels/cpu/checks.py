@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-REALS = (np.dtype(np.float32), np.dtype(np.float64))
+from xpnet_kernels.cpu.compilation import REALS
 
 
 def check_kind(name: str, array: np.ndarray, dimensions: int) -> None:
@@ -48,10 +48,27 @@ def check_integers(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None
         raise ValueError(f"{name} must have the shape {shape}, not {array.shape}")
 
 
+def is_in_place(name: str, output: np.ndarray, other_name: str, other: np.ndarray) -> bool:
+    """Whether an output is another argument, element for element; raise where they overlap otherwise."""
+    if output is other:
+        return True
+    if not _share_memory(output, other):
+        return False
+    (start, _), (other_start, _) = (array.__array_interface__["data"] for array in (output, other))
+    if start != other_start or output.strides != other.strides:
+        raise ValueError(f"{name} overlaps with {other_name}, element for another; give it an array of its own")
+    return True
+
+
 def check_apart(name: str, output: np.ndarray, other_name: str, other: np.ndarray) -> None:
     """Raise where an output shares memory with another argument."""
-    if np.may_share_memory(output, other, max_work=1000):  # columns of one matrix lie among each other, but apart
+    if _share_memory(output, other):
         raise ValueError(f"{name} is an output, but shares memory with {other_name}; give it an array of its own")
+
+
+def _share_memory(one: np.ndarray, other: np.ndarray) -> bool:
+    # Bounds that overlap are looked at closely: columns of one matrix lie among each other, and yet apart.
+    return np.may_share_memory(one, other, max_work=1000)
 
 
 def _check_array(name: str, array: np.ndarray) -> None:

@@ -47,6 +47,7 @@ InIntegers, OutIntegers = (
 )
 InBytes = Annotated[np.ndarray, _Array(2, False, types.uint8)]
 
+REALS = (np.dtype(np.float32), np.dtype(np.float64))
 _SCALARS = {int: types.int64, float: types.float64, bool: types.boolean}
 
 
@@ -81,6 +82,8 @@ class kernel(dict[np.dtype, Callable[..., Any]]):  # noqa: N801
         )
 
     def __missing__(self, dtype: np.dtype) -> Callable[..., Any]:
+        if dtype not in REALS:
+            raise KeyError(dtype)
         self.function.__qualname__ = f"{self.function.__name__}_{_sources()}"
         signature = self.signature(numba.from_dtype(dtype))
         compiled = numba.njit([signature], cache=True, **ARITHMETIC)(self.function)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet_kernels.cpu.checks import check_apart, check_input, check_kind, check_output
+from xpnet_kernels.cpu.checks import check_input, check_kind, check_output, is_in_place
 from xpnet_kernels.cpu.cross_entropy_few import FEW, serve_few, serve_small
 from xpnet_kernels.cpu.cross_entropy_targets import check_targets
 
@@ -70,8 +70,9 @@ def softmax_cross_entropy(
     plain = (
         log_sum_exp is None and predictions is None and upstream is None and class_weights is None
         and row_weights is None and ignore_index is None and not label_smoothing and not z_loss
+        and reduction in ("mean", "sum")
     )  # fmt: skip
-    if plain and serve_small(logits, labels, summary, losses, gradient, reduction, in_place):
+    if plain and serve_small(logits, labels, summary, losses, gradient, reduction == "mean", in_place):
         return
 
     check_kind("logits", logits, 2)
@@ -79,11 +80,11 @@ def softmax_cross_entropy(
     check_input("logits", logits, dtype, shape)
     check_output("summary", summary, _FLOAT64, (4,))
     check_output("losses", losses, dtype, shape[:1])
+    overwrites = False
     if gradient is not None:
         check_output("gradient", gradient, dtype, shape)
-        if gradient is not logits:
-            check_apart("gradient", gradient, "logits", logits)
-        elif not in_place:
+        overwrites = is_in_place("gradient", gradient, "logits", logits)
+        if overwrites and not in_place:
             raise ValueError("gradient is the array of the logits; in_place=True allows it to overwrite them")
     if log_sum_exp is not None:
         check_output("log_sum_exp", log_sum_exp, dtype, shape[:1])
@@ -92,7 +93,7 @@ def softmax_cross_entropy(
     targets = check_targets(
         dtype, shape, labels, reduction, upstream, label_smoothing, class_weights, row_weights, z_loss, ignore_index
     )
-    served = plain and reduction != "none" and shape[1] <= FEW
+    served = plain and shape[1] <= FEW
     if not (served and serve_few(logits, targets.labels, summary, losses, gradient, reduction == "mean")):
-        correct = targets.serve(logits, losses, gradient, log_sum_exp, predictions, gradient is logits)
+        correct = targets.serve(logits, losses, gradient, log_sum_exp, predictions, overwrites)
         targets.summarize(losses, correct, summary)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.arrays import larger, row, scratch
+from xpnet_kernels.cpu.arrays import larger, row, scratch, wide_vectors
 from xpnet_kernels.cpu.compilation import ARITHMETIC, InIntegers, InMatrix, OutDoubles, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.exponential import exponential, logarithm
 from xpnet_kernels.cpu.pool import over_rows
@@ -30,7 +30,7 @@ def serve_small(
     summary: np.ndarray,
     losses: np.ndarray,
     gradient: np.ndarray | None,
-    reduction: str,
+    mean: bool,
     in_place: bool,
 ) -> bool:
     """Serve a small batch at once, or write nothing and return false.
@@ -40,21 +40,21 @@ def serve_small(
     """
     try:
         dtype = logits.dtype
-        nothing = _NO_GRADIENT[dtype]
+        compiled = _few[dtype]
         wanted = gradient is not None
-        gradient = gradient if wanted else nothing
+        if not wanted:
+            gradient = _NO_GRADIENT[dtype]
         if labels.dtype is not _INT64 and labels.dtype.kind in "iu":
             labels = labels.astype(_INT64)
         rows, classes = logits.shape
-        fits = (
-            rows <= _SMALL_ROWS and classes <= FEW and reduction in ("mean", "sum")
-            and gradient.dtype is dtype and losses.dtype is dtype
+        return (
+            gradient.dtype is dtype and losses.dtype is dtype
             and labels.dtype is _INT64 and summary.dtype is _FLOAT64
-            and gradient.ndim == 2 and labels.ndim == losses.ndim == summary.ndim == 1
+            and gradient.ndim == 2 and labels.ndim == 1 and losses.ndim == 1 and summary.ndim == 1
             and gradient.flags.writeable and losses.flags.writeable and summary.flags.writeable
+            and rows <= _SMALL_ROWS and classes <= FEW
+            and compiled(logits, labels, summary, losses, gradient, wanted, rows if mean else 1, in_place)
         )  # fmt: skip
-        divisor = rows if reduction == "mean" else 1
-        return fits and _few[dtype](logits, labels, summary, losses, gradient, wanted, divisor, in_place)
     except (AttributeError, KeyError, TypeError, ValueError):  # no NumPy arrays, not of floats, not matrices
         return False
 
@@ -121,6 +121,7 @@ def _few(
 
     The loss in ``summary``, and the gradient, which is ``wanted`` or not, are divided by ``divisor``.
     """
+    wide_vectors()
     rows, classes = logits.shape
     if not (
         _rows_fit(logits, rows, classes)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet_kernels.cpu.activations import bias_activation, column_sums
+from xpnet_kernels.cpu.activations import add_to, bias_activation, column_sums
 from xpnet_kernels.cpu.checks import check_apart, check_input, check_kind, check_output
 from xpnet_kernels.cpu.cross_entropy_targets import check_targets
 
-_CHUNK_BYTES = 2**25  # of logits
-_PRODUCT_BYTES = 2**24  # of a part of dW; more parts would be more products, each with its threads to wake
+_CHUNK_BYTES = 50 * 2**20  # of logits; every chunk packs W anew, and adds to all of dW
+_PRODUCT_BYTES = 8 * 2**20  # of a part of dW, which is added while it is in a cache
 
 
 def linear_softmax_cross_entropy(
@@ -50,7 +50,7 @@ def linear_softmax_cross_entropy(
         dx: (N, D), output.
         dW: (D, C), output.
         db: (C,), output.
-        chunk_rows: rows of logits to hold; ``None`` is what fills 32 MiB.
+        chunk_rows: rows of logits to hold; ``None`` is what fills 50 MiB.
 
     The other arguments, and what is raised, are those of :func:`softmax_cross_entropy`.
 
@@ -111,10 +111,10 @@ def linear_softmax_cross_entropy(
             None if predictions is None else predictions[chunk],
             in_place=wanted,
         )
-        if dx is not None:
-            np.matmul(logits, W.T, out=dx[chunk])
         if db is not None:
             sums += column_sums(logits)
+        if dx is not None:
+            np.matmul(logits, W.T, out=dx[chunk])
         if dW is not None:
             _accumulate(dW, x_chunk.T, logits, add=first > 0)
     if db is not None:
@@ -123,7 +123,7 @@ def linear_softmax_cross_entropy(
 
 
 def _accumulate(dW: np.ndarray, x_transposed: np.ndarray, gradient: np.ndarray, add: bool) -> None:
-    """``dW (+)= xᵀ g``, in parts that are added while they are in the cache: NumPy's product cannot add by itself."""
+    """``dW (+)= xᵀ g``, a part at a time: NumPy's product cannot add by itself."""
     if not add:
         np.matmul(x_transposed, gradient, out=dW)
         return
@@ -134,4 +134,4 @@ def _accumulate(dW: np.ndarray, x_transposed: np.ndarray, gradient: np.ndarray, 
         columns = slice(start, min(start + width, classes))
         part = product[:, : columns.stop - columns.start]
         np.matmul(x_transposed, gradient[:, columns], out=part)
-        dW[:, columns] += part
+        add_to(dW[:, columns], part)

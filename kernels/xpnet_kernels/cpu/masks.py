@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.checks import check_apart, check_kind
+from xpnet_kernels.cpu.checks import check_kind, is_in_place
 from xpnet_kernels.cpu.compilation import ARITHMETIC, InVector, OutVector, kernel
 from xpnet_kernels.cpu.pool import over_rows
 
@@ -47,15 +47,14 @@ def dropout(x: np.ndarray, probability: float, key: tuple[int, int], step: int |
         raise ValueError(f"key must be two words of 32 bits, not {key}")
     if x.size > _MOST:
         raise ValueError(f"x has {x.size} elements, and a step has random words for {_MOST}")
-    if out is not x:
-        check_apart("out", out, "x", x)
+    in_place = is_in_place("out", out, "x", x)
     step = int(step[0]) if isinstance(step, np.ndarray) else int(step)
     threshold, scale = math.ceil(probability * 2**32), 1 / (1 - probability)
     source, target, compiled = x.reshape(-1), out.reshape(-1), _dropout[x.dtype]
 
     def serve(first: int, last: int) -> None:
         tiles = slice(first * _TILE, last * _TILE)
-        compiled(source[tiles], *key, step, first * (_TILE // 4), threshold, scale, target[tiles], out is x)
+        compiled(source[tiles], *key, step, first * (_TILE // 4), threshold, scale, target[tiles], in_place)
 
     over_rows(serve, -(-x.size // _TILE), _TILE)
 

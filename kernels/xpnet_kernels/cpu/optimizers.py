@@ -159,7 +159,7 @@ def _momentum(
         values[i] -= rate * (ahead * v + here * g)
 
 
-# Freed from the limits that infinities set, a single precision quotient is a reciprocal estimate and a step of Newton's,
+# Where infinities need not be kept, a quotient in single precision is an estimated reciprocal and a step of Newton's,
 # within a unit or two in the last place. Dividing after the square root would be most of Adam's time.
 @njit(**ARITHMETIC | {"fastmath": {"contract", "nsz", "arcp", "ninf"}})
 def _quotient(a: Any, b: Any) -> Any:

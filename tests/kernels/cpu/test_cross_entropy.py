@@ -166,6 +166,12 @@ class TestOneResult:
             np.testing.assert_array_equal(results.losses, reference.losses)
             np.testing.assert_array_equal(results.summary, reference.summary)
 
+    def test_in_place_through_another_view(self, batch, options):
+        logits, labels = batch
+        overwritten = logits.copy()
+        Results(overwritten[:], labels, overwritten[:], in_place=True, **options)
+        np.testing.assert_array_equal(overwritten, Results(logits, labels, **options).gradient)
+
     def test_in_place_allows_an_array_apart(self, batch, options):
         logits, labels = batch
         results = Results(logits, labels, in_place=True, **options)

@@ -134,9 +134,9 @@ def test_the_gradient_and_the_logits(arguments):
     wide = np.ones((ROWS, 8), logits.dtype)
     for in_place in (False, True):
         options = {"logits": wide[:, :5], "gradient": wide[:, 3:], "in_place": in_place}
-        refused(arguments, ValueError, "gradient is an output, but shares memory with logits", **options)
+        refused(arguments, ValueError, "gradient overlaps with logits, element for another", **options)
         options |= {"log_sum_exp": None, "predictions": None}
-        refused(arguments, ValueError, "gradient is an output, but shares memory with logits", **options)
+        refused(arguments, ValueError, "gradient overlaps with logits, element for another", **options)
     assert (wide == 1).all()
 
 
