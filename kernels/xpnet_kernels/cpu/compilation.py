@@ -64,9 +64,9 @@ def _sources() -> str:
 class kernel(dict[np.dtype, Callable[..., Any]]):  # noqa: N801
     """Decorates a function; ``decorated[dtype]`` is its machine code for an element type.
 
-    What that is is the compiled function's own entry point, which looks at no types: resolving them would cost half as
-    much again as calling, and compile another version for read-only arrays. So the caller must have checked the
-    element type and the number of dimensions of every array.
+    It is the compiled function's own entry point, which looks at no types: resolving them would cost half as much again
+    as the call, and compile another version for read-only arrays. So the caller must have checked the element type and
+    the number of dimensions of every array.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -86,6 +86,9 @@ class kernel(dict[np.dtype, Callable[..., Any]]):  # noqa: N801
             raise KeyError(dtype)
         self.function.__qualname__ = f"{self.function.__name__}_{_sources()}"
         signature = self.signature(numba.from_dtype(dtype))
-        compiled = numba.njit([signature], cache=True, **ARITHMETIC)(self.function)
+        try:
+            compiled = numba.njit([signature], cache=True, **ARITHMETIC)(self.function)
+        except RuntimeError:  # no folder can be written to
+            compiled = numba.njit([signature], **ARITHMETIC)(self.function)
         self[dtype] = compiled.get_overload(signature)
         return self[dtype]

@@ -20,7 +20,7 @@ from xpnet_kernels.cpu.compilation import (
     OutVector,
     kernel,
 )
-from xpnet_kernels.cpu.softmax import CHUNK, argmax, maximum, scale_row, softmax_row
+from xpnet_kernels.cpu.softmax import CHUNK, argmax, maximum, scale_row, softmax_row, total
 
 
 @kernel
@@ -61,9 +61,9 @@ def _target_sums(z: Any, target: Any, weights: Any, sharp: float, flat: float, t
 
 
 @njit(**ARITHMETIC)
-def _subtract_target(g: Any, target: Any, weights: Any, sharp: float, flat: float, scale: float) -> None:
+def _subtract_target(g: Any, target: Any, weights: Any, sharp: float, flat: float, factor: float) -> None:
     for c in range(g.size):
-        g[c] = g[c] - scale * (weights[c] * (sharp * target[c] + flat))
+        g[c] -= factor * (weights[c] * (sharp * target[c] + flat))
 
 
 @njit(**ARITHMETIC)
@@ -102,12 +102,9 @@ def cross_entropy_rows(
     classes = logits.shape[1]
     references = np.empty((classes + CHUNK - 1) // CHUNK, logits.dtype)
     scratch = np.empty(min(classes, CHUNK), logits.dtype)
-    dense = targets.size > 0
+    dense, watched = targets.size > 0, log_sum_exp.size > 0 or predictions.size > 0
     sharp, flat = 1 - smoothing, smoothing / classes
-    class_weight_sum = 0.0
-    if smoothing > 0:
-        for c in range(classes):
-            class_weight_sum += class_weights[c]
+    all_class_weights = total(class_weights) if smoothing > 0 else 0.0
     correct = 0
     for i in range(first, last):
         z = row(logits, i)
@@ -116,26 +113,28 @@ def cross_entropy_rows(
         y = argmax(row(targets, i)) if dense else labels[i]
         masked = row_weight == 0 or (has_ignored and y == ignored)
 
-        # Before the logits may be overwritten: what the target takes from them.
-        weight, gap, z_y = 0.0, 0.0, 0.0  # Σ w q;  Σ w q (top - z), without the label's part;  the label's logit
-        if dense:
-            weight, gap = _target_sums(z, row(targets, i), class_weights, sharp, flat, maximum(z))
-        elif not masked:
-            z_y = np.float64(z[y])
-            weight = sharp * class_weights[y] if class_weights.size > 0 else sharp
-            if smoothing > 0:
-                gap = flat * _weighted_gap(z, class_weights, maximum(z))
-        label_weight = 0.0 if dense else weight
-        weight += 0.0 if dense else flat * class_weight_sum
-
-        top, prediction, sum_ = softmax_row(z, g, references, scratch, in_place)
-        log_sum = math.log(sum_)
-        if log_sum_exp.size > 0:
-            log_sum_exp[i] = top + log_sum
-        if predictions.size > 0:
-            predictions[i] = prediction
+        # What the target takes from the logits, before they may be overwritten:
+        # Σ w q;  Σ w q (top - z), but for the label's part;  the label's weight and logit.
+        weight, gap, label_weight, z_y = 0.0, 0.0, 0.0, 0.0
         if masked:
             losses[i] = 0
+        elif dense:
+            weight, gap = _target_sums(z, row(targets, i), class_weights, sharp, flat, maximum(z))
+        else:
+            z_y = np.float64(z[y])
+            label_weight = sharp * class_weights[y] if class_weights.size > 0 else sharp
+            weight = label_weight + flat * all_class_weights
+            if smoothing > 0:
+                gap = flat * _weighted_gap(z, class_weights, maximum(z))
+
+        if watched or not masked:
+            top, prediction, sum_ = softmax_row(z, g, references, scratch, in_place)
+            log_sum = math.log(sum_)
+            if log_sum_exp.size > 0:
+                log_sum_exp[i] = top + log_sum
+            if predictions.size > 0:
+                predictions[i] = prediction
+        if masked:
             for c in range(g.size):
                 g[c] = 0
             continue
@@ -144,8 +143,7 @@ def cross_entropy_rows(
         # Differences from the largest logit, so that nothing cancels.
         if label_weight != 0:
             gap += label_weight * (top - z_y)
-        loss = weight * log_sum + gap
-        slope = weight
+        loss, slope = weight * log_sum + gap, weight
         if z_loss != 0:
             loss += z_loss * (top + log_sum) ** 2
             slope += 2 * z_loss * (top + log_sum)
@@ -156,11 +154,10 @@ def cross_entropy_rows(
             scale_row(g, references, top, factor * slope / sum_)
             if dense:
                 _subtract_target(g, row(targets, i), class_weights, sharp, flat, factor)
-                continue
-            if smoothing > 0:
-                _subtract_weights(g, class_weights, real(factor * flat))
-            g_y = slope * math.exp(z_y - top) / sum_ - label_weight
-            if smoothing > 0:
-                g_y -= flat * class_weights[y]
-            g[y] = factor * g_y
+            else:
+                p_y, wq_y = math.exp(z_y - top) / sum_, label_weight
+                if smoothing > 0:
+                    _subtract_weights(g, class_weights, real(factor * flat))
+                    wq_y += flat * class_weights[y]
+                g[y] = factor * (slope * p_y - wq_y)
     return correct

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 import xpnet_kernels
 from xpnet_kernels import cpu
+from xpnet_kernels.cpu.compilation import InVector, OutVector, kernel
 
 README = Path(xpnet_kernels.__file__).parents[1] / "README.md"
 
@@ -26,6 +29,24 @@ def test_every_name_is_a_function_of_that_name():
     assert dir(cpu) == cpu.__all__
     with pytest.raises(AttributeError, match="has no attribute 'relu'"):
         cpu.relu  # noqa: B018
+
+
+def test_without_a_folder_to_cache_in(monkeypatch):
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
+
+    @kernel
+    def twice(x: InVector, out: OutVector) -> None:
+        for i in range(x.size):
+            out[i] = 2 * x[i]
+
+    out = np.empty(3)
+    twice[out.dtype](np.arange(3.0), out)
+    assert out.tolist() == [0, 2, 4]
+
+
+def test_other_types_are_never_compiled():
+    with pytest.raises(KeyError):
+        kernel(lambda x: x)[np.dtype(np.float16)]
 
 
 @pytest.mark.skipif(not README.is_file(), reason="the contract lies beside the package in the sources only")
