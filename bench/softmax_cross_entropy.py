@@ -37,7 +37,7 @@ class Case:
         rng = np.random.default_rng(0)
         logits = rng.standard_normal((self.rows, self.classes), np.float32)
         if self.dtype == "bfloat16":
-            logits = to_bfloat16(logits).astype(np.uint32).__lshift__(16).view(np.float32)
+            logits = from_bfloat16(to_bfloat16(logits))
         return logits, rng.integers(0, self.classes, self.rows)
 
     def check(self, loss: float, gradient: np.ndarray | None) -> dict[str, float]:
@@ -65,6 +65,11 @@ def to_bfloat16(array: np.ndarray) -> np.ndarray:
     """The bits of the nearest bfloat16 numbers, ties to even."""
     bits = array.view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """The numbers of such bits, in float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def xpnet(case: Case, device: str, output: str = "given") -> Contender:
@@ -110,7 +115,7 @@ def xpnet(case: Case, device: str, output: str = "given") -> Contender:
 
     def to_numpy(array: Any) -> np.ndarray:
         array = array.get() if device == "cuda" else array
-        return array.astype(np.uint32).__lshift__(16).view(np.float32) if case.dtype == "bfloat16" else array
+        return from_bfloat16(array) if case.dtype == "bfloat16" else array
 
     return Contender(call, check, **memory)
 
