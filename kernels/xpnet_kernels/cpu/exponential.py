@@ -2,10 +2,11 @@
 
 exp x = 2**n · exp r with n = round(x / ln 2) and r = x - n ln 2, |r| <= ln 2 / 2, as in Cody and Waite, "Software
 manual for the elementary functions" (1980): ln 2 is split into a high part, short enough for n · high to be exact, and
-a low part. exp r = 1 + r + r² q(r), where q is a polynomial fitted to the relative error at Chebyshev's points.
+a low part. exp r = 1 + r + r² p(r), where p is a polynomial fitted to the relative error at Chebyshev's points.
 
-The error of ``exponential`` is below one unit in the last place. exp 0 is 1, exp -inf is 0, and NaN stays NaN. Results
-under the normal numbers, where arithmetic is many times slower, are 0 (but for half a binade).
+The error of ``exponential`` is below one unit in the last place: 0.883 of one at most over every float32 from -87.33 to
+-1e-9. exp 0 is 1, exp -inf is 0, and NaN stays NaN. Results under the normal numbers, where arithmetic is many times
+slower, are 0 (but for half a binade).
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from numba.extending import overload
 from xpnet_kernels.cpu.compilation import ARITHMETIC
 
 # Adding 1.5 · 2**(fraction bits) leaves no bits for a fraction: the sum is rounded, and ends in the integer's bits.
-_MAGIC_32, _MAGIC_64 = np.float32(1.5 * 2**23), np.float64(1.5 * 2**52)
+# Adding the exponent's bias too makes these the bits of 2**n, once they are shifted to their place.
+_MAGIC_32, _MAGIC_64 = np.float32(1.5 * 2**23 + 127), np.float64(1.5 * 2**52 + 1023)
 _PER_LN2_32, _PER_LN2_64 = np.float32(1.4426950408889634), np.float64(1.4426950408889634)
 _LN2_HIGH_32, _LN2_LOW_32 = np.float32(0.693115234375), np.float32(3.1946184945309415e-05)
 _LN2_HIGH_64, _LN2_LOW_64 = np.float64(0.6931471805582987), np.float64(1.6465949582897082e-12)
 _LOWEST_32, _LOWEST_64 = np.float32(-88.0), np.float64(-709.0)  # there n = -bias, and 2**n has no bit set
-_BIAS_32, _BIAS_64 = np.int32(127), np.int64(1023)
 _FRACTION_32, _FRACTION_64 = np.int32(23), np.int64(52)
 _ONE_32, _ONE_64 = np.float32(1.0), np.float64(1.0)
 _LN2 = np.float64(0.6931471805599453)
@@ -49,15 +50,13 @@ _Q0, _Q1, _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8, _Q9 = (
 
 @njit(**ARITHMETIC)
 def _parts32(x: Any) -> Any:
-    """(high, exp(r) - 1 - high, 2**n): exp x = (1 + high + rest) · 2**n."""
+    """(r, (exp(r) - 1) / r, 2**n)."""
     x = _LOWEST_32 if x < _LOWEST_32 else x  # in this order NaN passes
     shifted = np.float32(x * _PER_LN2_32 + _MAGIC_32)
     n = shifted - _MAGIC_32
-    high, low = x - n * _LN2_HIGH_32, n * _LN2_LOW_32
-    r = high - low
-    q = (((_P4 * r + _P3) * r + _P2) * r + _P1) * r + _P0
-    power = np.int32((shifted.view(np.int32) + _BIAS_32) << _FRACTION_32).view(np.float32)
-    return high, q * (r * r) - low, power  # low and not r again: it saves a rounding
+    r = np.float32(np.float32(x - n * _LN2_HIGH_32) - n * _LN2_LOW_32)
+    q = ((((_P4 * r + _P3) * r + _P2) * r + _P1) * r + _P0) * r + _ONE_32
+    return r, q, np.int32(shifted.view(np.int32) << _FRACTION_32).view(np.float32)
 
 
 @njit(**ARITHMETIC)
@@ -65,37 +64,35 @@ def _parts64(x: Any) -> Any:
     x = _LOWEST_64 if x < _LOWEST_64 else x
     shifted = np.float64(x * _PER_LN2_64 + _MAGIC_64)
     n = shifted - _MAGIC_64
-    high, low = x - n * _LN2_HIGH_64, n * _LN2_LOW_64
-    r = high - low
-    q = (((_Q9 * r + _Q8) * r + _Q7) * r + _Q6) * r + _Q5
-    q = ((((q * r + _Q4) * r + _Q3) * r + _Q2) * r + _Q1) * r + _Q0
-    power = np.int64((shifted.view(np.int64) + _BIAS_64) << _FRACTION_64).view(np.float64)
-    return high, q * (r * r) - low, power
+    r = (x - n * _LN2_HIGH_64) - n * _LN2_LOW_64
+    q = (((((_Q9 * r + _Q8) * r + _Q7) * r + _Q6) * r + _Q5) * r + _Q4) * r + _Q3
+    q = (((q * r + _Q2) * r + _Q1) * r + _Q0) * r + _ONE_64
+    return r, q, np.int64(shifted.view(np.int64) << _FRACTION_64).view(np.float64)
 
 
 # The power multiplies: adding to the exponent's bits instead would lose NaN.
 @njit(**ARITHMETIC)
 def _exponential32(x: Any) -> Any:
-    high, rest, power = _parts32(x)
-    return (rest + high + _ONE_32) * power
+    r, q, power = _parts32(x)
+    return (q * r + _ONE_32) * power
 
 
 @njit(**ARITHMETIC)
 def _exponential64(x: Any) -> Any:
-    high, rest, power = _parts64(x)
-    return (rest + high + _ONE_64) * power
+    r, q, power = _parts64(x)
+    return (q * r + _ONE_64) * power
 
 
 @njit(**ARITHMETIC)
 def _exponential_minus_one32(x: Any) -> Any:
-    high, rest, power = _parts32(x)
-    return (rest + high) * power + (power - _ONE_32)
+    r, q, power = _parts32(x)
+    return q * r * power + (power - _ONE_32)
 
 
 @njit(**ARITHMETIC)
 def _exponential_minus_one64(x: Any) -> Any:
-    high, rest, power = _parts64(x)
-    return (rest + high) * power + (power - _ONE_64)
+    r, q, power = _parts64(x)
+    return q * r * power + (power - _ONE_64)
 
 
 def exponential(x: Any) -> Any:

@@ -106,7 +106,7 @@ class Pool:
 
 
 _POOL = Pool()
-_BLOCK_ELEMENTS = 2**17
+_BLOCK_ELEMENTS = 2**18  # shorter work is lost in handing over the interpreter's lock
 _PARALLEL_ELEMENTS = 2**20  # waking a core that sleeps costs tens of microseconds, and disturbs NumPy's matrix products
 
 

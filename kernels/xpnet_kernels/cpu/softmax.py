@@ -134,10 +134,16 @@ def softmax_row(z: Any, out: Any, references: Any, scratch: Any, in_place: bool)
 
 
 @njit(**ARITHMETIC)
+def _scale(chunk: Any, factor: Any) -> None:
+    wide_vectors()
+    for i in range(chunk.size):
+        chunk[i] *= factor
+
+
+@njit(**ARITHMETIC)
 def scale_row(out: Any, references: Any, top: Any, factor: float) -> None:
     """Multiply the exponentials that :func:`softmax_row` left by ``factor``, and bring them to one reference."""
     for k in range(references.size):
         chunk = out[k * CHUNK : (k + 1) * CHUNK]
         chunk_factor = out.dtype.type(factor * math.exp(np.float64(references[k]) - np.float64(top)))
-        for i in range(chunk.size):
-            chunk[i] *= chunk_factor
+        _scale(chunk, chunk_factor)
