@@ -108,10 +108,42 @@ def activation_code(activation: str | None) -> int:
     return _ACTIVATIONS[activation]
 
 
+@njit(**ARITHMETIC)
+def activate(y: Any, code: int) -> None:
+    """Apply an activation to a row."""
+    real = y.dtype.type
+    one, two, zero = real(1), real(2), real(0)
+    if code == _RELU:
+        for c in range(y.size):
+            y[c] = larger(y[c], zero)
+    elif code == _SIGMOID:
+        for c in range(y.size):
+            e = exponential(-abs(y[c]))
+            y[c] = (e if y[c] < zero else one) / (one + e)
+    elif code == _TANH:
+        for c in range(y.size):
+            e = exponential_minus_one(-two * abs(y[c]))
+            y[c] = (e if y[c] > zero else -e) / -(two + e)
+
+
+@njit(**ARITHMETIC)
+def differentiate(g: Any, y: Any, code: int) -> None:
+    """Multiply a row by the derivative of an activation, which gave ``y``."""
+    real = g.dtype.type
+    one, zero = real(1), real(0)
+    if code == _RELU:
+        for c in range(g.size):
+            g[c] = g[c] if y[c] > zero else zero
+    elif code == _SIGMOID:
+        for c in range(g.size):
+            g[c] *= y[c] * (one - y[c])
+    elif code == _TANH:
+        for c in range(g.size):
+            g[c] *= one - y[c] * y[c]
+
+
 @kernel
 def _forward(z: InMatrix, bias: InVector, code: int, out: OutMatrix, in_place: bool, first: int, last: int) -> None:
-    real = z.dtype.type
-    one, two, zero = real(1), real(2), real(0)
     for i in range(first, last):
         y = row(out, i)
         if in_place:
@@ -121,21 +153,12 @@ def _forward(z: InMatrix, bias: InVector, code: int, out: OutMatrix, in_place: b
             x = row(z, i)
             for c in range(y.size):
                 y[c] = x[c] + bias[c]
-        if code == _RELU:
-            for c in range(y.size):
-                y[c] = larger(y[c], zero)
-        elif code == _SIGMOID:
-            for c in range(y.size):
-                e = exponential(-abs(y[c]))
-                y[c] = (e if y[c] < zero else one) / (one + e)
-        elif code == _TANH:
-            for c in range(y.size):
-                e = exponential_minus_one(-two * abs(y[c]))
-                y[c] = (e if y[c] > zero else -e) / -(two + e)
+        activate(y, code)
 
 
 @njit(**ARITHMETIC)
-def _add_row(sums: Any, row_: Any) -> None:
+def add_row(sums: Any, row_: Any) -> None:
+    """``sums += row_``."""
     for c in range(row_.size):
         sums[c] += row_[c]
 
@@ -143,34 +166,24 @@ def _add_row(sums: Any, row_: Any) -> None:
 @kernel
 def _add_to(matrix: OutMatrix, other: InMatrix, first: int, last: int) -> None:
     for i in range(first, last):
-        _add_row(row(matrix, i), row(other, i))
+        add_row(row(matrix, i), row(other, i))
 
 
 @kernel
 def _column_sums(matrix: InMatrix, sums: OutDoubles, first: int, last: int) -> None:
     for i in range(first, last):
-        _add_row(sums, row(matrix, i))
+        add_row(sums, row(matrix, i))
 
 
 @kernel
 def _backward(
     dy: InMatrix, y: InMatrix, code: int, dz: OutMatrix, in_place: bool, sums: OutDoubles, first: int, last: int
 ) -> None:
-    real = dy.dtype.type
-    one, zero = real(1), real(0)
     for i in range(first, last):
         g, a = row(dz, i), row(y, i)
         if not in_place:
             g_y = row(dy, i)
             for c in range(g.size):
                 g[c] = g_y[c]
-        if code == _RELU:
-            for c in range(g.size):
-                g[c] = g[c] if a[c] > zero else zero
-        elif code == _SIGMOID:
-            for c in range(g.size):
-                g[c] *= a[c] * (one - a[c])
-        elif code == _TANH:
-            for c in range(g.size):
-                g[c] *= one - a[c] * a[c]
-        _add_row(sums, g)
+        differentiate(g, a, code)
+        add_row(sums, g)

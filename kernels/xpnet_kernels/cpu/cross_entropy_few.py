@@ -12,6 +12,7 @@ from numba import njit
 
 from xpnet_kernels.cpu.arrays import larger, row, scratch, wide_vectors
 from xpnet_kernels.cpu.compilation import ARITHMETIC, InIntegers, InMatrix, OutDoubles, OutMatrix, OutVector, kernel
+from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
 from xpnet_kernels.cpu.exponential import exponential, logarithm
 from xpnet_kernels.cpu.pool import over_rows
 from xpnet_kernels.cpu.softmax import argmax
@@ -84,14 +85,6 @@ def serve_few(
 
 
 @njit(**ARITHMETIC)
-def _rows_fit(matrix: Any, rows: int, columns: int) -> bool:
-    """Whether the shape is this, and the rows are contiguous, in ascending order and apart."""
-    item, stride = matrix.itemsize, matrix.strides[0]
-    contiguous = columns <= 1 or matrix.strides[1] == item
-    return matrix.shape == (rows, columns) and contiguous and (rows <= 1 or stride >= columns * item)
-
-
-@njit(**ARITHMETIC)
 def _vector_fits(vector: Any, size: int) -> bool:
     return vector.size == size and (size <= 1 or vector.strides[0] == vector.itemsize)
 
@@ -102,8 +95,7 @@ def _may_overwrite(logits: Any, gradient: Any, in_place: bool) -> bool:
     start, other = logits.ctypes.data, gradient.ctypes.data
     if start == other and logits.strides[0] == gradient.strides[0]:
         return in_place
-    length, other_length = logits.shape[0] * logits.strides[0], gradient.shape[0] * gradient.strides[0]
-    return start + length <= other or other + other_length <= start
+    return apart(logits, gradient)
 
 
 @kernel
@@ -124,11 +116,11 @@ def _few(
     wide_vectors()
     rows, classes = logits.shape
     if not (
-        _rows_fit(logits, rows, classes)
+        rows_fit(logits, rows, classes)
         and _vector_fits(labels, rows)
         and _vector_fits(summary, 4)
         and _vector_fits(losses, rows)
-        and (not wanted or (_rows_fit(gradient, rows, classes) and _may_overwrite(logits, gradient, in_place)))
+        and (not wanted or (rows_fit(gradient, rows, classes) and _may_overwrite(logits, gradient, in_place)))
     ):
         return False
     for i in range(rows):

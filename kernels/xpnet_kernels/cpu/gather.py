@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from xpnet_kernels.cpu.arrays import row
+import numpy as np
+from numba import njit
+
+from xpnet_kernels.cpu.arrays import prefetch, row, wide_vectors
 from xpnet_kernels.cpu.checks import check_input, check_integers, check_kind, check_output
-from xpnet_kernels.cpu.compilation import InBytes, InIntegers, OutMatrix, kernel
+from xpnet_kernels.cpu.compilation import ARITHMETIC, InBytes, InIntegers, OutMatrix, kernel
+from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
 from xpnet_kernels.cpu.pool import over_rows
 
-_UINT8, _INT64 = np.dtype(np.uint8), np.dtype(np.int64)
+_UINT8, _INT64, _SINGLE = np.dtype(np.uint8), np.dtype(np.int64), np.dtype(np.float32)
+
+_MOST_AT_ONCE = 2**20  # elements, of one compiled call
+_LINE_BYTES = 64
+_AHEAD = 4  # rows that are fetched before their turn: where they lie, only the indices tell
 
 
 def take_rows(
@@ -34,6 +42,8 @@ def take_rows(
     array([[0.4, 1. ],
            [0. , 0.2]])
     """
+    if _at_once(rows, indices, divisor, out, error):
+        return
     check_kind("out", out, 2)
     if getattr(rows, "ndim", None) != 2:
         raise ValueError(f"rows must be a matrix, not {type(rows).__name__} of shape {np.shape(rows)}")
@@ -54,6 +64,21 @@ def take_rows(
         error[0] = -1
 
 
+def _at_once(rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndarray, error: np.ndarray | None) -> bool:
+    """Serve a batch of float32 in one compiled call, which checks what it is given, or write nothing: false."""
+    try:
+        return (
+            error is None
+            and rows.dtype is _UINT8 and indices.dtype is _INT64 and out.dtype is _SINGLE
+            and rows.ndim == 2 and indices.ndim == 1 and out.ndim == 2
+            and indices.flags.c_contiguous and out.flags.writeable
+            and out.size <= _MOST_AT_ONCE
+            and _take_rows_at_once[_SINGLE](rows, indices, float(divisor), out)
+        )  # fmt: skip
+    except AttributeError:  # no NumPy arrays
+        return False
+
+
 @kernel
 def _first_bad(indices: InIntegers, rows: int) -> int:
     for i in range(indices.size):
@@ -62,11 +87,62 @@ def _first_bad(indices: InIntegers, rows: int) -> int:
     return -1
 
 
+@njit(**ARITHMETIC)
+def _is_exact(divisor: Any, reciprocal: Any) -> bool:
+    """Whether :func:`_divide` gives the quotient of every byte as a division does."""
+    zero, exact = divisor - divisor, True
+    for byte in range(256):
+        x = zero + np.float32(byte)  # in the divisor's type
+        exact &= _divide(x, divisor, reciprocal) == x / divisor
+    return exact
+
+
+@njit(**ARITHMETIC)
+def _divide(x: Any, divisor: Any, reciprocal: Any) -> Any:
+    """x / divisor by a product, and a correction from what it leaves: two fused operations."""
+    quotient = x * reciprocal
+    return quotient + (x - quotient * divisor) * reciprocal
+
+
+@njit(**ARITHMETIC)
+def _take_row(source: Any, divisor: Any, reciprocal: Any, exact: bool, target: Any) -> None:
+    wide_vectors()
+    real = target.dtype.type
+    if exact:
+        for c in range(target.size):
+            target[c] = _divide(real(source[c]), divisor, reciprocal)
+    else:
+        for c in range(target.size):
+            target[c] = real(source[c]) / divisor
+
+
+@kernel
+def _take_rows_at_once(rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix) -> bool:
+    count, columns = out.shape
+    if not (
+        rows_fit(rows, rows.shape[0], columns) and rows_fit(out, count, columns) and indices.size == count
+        and apart(out, rows) and apart(out, indices)
+    ):  # fmt: skip
+        return False
+    for i in range(count):
+        if indices[i] < 0 or indices[i] >= rows.shape[0]:
+            return False
+    _serve(rows, indices, divisor, out, 0, count)
+    return True
+
+
 @kernel
 def _take_rows(rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix, first: int, last: int) -> None:
+    _serve(rows, indices, divisor, out, first, last)
+
+
+@njit(**ARITHMETIC)
+def _serve(rows: Any, indices: Any, divisor: float, out: Any, first: int, last: int) -> None:
     real = out.dtype.type
-    pixel_range = real(divisor)
+    pixel_range, reciprocal = real(divisor), real(1) / real(divisor)
+    exact = _is_exact(pixel_range, reciprocal)
     for i in range(first, last):
-        source, target = row(rows, indices[i]), row(out, i)
-        for c in range(target.size):
-            target[c] = real(source[c]) / pixel_range
+        ahead = row(rows, indices[min(i + _AHEAD, last - 1)])
+        for line in range(0, ahead.size, _LINE_BYTES):
+            prefetch(ahead, line)
+        _take_row(row(rows, indices[i]), pixel_range, reciprocal, exact, row(out, i))

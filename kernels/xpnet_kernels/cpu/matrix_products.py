@@ -9,9 +9,12 @@ it, as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplicat
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from xpnet_kernels.cpu.compilation import InMatrix, OutMatrix, kernel
+import numpy as np
+from numba import njit
+
+from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, OutMatrix, kernel
 from xpnet_kernels.cpu.register_tiles import (
     MOST_TERMS,
     MOST_VECTORS,
@@ -46,14 +49,25 @@ def multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray, *, transposed: bool = 
     array([[ 6., 32.]])
     """
     columns = C.shape[1]
-    if LANES and C.dtype == _SINGLE and columns >= LANES and 0 < A.size * columns <= _MOST_WORK:
+    if is_ours(C.dtype, A.size * columns) and columns >= LANES:
         _multiply[_SINGLE](A, B, transposed, C)
     else:
         np.matmul(A, B.T if transposed else B, out=C)
 
 
+def is_ours(dtype: np.dtype, work: int) -> bool:
+    """Whether a product of this type, with so many multiplications, is one for :func:`product`."""
+    return LANES > 0 and dtype == _SINGLE and 0 < work <= _MOST_WORK
+
+
 @kernel
 def _multiply(A: InMatrix, B: InMatrix, transposed: bool, C: OutMatrix) -> None:
+    product(A, B, transposed, C)
+
+
+@njit(**ARITHMETIC)
+def product(A: Any, B: Any, transposed: bool, C: Any) -> None:
+    """As :func:`multiply`, of float32 and not empty."""
     panel = panel_memory()
     (rows, columns), terms = C.shape, A.shape[1]
     parts = -(-terms // MOST_TERMS)
