@@ -42,6 +42,7 @@ class Optimizer:
         self.state = {slot: NamedVector(self._backend, parameters.shapes, parameters.dtype) for slot in self.slots}
         self._vectors = [views.vector for views in (parameters, gradients, *self.state.values())]
         self._settings = self._backend.aligned_zeros(len(self._step_settings(0)), "float64")
+        self._current: list[float] = []  # what is in them
 
     def update(self, step: int) -> None:
         """Move the parameters against their gradients, in place.
@@ -56,7 +57,10 @@ class Optimizer:
             raise CallOrderError(
                 f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
             )
-        self._settings[...] = self._backend.asarray(self._step_settings(step), "float64")
+        settings = self._step_settings(step)
+        if settings != self._current:
+            self._settings[...] = self._backend.asarray(settings, "float64")
+            self._current = settings
         self.operation(self._backend, *self._vectors, self._settings)
 
     def _step_settings(self, step: int) -> list[float]:

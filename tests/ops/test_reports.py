@@ -16,7 +16,7 @@ BATCHES = [(2.5, 100, 7), (0.5, 100, 60), (1.25, 37, 30)]  # mean loss, rows, co
 def accumulate(backend, report, batches, first_step: int = 0) -> None:
     for step, (loss, rows, correct) in enumerate(batches, start=first_step):
         result = ops.CrossEntropy(backend.asarray(loss, "float64"), None, backend.asarray(correct, "float64"), None)
-        ops.accumulate(backend, report, result, rows, backend.asarray(step))
+        ops.accumulate(backend, report, result, rows, step)
 
 
 def test_a_new_report(backend) -> None:
@@ -61,5 +61,5 @@ def test_it_takes_what_the_loss_gives(backend) -> None:
     report = ops.new_report(backend)
     logits = np.zeros((4, 3), np.float32)
     result = ops.softmax_cross_entropy(backend, backend.asarray(logits), backend.asarray([0, 0, 1, 2]))
-    ops.accumulate(backend, report, result, 4, backend.asarray(0))
+    ops.accumulate(backend, report, result, 4, 0)
     np.testing.assert_allclose(backend.to_numpy(report), [4 * math.log(3), 4, 2, -1, math.log(3)], rtol=1e-6)

@@ -85,13 +85,14 @@ def softmax_cross_entropy(
     >>> round(float(result.loss), 6), result.gradient
     (0.693147, array([[ 0.5, -0.5]]))
     """
-    labels = _checked_labels(backend, logits, labels)
+    labels = _fitting_labels(backend, logits, labels)
     fused = backend.kernel("softmax_cross_entropy", *((logits, labels) if labels.ndim == 2 else (logits,)))
     if fused is not None:
         return _fused(backend, fused, logits, labels, gradient, out)
     xp = backend.xp
     rows, classes = logits.shape
     if labels.ndim == 1:
+        _require_integers(backend, labels)
         backend.require_in_range(labels, classes, "label")
         labels = xp.astype(labels, xp.int64, copy=False)  # narrow types cannot hold every class
     targets = labels if labels.ndim == 2 else _one_hot(backend, labels, classes, logits.dtype)
@@ -128,8 +129,10 @@ def _fused(
         out = xp.empty(logits.shape, dtype=logits.dtype, device=device)
     try:
         fused(logits, labels, summary=summary, losses=losses, gradient=out if gradient else None)
-    except IndexError:
-        backend.require_in_range(labels, logits.shape[1], "label")
+    except (IndexError, TypeError):
+        if labels.ndim == 1:
+            _require_integers(backend, labels)
+            backend.require_in_range(labels, logits.shape[1], "label")
         raise
     return CrossEntropy(summary[0, ...], losses, summary[2, ...], out if gradient else None)
 
@@ -143,7 +146,12 @@ def _one_hot(backend: Backend, labels: Array, classes: int, dtype: object) -> Ar
     return xp.where(valid, hot, xp.full_like(hot, float("nan")))
 
 
-def _checked_labels(backend: Backend, logits: Array, labels: Array) -> Array:
+def _require_integers(backend: Backend, labels: Array) -> None:
+    if not backend.xp.isdtype(labels.dtype, "integral"):
+        raise DTypeError(f"class indices must be integers, not {labels.dtype}")
+
+
+def _fitting_labels(backend: Backend, logits: Array, labels: Array) -> Array:
     """The labels, rows of probabilities in the logits' type; an error when they do not fit the logits."""
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ShapeError(f"expected logits of shape (rows, at least 1 class), got {tuple(logits.shape)}")
@@ -154,6 +162,4 @@ def _checked_labels(backend: Backend, logits: Array, labels: Array) -> Array:
             f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}: expected "
             f"({logits.shape[0]},) class indices or {tuple(logits.shape)} probabilities"
         )
-    if not backend.xp.isdtype(labels.dtype, "integral"):
-        raise DTypeError(f"class indices must be integers, not {labels.dtype}")
     return labels

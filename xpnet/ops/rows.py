@@ -41,11 +41,10 @@ def take_rows(
            [0. , 1. ]], dtype=float32)
     """
     xp = backend.xp
-    if not xp.isdtype(indices.dtype, "integral"):
-        raise DTypeError(f"row indices must be integers, not {indices.dtype}")
     fused = backend.kernel("take_rows", *(() if out is None else (out,)))
     if fused is not None and rows.dtype == xp.uint8:
         return _fused(backend, fused, rows, indices, divisor, dtype, out)
+    _require_integers(backend, indices)
     backend.require_in_range(indices, rows.shape[0], "row index")
     indices = xp.astype(indices, xp.int64, copy=False)
     valid = (indices >= 0) & (indices < rows.shape[0])
@@ -72,10 +71,19 @@ def _fused(
     xp, count = backend.xp, indices.shape[0]
     if out is None:
         out = xp.empty((count, *rows.shape[1:]), dtype=getattr(xp, dtype), device=backend.device)
-    features = math.prod(rows.shape[1:])
+    flat, flat_out = rows, out
+    if rows.ndim != 2:
+        features = math.prod(rows.shape[1:])
+        flat, flat_out = xp.reshape(rows, (rows.shape[0], features)), xp.reshape(out, (count, features))
     try:
-        fused(xp.reshape(rows, (rows.shape[0], features)), indices, float(divisor), xp.reshape(out, (count, features)))
-    except IndexError:
+        fused(flat, indices, float(divisor), flat_out)
+    except (IndexError, TypeError):
+        _require_integers(backend, indices)
         backend.require_in_range(indices, rows.shape[0], "row index")
         raise
     return out
+
+
+def _require_integers(backend: Backend, indices: Array) -> None:
+    if not backend.xp.isdtype(indices.dtype, "integral"):
+        raise DTypeError(f"row indices must be integers, not {indices.dtype}")

@@ -49,6 +49,6 @@ def evaluate(
         indices = rows[start : min(start + batch_size, len(samples))]
         x, y = samples.batch(indices, context, model.dtype)
         result = loss.forward(model.forward(x, context), y, context)
-        ops.accumulate(backend, report, result, indices.shape[0], step=backend.asarray(start, "float64"))
+        ops.accumulate(backend, report, result, indices.shape[0], step=start)
     loss_sum, count, correct = backend.to_numpy(report)[:3].tolist()
     return Evaluation(loss_sum / count, correct / count, int(count))

@@ -170,8 +170,7 @@ class Trainer:
         self.model.backward_parameters(self.loss.backward(context), context)
         self.optimizer.update(self.step)
         self.step += 1
-        step = self.backend.asarray(self.step, "float64")
-        ops.accumulate(self.backend, self.report, result, indices.shape[0], step)
+        ops.accumulate(self.backend, self.report, result, indices.shape[0], self.step)
 
     def _read_report(self) -> list[float]:
         """The report vector on the host: the one place where training waits for the device."""
