@@ -54,8 +54,8 @@ class Benchmark:
     contenders: dict[str, dict[str, Build]]
 
 
-def run(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
-    """Measure, print a table and write the rows."""
+def run(benchmark: Benchmark, arguments: list[str] | None = None) -> list[dict[str, Any]]:
+    """Measure, print a table, write the rows and return them."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--device", choices=sorted(benchmark.cases), default="cpu")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
@@ -70,6 +70,7 @@ def run(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
     if options.json:
         origin = {"command": " ".join(["python", *sys.argv]), **machine(options.device)}
         options.json.write_text(json.dumps([row | origin for row in rows], indent=1) + "\n")
+    return rows
 
 
 def compare(case: Any, contenders: dict[str, Build], device: str, turns: int) -> dict[str, Any]:
@@ -213,7 +214,8 @@ def _commit() -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
-    return (git("rev-parse", "HEAD") or "unknown") + (" and changes" if git("status", "--porcelain") else "")
+    changed = git("status", "--porcelain", "--", ":/", ":(exclude,top)bench/results")
+    return (git("rev-parse", "HEAD") or "unknown") + (" and changes" if changed else "")
 
 
 def describe(row: dict[str, Any]) -> str:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
+import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -49,6 +51,10 @@ class Backend:
         reads_are_free: whether looking at a value costs no wait. Where it does not, bad labels and indices raise at
             once; elsewhere they poison the loss, and the next report raises.
         dtype: the floating-point type of parameters when none is named.
+        mark: a point in the device's time, for ``seconds_between``; nothing waits.
+        seconds_between: two marks, after ``synchronize``.
+        annotate: opens a block that a profiler of the device shows under a name.
+        peak_memory: the most bytes in use so far; None where that is not known.
     """
 
     name: str
@@ -60,6 +66,10 @@ class Backend:
     kernels: Any = None
     reads_are_free: bool = True
     dtype: str = "float32"
+    mark: Callable[[], Any] = time.perf_counter
+    seconds_between: Callable[[Any, Any], float] = lambda began, ended: ended - began
+    annotate: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    peak_memory: Callable[[], int | None] = lambda: None
 
     def asarray(self, value: Any, dtype: str | None = None) -> Array:
         """Bring a NumPy array, a number or a list of numbers here; an array that is already here stays as it is.
@@ -170,8 +180,18 @@ def _numpy_backend(name: str, **options: Any) -> Backend:
         device="cpu",
         to_numpy=np.asarray,
         ignoring_overflow=_ignoring_overflow,
+        peak_memory=_peak_resident_memory,
         **options,
     )
+
+
+def _peak_resident_memory() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _ignoring_overflow() -> AbstractContextManager[Any]:
@@ -181,6 +201,7 @@ def _ignoring_overflow() -> AbstractContextManager[Any]:
 def _cuda_backend() -> Backend:
     import array_api_compat.cupy as cupy_namespace
     import cupy
+    import cupyx.profiler
 
     return Backend(
         name="cuda",
@@ -190,6 +211,10 @@ def _cuda_backend() -> Backend:
         synchronize=lambda: cupy.cuda.get_current_stream().synchronize(),
         kernels=_CudaKernels(cupy) if importlib.util.find_spec("numba_cuda") else None,
         reads_are_free=False,
+        mark=lambda: cupy.cuda.get_current_stream().record(),
+        seconds_between=lambda began, ended: cupy.cuda.get_elapsed_time(began, ended) / 1e3,
+        annotate=cupyx.profiler.time_range,
+        peak_memory=lambda: int(cupy.get_default_memory_pool().total_bytes()),
     )
 
 

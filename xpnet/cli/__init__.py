@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from xpnet import __version__
-from xpnet.cli import doctor, evaluate, recipes, train
+from xpnet.cli import doctor, evaluate, profile, recipes, train
 from xpnet.errors import Error
 
-COMMANDS = (train, evaluate, recipes, doctor)
+COMMANDS = (train, evaluate, profile, recipes, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

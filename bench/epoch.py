@@ -1,0 +1,164 @@
+"""What does a whole epoch cost, data included, and how long is it from the typed command to the first line?
+
+    python bench/epoch.py --json bench/results/epoch_cpu.json
+
+An epoch is a recipe's training set once: order drawn, batches gathered from uint8 images, steps taken; no evaluation.
+The peers are PyTorch with a fused optimizer, its batches through a DataLoader (of a TensorDataset, in this process) or
+indexed from tensors in memory. "command" is the wall time from starting `python -m xpnet train` to the first line of
+its progress, on a machine where the kernels are already in Numba's cache, and the limit is `python -c "import numpy"`.
+
+MNIST is looked for in the folder that XPNET_DATA_DIR names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import timing
+from timing import Contender
+
+RECIPES = {
+    "keras-sigmoid": ((784, 50, 10), "sigmoid", "adam", 100),
+    "book-two-layer": ((784, 50, 10), "relu", "sgd", 100),
+    "torch-mlp": ((784, 500, 500, 10), "relu", "adam", 100),
+    "naive-dense": ((784, 512, 10), "relu", "sgd", 128),
+}
+COMMAND = "command"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipe's epoch, or the start of the command."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def mnist() -> Any:
+    """MNIST, loaded."""
+    from xpnet.data import load
+
+    return load("mnist", download=False)
+
+
+def checked(epoch: Callable[[], Any], accuracy: Callable[[], float]) -> Contender:
+    """A contender that must have learned something in its first epoch."""
+
+    def check() -> dict[str, Any]:
+        reached = accuracy()
+        if not reached > 0.6:
+            raise timing.WrongResult(f"the accuracy after an epoch is {reached:.3f}, and above 0.6 was expected")
+        return {"accuracy": round(reached, 4)}
+
+    return Contender(epoch, check)
+
+
+def xpnet(case: Case, device: str) -> Contender:
+    """The trainer, by the recipe; or the command."""
+    if case.name == COMMAND:
+        return Contender(_first_line)
+    import xpnet as library
+    from xpnet.configuration import build
+    from xpnet.data import SAMPLERS
+
+    dataset, recipe = mnist(), library.load_recipe(case.name)
+    model = recipe.build_model().initialize(library.backend(device))
+    trainer = library.Trainer(model, build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {}))
+    steps = -(-len(dataset.x_train) // recipe.batch_size)
+    sampler = SAMPLERS[recipe.sampler]()
+
+    def epoch() -> None:
+        done = trainer.step // steps
+        trainer.fit(dataset.train, epochs=done + 1, batch_size=recipe.batch_size, sampler=sampler, evaluate_every=10**9)
+
+    return checked(epoch, lambda: library.evaluate(model, dataset.test).accuracy)
+
+
+def _first_line() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "xpnet", "train", "--data", "mnist", "--epochs", "1", "--out", f"{folder}/run"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("step"):
+                break
+        else:
+            raise RuntimeError("the command ended without a line of progress")
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def limit(case: Case, device: str) -> Contender:
+    """Importing NumPy, for the command."""
+    if case.name == COMMAND:
+        return Contender(lambda: subprocess.run([sys.executable, "-c", "import numpy"], check=True))
+    raise ImportError("an epoch has no limit of its own: bench/train_step.py has the step's")
+
+
+def torch(case: Case, device: str, loader: bool) -> Contender:
+    """PyTorch, with a DataLoader or with indexed tensors."""
+    if case.name == COMMAND:
+        raise ImportError("PyTorch has no such command")
+    import torch as library
+
+    library.set_num_threads(timing.threads())
+    library.manual_seed(0)
+    sizes, activation, optimizer, batch_size = RECIPES[case.name]
+    dataset = mnist()
+    images = library.from_numpy(np.array(dataset.x_train).reshape(-1, 784))
+    labels = library.from_numpy(np.array(dataset.y_train))
+    modules: list[Any] = []
+    for a, b in itertools.pairwise(sizes):
+        modules += [library.nn.Linear(a, b), {"relu": library.nn.ReLU, "sigmoid": library.nn.Sigmoid}[activation]()]
+    model = library.nn.Sequential(*modules[:-1])
+    kind = {"sgd": partial(library.optim.SGD, lr=0.1), "adam": partial(library.optim.Adam, lr=1e-3)}[optimizer]
+    update = kind(model.parameters(), fused=True)
+
+    def step(x: Any, y: Any) -> None:
+        update.zero_grad()
+        library.nn.functional.cross_entropy(model(x.float() / 255), y).backward()
+        update.step()
+
+    batches = library.utils.data.DataLoader(
+        library.utils.data.TensorDataset(images, labels), batch_size=batch_size, shuffle=True
+    )
+
+    def epoch() -> None:
+        if loader:
+            for x, y in batches:
+                step(x, y)
+            return
+        for rows in library.randperm(len(images)).split(batch_size):
+            step(images[rows], labels[rows])
+
+    def accuracy() -> float:
+        with library.no_grad():
+            x = library.from_numpy(np.array(dataset.x_test).reshape(-1, 784)).float() / 255
+            return float((model(x).argmax(1).numpy() == dataset.y_test).mean())
+
+    return checked(epoch, accuracy)
+
+
+CONTENDERS = {
+    "limit": limit,
+    "xpnet": xpnet,
+    "torch_loader": partial(torch, loader=True),
+    "torch_indexed": partial(torch, loader=False),
+}
+BENCHMARK = timing.Benchmark(
+    cases={"cpu": [Case(name) for name in (*RECIPES, COMMAND)]}, contenders={"cpu": CONTENDERS}
+)
+
+if __name__ == "__main__":
+    timing.run(BENCHMARK)

@@ -1,0 +1,221 @@
+"""Where a training step's time goes: per layer and operation, against what the machine can do."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from xpnet.backends import Backend
+from xpnet.configuration import Recipe, build
+from xpnet.data import SAMPLERS, Dataset
+from xpnet.errors import positive_integer
+from xpnet.layers import Context, Flatten, Layer, Linear
+from xpnet.training import DeviceSamples, Trainer
+from xpnet.training.runs import require_trainable
+
+_WARM_UP = 20  # steps in which kernels are compiled and memory is allocated
+_PEAK_SIZE, _PEAK_BYTES, _PEAK_REPEATS = 2048, 2**26, 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one layer, or another part of the step, did in one operation.
+
+    Attributes:
+        name: the layer's name and kind, or "data", "loss", "optimizer".
+        operation: "forward", "backward", "batch", "update".
+        seconds: in a step, the median.
+        work: floating-point operations of matrix products, or bytes that must be read and written.
+        unit: "FLOP" or "B".
+    """
+
+    name: str
+    operation: str
+    seconds: float
+    work: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A step's anatomy.
+
+    Attributes:
+        seconds: of a whole step that nobody looks into, the median.
+        parts: in the order of the step.
+        peaks: by unit, what the machine reached in the same process: a large matrix product in FLOP/s, and a copy,
+            read and written, in B/s.
+        memory: the most bytes that were in use, of the device; None where the system does not tell.
+    """
+
+    recipe: str
+    device: str
+    batch_size: int
+    seconds: float
+    parts: list[Part]
+    peaks: dict[str, float]
+    memory: int | None
+
+    def to_table(self) -> dict[str, Any]:
+        """As numbers and text, for JSON."""
+        return asdict(self)
+
+
+def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: int = 200, seed: int = 0) -> Profile:
+    """Train for a while, first undisturbed, then with a clock at every layer.
+
+    Args:
+        recipe: what to train.
+        dataset: what ``recipe.data`` names, loaded.
+        backend: where.
+        steps: in each of the two passes.
+        seed: of initial weights and of the order of samples.
+
+    On CUDA the clock is the device's own: events between the operations, and an NVTX range around each.
+
+    >>> import xpnet
+    >>> digits = xpnet.data.load("digits")
+    >>> profile = profile_step(xpnet.load_recipe("digits"), digits, xpnet.backend("cpu-reference"), steps=3)
+    >>> [(part.name, part.operation, part.work) for part in profile.parts][:2]
+    [('data', 'batch', 10240), ('1 Linear', 'forward', 2097152)]
+    """
+    require_trainable(recipe)
+    positive_integer("steps", steps)
+    model = recipe.build_model().initialize(backend, seed)
+    loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
+    trainer = Trainer(model, loss, optimizer, seed=seed)
+    data = DeviceSamples(model, dataset.train._replace(pixel_range=dataset.pixel_range if recipe.scale else 1.0))
+    context = Context(backend, training=True, seed=seed, reuse=True)
+    batches = _full_batches(backend, len(data), recipe, seed)
+
+    def step() -> None:
+        trainer.train_step(data, next(batches), context)
+
+    with backend.ignoring_overflow():
+        for _ in range(_WARM_UP):
+            step()
+        whole = _Clock(backend)
+        for _ in range(steps):
+            whole.time("step", "", step)
+        clock = _Clock(backend)
+        with _watched(clock, trainer, data):
+            for _ in range(steps):
+                step()
+    memory = backend.peak_memory()
+    works = _works(trainer, data, min(recipe.batch_size, len(data)))
+    parts = [Part(*key, seconds, *works[key]) for key, seconds in clock.medians().items() if key in works]
+    seconds, peaks = whole.medians()["step", ""], _peaks(backend, model.dtype)
+    return Profile(recipe.name, backend.name, recipe.batch_size, seconds, parts, peaks, memory)
+
+
+class _Clock:
+    """Seconds by (name, operation), read only in the end: until then nothing waits for the device."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.marks: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
+
+    def time(self, name: str, operation: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        """Call, and remember when it began and ended."""
+        with self.backend.annotate(f"{name} {operation}"):
+            began = self.backend.mark()
+            result = call(*arguments, **keywords)
+            self.marks.setdefault((name, operation), []).append((began, self.backend.mark()))
+        return result
+
+    def medians(self) -> dict[tuple[str, str], float]:
+        """In the order of the first call."""
+        self.backend.synchronize()
+        between = self.backend.seconds_between
+        return {key: statistics.median(between(*pair) for pair in pairs) for key, pairs in self.marks.items()}
+
+
+@contextmanager
+def _watched(clock: _Clock, trainer: Trainer, data: DeviceSamples) -> Iterator[None]:
+    """Time every part of the trainer's steps: their methods are replaced for as long as this lasts."""
+    watched: list[tuple[Any, str, str, str]] = [(data, "batch", "data", "batch")]
+    for name, layer in _leaves(trainer.model):
+        watched += [(layer, "forward", name, "forward"), (layer, "backward", name, "backward")]
+    name, first = _first_learner(trainer.model)
+    if type(first).backward_parameters is not Layer.backward_parameters:  # which calls backward, and is timed there
+        watched.append((first, "backward_parameters", name, "backward"))
+    watched += [(trainer.loss, "forward", "loss", "forward"), (trainer.optimizer, "update", "optimizer", "update")]
+    with ExitStack() as stack:
+        for owner, method, name, operation in watched:
+            call = getattr(owner, method)
+            setattr(owner, method, partial(clock.time, name, operation, call))
+            stack.callback(delattr, owner, method)
+        yield
+
+
+def _leaves(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
+    """The layers without children, by place and kind: "0 Linear", "2.1 ReLU"."""
+    children = layer.children()
+    if not children:
+        yield f"{path} {type(layer).__name__}", layer
+    for name, child in children.items():
+        yield from _leaves(child, f"{path}.{name}" if path else name)
+
+
+def _first_learner(model: Layer) -> tuple[str, Layer]:
+    return next(((name, layer) for name, layer in _leaves(model) if layer.parameters), next(_leaves(model)))
+
+
+def _works(trainer: Trainer, data: DeviceSamples, rows: int) -> dict[tuple[str, str], tuple[int, str]]:
+    """(work, unit) by (name, operation)."""
+    xp, parameters = trainer.backend.xp, trainer.model.vectors.parameters
+    itemsize, shape = _itemsize(xp, parameters.vector.dtype), tuple(data.x.shape[1:])
+    works = {("data", "batch"): (rows * math.prod(shape) * (_itemsize(xp, data.x.dtype) + itemsize), "B")}
+    first = _first_learner(trainer.model)[1]
+    for name, layer in _leaves(trainer.model):
+        inputs, shape = math.prod(shape), layer.output_shape(shape)
+        outputs = math.prod(shape)
+        if isinstance(layer, Linear):
+            product = 2 * rows * inputs * outputs
+            works[name, "forward"] = product, "FLOP"
+            works[name, "backward"] = product if layer is first else 2 * product, "FLOP"
+        elif not isinstance(layer, Flatten):  # which moves nothing
+            works[name, "forward"] = rows * (inputs + outputs) * itemsize, "B"
+            works[name, "backward"] = rows * (inputs + 2 * outputs) * itemsize, "B"
+    works["loss", "forward"] = 2 * rows * math.prod(shape) * itemsize, "B"
+    floats = 3 + 2 * len(trainer.optimizer.slots)  # values and state read and written, gradients read
+    count = sum(math.prod(shape) for shape in parameters.shapes.values())
+    works["optimizer", "update"] = floats * count * itemsize, "B"
+    return works
+
+
+def _itemsize(xp: Any, dtype: Any) -> int:
+    information = xp.iinfo if xp.isdtype(dtype, "integral") else xp.finfo
+    return int(information(dtype).bits) // 8
+
+
+def _full_batches(backend: Backend, samples: int, recipe: Recipe, seed: int) -> Iterator[Any]:
+    sampler, size = SAMPLERS[recipe.sampler](), min(recipe.batch_size, samples)
+    for epoch in itertools.count():
+        order = backend.asarray(sampler.epoch(samples, size, seed, epoch))
+        for start in range(0, samples - size + 1, size):
+            yield order[start : start + size]
+
+
+def _peaks(backend: Backend, dtype: str) -> dict[str, float]:
+    xp = backend.xp
+    a = xp.ones((_PEAK_SIZE, _PEAK_SIZE), dtype=getattr(xp, dtype), device=backend.device)
+    source = xp.ones((_PEAK_BYTES // 4,), dtype=xp.float32, device=backend.device)
+    target = xp.zeros_like(source)
+
+    def copy() -> None:
+        target[...] = source
+
+    def best(call: Callable[[], Any]) -> float:
+        clock = _Clock(backend)
+        for repeat in range(_PEAK_REPEATS):
+            clock.time(str(repeat), "", call)
+        return min(clock.medians().values())
+
+    return {"FLOP": 2 * _PEAK_SIZE**3 / best(lambda: xp.matmul(a, a)), "B": 2 * _PEAK_BYTES / best(copy)}
