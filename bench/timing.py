@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "numba-cuda", "torch", "triton", "liger-kernel")
+PACKAGES = ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "numba-cuda", "torch", "triton", "liger-kernel", "jax")
 SAMPLE_SECONDS = 0.3  # in each turn
 SHORTEST = 2e-4  # calls are repeated until a sample takes so long
 TURNS = 7
