@@ -59,8 +59,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     ):
         axes.plot(*zip(*points, strict=True), marker="o")
         axes.axhline(1, color="grey", linewidth=0.8)
-        axes.set(xscale="log", xlabel=varied, xticks=[x for x, _ in points], xticklabels=[x for x, _ in points], ylim=0)
+        axes.set(xscale="log", xlabel=varied, xticks=[x for x, _ in points], xticklabels=[x for x, _ in points])
         axes.minorticks_off()
+    figure.axes[0].set_ylim(bottom=0)
     figure.axes[0].set_ylabel("step time over that of its products")
     figure.savefig(path, dpi=120)
 
