@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint test-cuda-compile test-peers package
+.PHONY: help train test lint test-cuda-compile test-peers package gpu
 
 help:
 	@echo "make train              set up, then train (MNIST where it can be had, else the bundled digits)"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint               ruff and mypy"
 	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
 	@echo "make test-peers         compare with PyTorch, in an environment of its own"
+	@echo "make gpu                on a CUDA GPU: its tests and benchmarks, to the folder OUT; installs nothing"
 	@echo "make package            sdist, wheel, and a smoke test of the installed wheel"
 
 # A stamp per set of extras: pip runs again only when pyproject.toml changes.
@@ -62,3 +63,6 @@ package: $(VENV)/.dev
 	$(VENV)-wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	xpnet=$$(pwd)/$(VENV)-wheel/bin/xpnet && cd $$(mktemp -d) && $$xpnet recipes && $$xpnet doctor \
 		&& $$xpnet train --recipe digits --epochs 3 && $$xpnet evaluate runs/digits-1
+
+gpu:
+	@$(PYTHON) bench/gpu.py

@@ -1,0 +1,94 @@
+"""Everything that a machine with a CUDA GPU can tell, in one command that installs nothing: `make gpu`.
+
+First the tests marked ``gpu``, then the CUDA half of every benchmark, in nine minutes at most. Results go to the folder
+that OUT names, bench/results when it names none: gpu_tests.txt, a NAME_cuda.json for each benchmark, and all that was
+printed in gpu.txt. What is not on the machine (array-api-strict and hypothesis for the tests, say, or a peer) may be
+carried as wheels, in a folder that WHEELS names. A peer that is missing is skipped, and the report says so.
+
+Exit status: 0; 1 when a test or a benchmark failed or there was no time for it; 3 when CUDA cannot be used here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 540
+NO_GPU = 3
+TESTS = ("gpu_tests", [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"])
+BENCHMARKS = {
+    "softmax_cross_entropy": ["--turns", "3"],
+    "train_step": ["--turns", "3"],
+    "optimizers": ["--turns", "3"],
+    "fused_linear_cross_entropy": ["--turns", "3"],
+    "scaling": ["--turns", "2"],
+}
+
+
+def main() -> int:
+    """Run it all; return the exit status."""
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = _environment(Path(scratch))
+        asked = subprocess.run(
+            [sys.executable, "-c", "from xpnet.backends import cuda_problem; print(cuda_problem() or '')"],
+            env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        problem = asked.stdout.strip() if asked.returncode == 0 else asked.stderr.strip().splitlines()[-1]
+        if problem:
+            print(f"make gpu needs a GPU that xpnet can use: {problem}", file=sys.stderr)
+            return NO_GPU
+        return _run(Path(os.environ.get("OUT") or ROOT / "bench" / "results"), environment)
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """The user's, with this checkout and the carried wheels to import from, and a cache of kernels of its own."""
+    paths = [ROOT, ROOT / "kernels", ROOT / "bench"]
+    if "WHEELS" in os.environ:
+        for wheel in sorted(Path(os.environ["WHEELS"]).glob("*.whl")):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(scratch / "wheels")
+        paths.append(scratch / "wheels")
+    path = os.pathsep.join([*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(scratch / "numba")}
+
+
+def _run(folder: Path, environment: dict[str, str]) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    end, failed, report = time.monotonic() + SECONDS, [], []
+    commands = dict([TESTS])
+    for name, options in BENCHMARKS.items():
+        target = folder / f"{name}_cuda.json"
+        script = [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--device", "cuda", "--json", str(target)]
+        commands[name] = script + options
+    for name, command in commands.items():
+        text, status = _output(command, environment, end - time.monotonic())
+        print(f"== {name}\n{text}", flush=True)
+        report.append(f"== {name}\n{text}")
+        if name == TESTS[0]:
+            (folder / f"{name}.txt").write_text(text)
+        if status != 0:
+            failed.append(name)
+    (folder / "gpu.txt").write_text("\n".join([*report, f"failed: {', '.join(failed) or 'nothing'}\n"]))
+    return 1 if failed else 0
+
+
+def _output(command: list[str], environment: dict[str, str], seconds: float) -> tuple[str, int]:
+    try:
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=max(seconds, 1), check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        so_far = error.output or b""
+        return (so_far.decode() if isinstance(so_far, bytes) else so_far) + "\nout of time\n", 1
+    return done.stdout, done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
