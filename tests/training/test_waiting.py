@@ -1,0 +1,96 @@
+"""Nothing waits for the device between reporting points: every look at a value is counted, on a stand-in for one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import array_api_strict
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.training import DeviceSamples
+
+STAND_IN = pytest.mark.parametrize("backend", ["strict"], indirect=True)
+LOOKS = (
+    "__bool__",
+    "__float__",
+    "__int__",
+    "__index__",
+    "__complex__",
+    "__len__",
+    "__iter__",
+    "__array__",
+    "to_device",
+)
+
+
+@pytest.fixture
+def looks(monkeypatch) -> Counter[str]:
+    """How often a value of an array was looked at, by the way it was done."""
+    counts: Counter[str] = Counter()
+    for name in LOOKS:
+        original = getattr(array_api_strict.ones(1).__class__, name, None)
+        if original is None:
+            continue
+
+        def look(self, *arguments, _name=name, _original=original, **keywords):
+            counts[_name] += 1
+            return _original(self, *arguments, **keywords)
+
+        monkeypatch.setattr(array_api_strict.ones(1).__class__, name, look)
+    return counts
+
+
+@pytest.fixture
+def device(backend, looks) -> xpnet.Backend:
+    """array-api-strict on ``device1``, with its transfers and waits counted too."""
+
+    def to_numpy(array):
+        before = looks.copy()
+        host = backend.to_numpy(array)
+        looks.clear()  # a transfer counts once, however it is done
+        looks.update(before)
+        looks["to_numpy"] += 1
+        return host
+
+    def synchronize():
+        looks["synchronize"] += 1
+
+    return dataclasses.replace(backend, to_numpy=to_numpy, synchronize=synchronize)
+
+
+def trainer_on(device: xpnet.Backend, optimizer: str) -> xpnet.Trainer:
+    layers = xpnet.Flatten(), xpnet.Linear(64, 8, "relu"), xpnet.Linear(8, 8), xpnet.Tanh(), xpnet.Linear(8, 10)
+    model = xpnet.Sequential(*layers).initialize(device)
+    return xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), getattr(xpnet, optimizer)(0.01))
+
+
+@STAND_IN
+@pytest.mark.parametrize("optimizer", ["SGD", "Momentum", "Adam"])
+def test_a_step_looks_at_nothing(device, looks, optimizer):
+    trainer = trainer_on(device, optimizer)
+    data = DeviceSamples(trainer.model, xpnet.data.load("digits").train)
+    context = xpnet.Context(device, training=True, reuse=True)
+    order = device.asarray(np.arange(len(data)))
+    looks.clear()
+    for step in range(40):
+        trainer.train_step(data, order[32 * step : 32 * (step + 1)], context)
+    assert looks == {}
+    device.to_numpy(trainer.report)
+    assert looks == {"to_numpy": 1}  # the counter counts
+
+
+@STAND_IN
+def test_a_run_looks_at_its_reporting_points_alone(device, looks):
+    """Steps 0, 100 and 200 report; more steps between them change nothing."""
+    digits = xpnet.data.load("digits")
+    counts = []
+    for steps in (210, 290):
+        trainer = trainer_on(device, "Adam")
+        looks.clear()
+        trainer.fit(digits.train, validation=digits.test, steps=steps, batch_size=4)
+        counts.append(dict(looks))
+    assert counts[0] == counts[1]
+    assert counts[0]["to_numpy"] > 3
