@@ -2,8 +2,9 @@
 
     python bench/epoch.py --json bench/results/epoch_cpu.json
 
-An epoch is a recipe's training set once: order drawn, batches gathered from uint8 images, steps taken; no evaluation.
-The peers are PyTorch with a fused optimizer, its batches through a DataLoader (of a TensorDataset, in this process) or
+An epoch is a recipe's training set once: order drawn, batches gathered from uint8 images, steps taken; no evaluation of
+a test set. The peers take the recipe's order, batch size, layers, optimizer and rate, and start from their own weights:
+PyTorch with a fused optimizer, its batches through a DataLoader (of a TensorDataset, in this process) or
 indexed from tensors in memory. "command" is the wall time from starting `python -m xpnet train` to the first line of
 its progress, on a machine where the kernels are already in Numba's cache, and the limit is `python -c "import numpy"`.
 
@@ -130,16 +131,23 @@ def torch(case: Case, device: str, loader: bool) -> Contender:
         library.nn.functional.cross_entropy(model(x.float() / 255), y).backward()
         update.step()
 
-    batches = library.utils.data.DataLoader(
-        library.utils.data.TensorDataset(images, labels), batch_size=recipe.batch_size, shuffle=True
-    )
+    samples, repeats = library.utils.data.TensorDataset(images, labels), recipe.sampler == "with-replacement"
+    sampler: Any = library.utils.data.SequentialSampler(samples)
+    if recipe.sampler != "in-order":
+        sampler = library.utils.data.RandomSampler(samples, replacement=repeats)
+    batches = library.utils.data.DataLoader(samples, batch_size=recipe.batch_size, sampler=sampler)
+    orders = {
+        "in-order": library.arange,
+        "shuffled": library.randperm,
+        "with-replacement": lambda n: library.randint(n, (n,)),
+    }
 
     def epoch() -> None:
         if loader:
             for x, y in batches:
                 step(x, y)
             return
-        for rows in library.randperm(len(images)).split(recipe.batch_size):
+        for rows in orders[recipe.sampler](len(images)).split(recipe.batch_size):
             step(images[rows], labels[rows])
 
     def accuracy() -> float:

@@ -19,7 +19,7 @@ import numpy as np
 import timing
 from timing import Contender
 
-SAMPLE_ROWS = 8  # whose gradient is compared with float64
+SAMPLE_ROWS = [0, 1, 2, 3, -4, -3, -2, -1]  # whose gradient is compared with float64
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Case:
         exact = np.concatenate([_losses(logits[i : i + 256], labels[i : i + 256]) for i in range(0, self.rows, 256)])
         errors = {"loss_error": (abs(loss - exact.mean()), 5e-6 if self.dtype == "float32" else 1e-2)}
         if gradient is not None:
-            z, y = logits[:SAMPLE_ROWS].astype(np.float64), labels[:SAMPLE_ROWS]
+            z, y = logits[SAMPLE_ROWS].astype(np.float64), labels[SAMPLE_ROWS]
             p = np.exp(z - z.max(axis=1, keepdims=True))
             p /= p.sum(axis=1, keepdims=True)
             p[np.arange(len(y)), y] -= 1
@@ -110,7 +110,7 @@ def xpnet(case: Case, device: str, output: str = "given") -> Contender:
     call = {"fresh": into_fresh, "in_place": in_place}.get(output, into_given)
 
     def check() -> dict[str, float]:
-        sample = None if gradient is None else to_numpy(gradient[:SAMPLE_ROWS])
+        sample = None if gradient is None else to_numpy(gradient[SAMPLE_ROWS])
         return case.check(float(summary[0]), sample)
 
     def to_numpy(array: Any) -> np.ndarray:
@@ -159,7 +159,7 @@ def torch(case: Case, device: str, flavour: str = "eager") -> Contender:
         loss.backward()
 
     def check() -> dict[str, float]:
-        return case.check(loss.item(), logits.grad[:SAMPLE_ROWS].float().cpu().numpy())
+        return case.check(loss.item(), logits.grad[SAMPLE_ROWS].float().cpu().numpy())
 
     if device == "cuda":
         return Contender(call, check, torch.cuda.synchronize, torch.cuda.max_memory_allocated)

@@ -61,7 +61,9 @@ def test_every_part_has_its_time_and_its_work(backend):
         " ".join(key) for key in parts
     }))  # fmt: skip
     assert {part.seconds for part in profile.parts} == {1e-3}  # nothing is timed within something else
-    assert profile.seconds == 1e-3
+    assert profile.seconds == pytest.approx(1e-3)
+    looks = 2 * (len(profile.parts) + 1)  # the Flatten is timed too, and is in no part
+    assert profile.rest == pytest.approx(1e-3 * (looks + 1 - (len(profile.parts) + 1)))
     assert profile.peaks == pytest.approx({"FLOP": 2 * 2048**3 / 1e-3, "B": 2 * 2**26 / 1e-3})
     assert (profile.recipe, profile.device, profile.batch_size, profile.memory) == ("digits", backend.name, 32, 12345)
 
@@ -69,6 +71,7 @@ def test_every_part_has_its_time_and_its_work(backend):
 def test_a_batch_larger_than_the_data_is_the_data():
     digits = xpnet.data.load("digits")
     profile = profile_step(recipe().with_options(batch_size=10**6), digits, xpnet.backend("cpu-reference"), steps=1)
+    assert profile.batch_size == len(digits.x_train)
     assert profile.parts[0].work == len(digits.x_train) * 64 * 5
 
 

@@ -47,10 +47,12 @@ class Profile:
     """A step's anatomy.
 
     Attributes:
+        batch_size: rows in a step.
         seconds: of a whole step that nobody looks into, the median.
-        parts: in the order of the step.
-        peaks: by unit, what the machine reached in the same process: a large matrix product in FLOP/s, and a copy,
-            read and written, in B/s.
+        rest: seconds of a step that is looked into which belong to no part, the median.
+        parts: of such steps, in their order.
+        peaks: by unit, what this process reached right afterwards: a large matrix product in FLOP/s, and the array
+            module's own copy of 64 MiB, read and written, in B/s. What stays in a cache may be faster than the latter.
         memory: the most bytes that were in use, of the device; None where the system does not tell.
     """
 
@@ -58,6 +60,7 @@ class Profile:
     device: str
     batch_size: int
     seconds: float
+    rest: float
     parts: list[Part]
     peaks: dict[str, float]
     memory: int | None
@@ -106,12 +109,15 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
         clock = _Clock(backend)
         with _watched(clock, trainer, data):
             for _ in range(steps):
-                step()
-    memory = backend.peak_memory()
-    works = _works(trainer, data, min(recipe.batch_size, len(data)))
-    parts = [Part(*key, seconds, *works[key]) for key, seconds in clock.medians().items() if key in works]
-    seconds, peaks = whole.medians()["step", ""], _peaks(backend, model.dtype)
-    return Profile(recipe.name, backend.name, recipe.batch_size, seconds, parts, peaks, memory)
+                clock.time("step", "", step)
+    memory, rows = backend.peak_memory(), min(recipe.batch_size, len(data))
+    works = _works(trainer, data, rows)
+    times = clock.seconds()
+    inside = zip(*(times[key] for key in times if key != ("step", "")), strict=True)
+    rest = statistics.median(whole - sum(parts) for whole, parts in zip(times["step", ""], inside, strict=True))
+    parts = [Part(*key, statistics.median(times[key]), *works[key]) for key in times if key in works]
+    seconds, peaks = statistics.median(whole.seconds()["step", ""]), _peaks(backend, model.dtype)
+    return Profile(recipe.name, backend.name, rows, seconds, rest, parts, peaks, memory)
 
 
 class _Clock:
@@ -129,11 +135,11 @@ class _Clock:
             self.marks.setdefault((name, operation), []).append((began, self.backend.mark()))
         return result
 
-    def medians(self) -> dict[tuple[str, str], float]:
-        """In the order of the first call."""
+    def seconds(self) -> dict[tuple[str, str], list[float]]:
+        """Of every call."""
         self.backend.synchronize()
         between = self.backend.seconds_between
-        return {key: statistics.median(between(*pair) for pair in pairs) for key, pairs in self.marks.items()}
+        return {key: [between(*pair) for pair in pairs] for key, pairs in self.marks.items()}
 
 
 @contextmanager
@@ -216,6 +222,6 @@ def _peaks(backend: Backend, dtype: str) -> dict[str, float]:
         clock = _Clock(backend)
         for repeat in range(_PEAK_REPEATS):
             clock.time(str(repeat), "", call)
-        return min(clock.medians().values())
+        return min(seconds for (seconds,) in clock.seconds().values())
 
     return {"FLOP": 2 * _PEAK_SIZE**3 / best(lambda: xp.matmul(a, a)), "B": 2 * _PEAK_BYTES / best(copy)}

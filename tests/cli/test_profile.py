@@ -13,7 +13,7 @@ def test_the_figures(xpnet: Any) -> None:
     assert outcome.status == 0
     assert outcome.err == "device: cpu-reference   recipe: digits   data: digits   batch: 50\n"
     result = outcome.result
-    assert list(result) == ["recipe", "device", "batch_size", "seconds", "parts", "peaks", "memory"]
+    assert list(result) == ["recipe", "device", "batch_size", "seconds", "rest", "parts", "peaks", "memory"]
     assert (result["recipe"], result["device"], result["batch_size"]) == ("digits", "cpu-reference", 50)
     (update,) = (part for part in result["parts"] if part["name"] == "optimizer")
     assert update["work"] == 5 * 4 * (64 * 512 + 512 + 512 * 10 + 10)

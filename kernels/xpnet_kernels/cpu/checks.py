@@ -55,7 +55,8 @@ def is_in_place(name: str, output: np.ndarray, other_name: str, other: np.ndarra
     if not _share_memory(output, other):
         return False
     (start, _), (other_start, _) = (array.__array_interface__["data"] for array in (output, other))
-    if start != other_start or output.strides != other.strides:
+    same_rows = output.strides == other.strides or output.shape[0] == 1
+    if start != other_start or not same_rows:
         raise ValueError(f"{name} overlaps with {other_name}, element for another; give it an array of its own")
     return True
 
@@ -72,5 +73,5 @@ def _share_memory(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _check_array(name: str, array: np.ndarray) -> None:
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray) or isinstance(array, (np.matrix, np.ma.MaskedArray)):
         raise TypeError(f"{name} must be a NumPy array, not {type(array).__name__}; numpy.asarray makes one")

@@ -26,5 +26,6 @@ def apart(one: Any, other: Any) -> bool:
 
 @njit(**ARITHMETIC)
 def _extent(array: Any) -> int:
-    """The bytes from the first element on, some of them perhaps beyond the last."""
-    return array.shape[0] * max(array.strides[0], array.size // max(array.shape[0], 1) * array.itemsize)
+    """The bytes from the first element to the last."""
+    rows = array.shape[0]
+    return 0 if array.size == 0 else (rows - 1) * array.strides[0] + array.size // rows * array.itemsize

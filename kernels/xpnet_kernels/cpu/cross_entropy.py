@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet_kernels.cpu.checks import check_input, check_kind, check_output, is_in_place
+from xpnet_kernels.cpu.checks import check_apart, check_input, check_kind, check_output, is_in_place
 from xpnet_kernels.cpu.cross_entropy_few import FEW, serve_few, serve_small
 from xpnet_kernels.cpu.cross_entropy_targets import check_targets
 
@@ -80,6 +80,12 @@ def softmax_cross_entropy(
     check_input("logits", logits, dtype, shape)
     check_output("summary", summary, _FLOAT64, (4,))
     check_output("losses", losses, dtype, shape[:1])
+    for name, output in (
+        ("summary", summary), ("losses", losses), ("gradient", gradient), ("log_sum_exp", log_sum_exp),
+        ("predictions", predictions),
+    ):  # fmt: skip
+        if isinstance(output, np.ndarray) and isinstance(labels, np.ndarray):
+            check_apart(name, output, "labels", labels)
     overwrites = False
     if gradient is not None:
         check_output("gradient", gradient, dtype, shape)

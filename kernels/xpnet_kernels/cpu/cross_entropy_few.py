@@ -71,6 +71,8 @@ def serve_few(
     """Serve a batch of checked arguments in blocks of rows, or return false: the rows' order is not ascending."""
     compiled = _few[logits.dtype]
     wanted = gradient is not None
+    if min(logits.strides[0], gradient.strides[0] if wanted else logits.strides[0]) < 0:
+        return False  # before a block is served: the first row, alone in its block, would be
     gradient = gradient if wanted else _NO_GRADIENT[logits.dtype]
     divisor = len(logits) if mean else 1
 
@@ -120,7 +122,10 @@ def _few(
         and _vector_fits(labels, rows)
         and _vector_fits(summary, 4)
         and _vector_fits(losses, rows)
-        and (not wanted or (rows_fit(gradient, rows, classes) and _may_overwrite(logits, gradient, in_place)))
+        and apart(losses, labels)
+        and apart(summary, labels)
+        and (not wanted or (rows_fit(gradient, rows, classes) and apart(gradient, labels)))
+        and (not wanted or _may_overwrite(logits, gradient, in_place))
     ):
         return False
     for i in range(rows):
@@ -165,13 +170,15 @@ def _few(
         if not wanted:
             continue
         for i in range(size):
-            top[i] = scale / sum_[i]
+            log_sum[i] = scale / sum_[i]
+            top[i] = log_sum[i]
         for c in range(classes):
             column = tile[c * size : (c + 1) * size]
             for i in range(size):
                 row(gradient, start + i)[c] = column[i] * top[i]
         for i in range(size):
-            row(gradient, start + i)[labels[start + i]] -= scale
+            y = labels[start + i]  # (p - 1) scale, where p - 1 is not rounded as p is: it may be tiny
+            row(gradient, start + i)[y] = (np.float64(tile[y * size + i]) - sum_[i]) * log_sum[i]
     summary[0] = loss_sum / divisor
     summary[1] = rows
     summary[2] = correct

@@ -102,7 +102,7 @@ def cross_entropy_rows(
     classes = logits.shape[1]
     references = np.empty((classes + CHUNK - 1) // CHUNK, logits.dtype)
     scratch = np.empty(min(classes, CHUNK), logits.dtype)
-    dense, watched = targets.size > 0, log_sum_exp.size > 0 or predictions.size > 0
+    dense, watched = targets.shape[0] > 0, log_sum_exp.size > 0 or predictions.size > 0
     sharp, flat = 1 - smoothing, smoothing / classes
     all_class_weights = total(class_weights) if smoothing > 0 else 0.0
     correct = 0

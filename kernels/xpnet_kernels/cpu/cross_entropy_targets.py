@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,6 +92,10 @@ def check_targets(
     dense = getattr(labels, "ndim", 1) == 2
     if dense and ignore_index is not None:
         raise ValueError("ignore_index goes with integer labels; mask rows of probabilities with row_weights of 0")
+    if ignore_index is not None and not -(2**63) <= operator.index(ignore_index) < 2**63:
+        raise ValueError(f"ignore_index must be a number of 64 bits, not {ignore_index}")
+    if dense and rows > 0 and classes == 0:
+        raise ValueError(f"logits of shape {shape} have no class to take a softmax over")
 
     nothing = _NO_VECTOR[dtype]
     if row_weights is None:
@@ -108,7 +113,10 @@ def check_targets(
         labels, probabilities = _NO_INTEGERS, labels
     else:
         check_integers("labels", labels, (rows,))
-        given, labels, probabilities = labels, np.ascontiguousarray(labels, np.int64), _NO_MATRIX[dtype]
+        given, probabilities = labels, _NO_MATRIX[dtype]
+        if labels.dtype == np.uint64:  # the largest shall not turn into negative numbers
+            labels = np.minimum(labels, np.uint64(2**63 - 1))
+        labels = np.ascontiguousarray(labels, np.int64)
         bad, weights = weight_sum[dtype](
             labels, class_weights, row_weights, classes, ignore_index is not None, ignore_index or 0
         )

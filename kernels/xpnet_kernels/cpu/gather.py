@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from xpnet_kernels.cpu.arrays import prefetch, row, wide_vectors
-from xpnet_kernels.cpu.checks import check_input, check_integers, check_kind, check_output
+from xpnet_kernels.cpu.checks import check_apart, check_input, check_integers, check_kind, check_output
 from xpnet_kernels.cpu.compilation import ARITHMETIC, InBytes, InIntegers, OutMatrix, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
 from xpnet_kernels.cpu.pool import over_rows
@@ -48,8 +48,10 @@ def take_rows(
     if getattr(rows, "ndim", None) != 2:
         raise ValueError(f"rows must be a matrix, not {type(rows).__name__} of shape {np.shape(rows)}")
     check_input("rows", rows, _UINT8, rows.shape)
-    check_integers("indices", indices, np.shape(indices)[:1])
-    check_output("out", out, out.dtype, (indices.shape[0], rows.shape[1]))
+    check_integers("indices", indices, (np.size(indices),))
+    check_output("out", out, out.dtype, (indices.size, rows.shape[1]))
+    check_apart("out", out, "rows", rows)
+    check_apart("out", out, "indices", indices)
     if error is not None:
         check_output("error", error, _INT64, (1,))
     positions = np.ascontiguousarray(indices, np.int64)
@@ -140,7 +142,7 @@ def _take_rows(rows: InBytes, indices: InIntegers, divisor: float, out: OutMatri
 def _serve(rows: Any, indices: Any, divisor: float, out: Any, first: int, last: int) -> None:
     real = out.dtype.type
     pixel_range, reciprocal = real(divisor), real(1) / real(divisor)
-    exact = _is_exact(pixel_range, reciprocal)
+    exact = pixel_range > 0 and _is_exact(pixel_range, reciprocal)  # what is negative makes zeros negative
     for i in range(first, last):
         ahead = row(rows, indices[min(i + _AHEAD, last - 1)])
         for line in range(0, ahead.size, _LINE_BYTES):

@@ -30,7 +30,7 @@ def linear_at_once(x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int,
             and is_ours(_SINGLE, work)
             and _linear[_SINGLE](x, W, b, activation, out)
         )  # fmt: skip
-    except (AttributeError, IndexError):  # no NumPy arrays, no matrices
+    except (AttributeError, IndexError, TypeError):  # no NumPy arrays, no matrices
         return False
 
 
@@ -50,15 +50,16 @@ def linear_backward_at_once(
         work = dy.size * W.shape[0]
         if activation == 0:
             y = dz = _NO_MATRIX
-        if dx is None:
+        wanted = dx is not None
+        if not wanted:
             dx = _NO_MATRIX
         return (
             _matrices(dy, x, y, W, dW, dz, dx) and _vector(db)
             and dW.flags.writeable and db.flags.writeable and dz.flags.writeable and dx.flags.writeable
             and is_ours(_SINGLE, work)
-            and _linear_backward[_SINGLE](dy, x, y, W, activation, dW, db, dz, dx)
+            and _linear_backward[_SINGLE](dy, x, y, W, activation, dW, db, dz, dx, wanted)
         )  # fmt: skip
-    except (AttributeError, IndexError):
+    except (AttributeError, IndexError, TypeError):
         return False
 
 
@@ -99,8 +100,9 @@ def _linear_backward(
     db: OutVector,
     dz: OutMatrix,
     dx: OutMatrix,
+    wanted: bool,
 ) -> bool:
-    (rows, outputs), inputs, wanted = dy.shape, W.shape[0], dx.size > 0
+    (rows, outputs), inputs = dy.shape, W.shape[0]
     if not (
         rows_fit(dy, rows, outputs) and rows_fit(x, rows, inputs) and rows_fit(W, inputs, outputs)
         and rows_fit(dW, inputs, outputs) and apart(dW, dy) and apart(dW, x) and apart(dW, W)

@@ -86,17 +86,17 @@ def linear_backward(
     check_output("db", db, dtype, (outputs,))
     if dx is not None:
         check_output("dx", dx, dtype, x.shape)
-    for name, output in (("dW", dW), ("db", db), ("dx", dx)):
-        if output is not None:
-            for other_name, other in (("dy", dy), ("x", x), ("W", W)):
-                check_apart(name, output, other_name, other)
+    outputs_ = [(name, output) for name, output in (("dW", dW), ("db", db), ("dx", dx)) if output is not None]
+    for place, (name, output) in enumerate(outputs_):
+        for other_name, other in (("dy", dy), ("x", x), ("W", W), *outputs_[:place]):
+            check_apart(name, output, other_name, other)
     if activation is None:
         dz = dy
         db[:] = column_sums(dz)
     else:
         if dz is not None:
-            check_apart("dz", dz, "dy", dy)
-            check_apart("dz", dz, "x", x)
+            for other_name, other in (("dy", dy), ("x", x), ("W", W), *outputs_):
+                check_apart("dz", dz, other_name, other)
         bias_activation_backward(dy, y, activation, dz, db)
     multiply(x.T, dz, dW)
     if dx is not None:

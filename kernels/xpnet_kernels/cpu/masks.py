@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,16 @@ def dropout(x: np.ndarray, probability: float, key: tuple[int, int], step: int |
     array([0., 2., 2., 2., 2., 0., 2., 0.])
     """
     check_kind("x", x, np.ndim(x))
-    if out.dtype != x.dtype or out.shape != x.shape or not out.flags.writeable:
-        raise ValueError(f"out must be a writable {x.dtype} array of shape {x.shape}, not {out.dtype} of {out.shape}")
+    check_kind("out", out, x.ndim)
+    if out.dtype != x.dtype:
+        raise TypeError(f"out must be {x.dtype}, not {out.dtype}")
+    if out.shape != x.shape or not out.flags.writeable:
+        raise ValueError(f"out must be writable and of the shape {x.shape}, not {out.shape}")
     if not (x.flags.c_contiguous and out.flags.c_contiguous):
         raise ValueError("x and out must be contiguous; numpy.ascontiguousarray makes a copy that is")
     if not 0 <= probability < 1:
         raise ValueError(f"probability must be a number from 0 to below 1, not {probability!r}")
-    if not all(0 <= word < 2**32 for word in key):
+    if not all(0 <= operator.index(word) < 2**32 for word in key):
         raise ValueError(f"key must be two words of 32 bits, not {key}")
     if x.size > _MOST:
         raise ValueError(f"x has {x.size} elements, and a step has random words for {_MOST}")

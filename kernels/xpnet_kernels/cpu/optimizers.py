@@ -176,13 +176,15 @@ def _adam(
     correction1, correction2, decay = settings[4], settings[5], settings[6]
     keep, step, root = real(1 - rate * decay), real(rate / correction1), real(1 / math.sqrt(correction2))
     b1, a1, b2, a2, eps = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2), real(epsilon)
-    tiny, zero = real(TINY), real(0)
+    tiny, zero, largest = real(TINY), real(0), np.finfo(real).max
     for i in range(values.size):
         g = gradients[i]
         m_i = b1 * m[i] + a1 * g
-        v_i = b2 * v[i] + a2 * (g * g)
+        v_i = b2 * v[i] + (a2 * g) * g
         m_i = zero if abs(m_i) < tiny else m_i
         v_i = zero if v_i < tiny else v_i
         m[i] = m_i
         v[i] = v_i
-        values[i] = keep * values[i] - step * _quotient(m_i, math.sqrt(v_i) * root + eps)
+        divisor = math.sqrt(v_i) * root + eps
+        ratio = _quotient(m_i, divisor)
+        values[i] = keep * values[i] - step * (zero if divisor > largest else ratio)

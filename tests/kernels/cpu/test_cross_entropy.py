@@ -273,6 +273,32 @@ def test_what_counts_for_nothing_may_hold_anything(classes, options):
     np.testing.assert_array_equal(results.summary, reference.summary)
 
 
+def test_in_place_in_descending_order_when_the_last_block_is_one_row():
+    logits = np.random.default_rng(0).normal(size=(2**18 // 64 * 4 + 1, 64)).astype(np.float32)
+    labels, rows = np.zeros(len(logits), np.int64), len(logits)
+    descending = logits[::-1].copy()[::-1]
+    results = []
+    for z, in_place in ((logits, False), (descending, True)):
+        losses, gradient = np.empty(rows, np.float32), z if in_place else np.empty_like(z)
+        softmax_cross_entropy(z, labels, summary=np.empty(4), losses=losses, gradient=gradient, in_place=in_place)
+        results.append((losses, gradient))
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-6)
+    np.testing.assert_allclose(results[1][1], results[0][1], atol=1e-10)
+
+
+@pytest.mark.parametrize("extras", [True, False])
+@pytest.mark.parametrize("rows", [3, 7, 100])
+def test_the_gradient_of_a_sure_row_keeps_its_sign(rows, extras):
+    logits = np.zeros((rows, 10), np.float32)
+    logits[:, 4] = 25
+    gradient, more = np.empty_like(logits), {"predictions": np.empty(rows, np.int64)} if extras else {}
+    labels = np.full(rows, 4)
+    softmax_cross_entropy(logits, labels, summary=np.empty(4), losses=np.empty(rows, "f"), gradient=gradient, **more)
+    p = np.exp(-25.0) / (1 + 9 * np.exp(-25.0))
+    np.testing.assert_allclose(gradient[:, 4] * rows, -9 * p, rtol=1e-5)
+    np.testing.assert_allclose(gradient[:, 0] * rows, p, rtol=1e-6)
+
+
 def test_the_mean_of_nothing_is_nan():
     ignored = Results(np.zeros((2, 3), np.float32), np.array([1, 1]), ignore_index=1)
     assert np.isnan(ignored.summary[0])

@@ -63,7 +63,18 @@ def test_the_first_bad_label_is_named_also_in_large_batches():
     assert (gradient == 7).all()
 
 
-@pytest.mark.parametrize("name", ["losses", "gradient", "log_sum_exp", "predictions", "summary"])
+@pytest.fixture(params=[True, False])
+def name(request, arguments):
+    """Of an output, with and without the extras; without them the arguments are looked at by compiled code."""
+    if not request.param[1]:
+        arguments |= {"log_sum_exp": None, "predictions": None}
+    return request.param[0]
+
+
+CASES = [*((name, True) for name in OUTPUTS), *((name, False) for name in ("losses", "gradient", "summary"))]
+
+
+@pytest.mark.parametrize("name", CASES, indirect=True)
 class TestOutputs:
     def test_of_another_type(self, arguments, name):
         refused(arguments, TypeError, f"{name} must be .*, not int16", **{name: arguments[name].astype(np.int16)})
@@ -87,6 +98,23 @@ class TestOutputs:
         refused(arguments, TypeError, message, **{name: arguments[name].tolist()})
 
 
+@pytest.mark.parametrize("name", CASES, indirect=True)
+@pytest.mark.parametrize("arguments", [np.float64], indirect=True)
+def test_an_output_on_the_labels(arguments, name):
+    memory = np.zeros(ROWS * CLASSES)  # good labels, until an output is written there
+    output = memory.view(arguments[name].dtype)[: arguments[name].size].reshape(arguments[name].shape)
+    changes = {"labels": memory.view(np.int64)[:ROWS], name: output}
+    with pytest.raises(ValueError, match=f"{name} is an output, but shares memory with labels"):
+        softmax_cross_entropy(**(arguments | changes))
+    assert (memory == 0).all()
+
+
+def test_probabilities_of_no_class(arguments):
+    dtype = arguments["logits"].dtype
+    nothing = {"logits": np.empty((ROWS, 0), dtype), "labels": np.empty((ROWS, 0), dtype), "gradient": None}
+    refused(arguments, ValueError, r"logits of shape \(3, 0\) have no class", **nothing)
+
+
 @pytest.mark.parametrize("extras", [True, False])
 def test_inputs_that_are_not_served(arguments, extras):
     if not extras:
@@ -102,6 +130,11 @@ def test_inputs_that_are_not_served(arguments, extras):
     refused(arguments, ValueError, r"labels must have the shape \(3,\), not \(2,\)", labels=labels[:2])
     refused(arguments, TypeError, "labels must be integers, not float64", labels=labels.astype(float))
     refused(arguments, TypeError, "labels must be integers, not bool", labels=labels.astype(bool))
+    with_gaps = np.repeat(labels, 2)[::2]
+    with_gaps.base[1::2] = 99
+    softmax_cross_entropy(
+        **({name: np.copy(a) for name, a in arguments.items() if a is not None} | {"labels": with_gaps})
+    )
     refused(arguments, TypeError, "labels must be a NumPy array, not list", labels=labels.tolist())
     refused(arguments, TypeError, "labels must be float", labels=np.ones((ROWS, CLASSES), np.int64))
     refused(arguments, ValueError, "labels must have the shape", labels=np.ones((ROWS, 4), logits.dtype))
@@ -125,6 +158,10 @@ def test_options_that_make_no_sense(arguments):
     refused(arguments, TypeError, "upstream must be a number", upstream=np.ones(3, dtype))
     probabilities = np.ones((ROWS, CLASSES), dtype)
     refused(arguments, ValueError, "ignore_index goes with integer labels", labels=probabilities, ignore_index=1)
+    refused(arguments, ValueError, "ignore_index must be a number of 64 bits", ignore_index=2**70)
+    refused(arguments, TypeError, "cannot be interpreted as an integer", ignore_index=1.9)
+    labels = np.array([2**64 - 100, 1, 0], np.uint64)
+    refused(arguments, IndexError, "the label of row 0 is 18446744073709551516", labels=labels, ignore_index=-100)
 
 
 def test_the_gradient_and_the_logits(arguments):

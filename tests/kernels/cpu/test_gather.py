@@ -32,6 +32,36 @@ def test_rows_may_be_apart():
     assert (out[:, 35:] == 7).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("divisor", [-255, -3, -1e-45, 1e-45, np.inf, np.nan, 0.0])
+def test_the_sign_of_zero_too(dtype, divisor):
+    out = np.empty((1, 256), dtype)
+    cpu.take_rows(ALL_PIXELS, np.array([0]), divisor, out)
+    with np.errstate(all="ignore"):
+        expected = ALL_PIXELS.astype(dtype) / dtype(divisor)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(np.signbit(out)[expected == 0], np.signbit(expected)[expected == 0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_output_is_on_nothing_else_and_can_be_written(dtype):
+    memory = np.zeros(800)
+    indices, out = memory.view(np.int64)[:100], memory.view(dtype)[:800].reshape(100, 8)
+    rows = np.zeros((3, 8), np.uint8)
+    with pytest.raises(ValueError, match="out is an output, but shares memory with indices"):
+        cpu.take_rows(rows, indices, 1, out)
+    with pytest.raises(ValueError, match="out is an output, but shares memory with rows"):
+        cpu.take_rows(
+            memory.view(np.uint8)[:24].reshape(3, 8), np.zeros(2, int), 1, memory.view(dtype)[:16].reshape(2, 8)
+        )
+    read_only = np.zeros((2, 8), dtype)
+    read_only.flags.writeable = False
+    with pytest.raises(ValueError, match="out is an output, but this array is read-only"):
+        cpu.take_rows(rows, np.zeros(2, int), 1, read_only)
+    assert (memory == 0).all()
+    assert (read_only == 0).all()
+
+
 @pytest.mark.parametrize("bad", [-1, 50, 2**62])
 def test_a_bad_index_is_named_before_anything_is_written(bad):
     out, error = np.full((3, 37), 7, np.float32), np.full(1, 7)
@@ -50,6 +80,8 @@ def test_what_is_not_served():
     out = np.empty((1, 37), np.float32)
     with pytest.raises(TypeError, match="indices must be integers, not float64"):
         cpu.take_rows(ROWS, np.zeros(1), 255, out)
+    with pytest.raises(ValueError, match=r"indices must have the shape \(1,\), not \(\)"):
+        cpu.take_rows(ROWS, np.array(0), 255, out)
     with pytest.raises(TypeError, match="rows must be uint8, not float64"):
         cpu.take_rows(ROWS.astype(float), np.array([0]), 255, out)
     with pytest.raises(ValueError, match=r"out must have the shape \(2, 37\), not \(1, 37\)"):

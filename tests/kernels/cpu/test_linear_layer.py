@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -176,3 +177,39 @@ def test_what_backward_does_not_serve():
         linear_backward(dy, x, y, W, "relu", dW, db, dz, x)
     for array in (dW, db, dz):
         assert (array == 0).all()
+    one = np.zeros(4 * 3 + 5 * 4, np.float32)
+    dW_there, dx_there, db_there = one[:12].reshape(4, 3), one[2:22].reshape(5, 4), one[:3]
+    with pytest.raises(ValueError, match="dx is an output, but shares memory with dW"):
+        linear_backward(dy, x, y, W, "relu", dW_there, db, dz, dx_there)
+    with pytest.raises(ValueError, match="db is an output, but shares memory with dW"):
+        linear_backward(dy, x, y, W, "relu", dW_there, db_there, dz)
+    with pytest.raises(ValueError, match="dx is an output, but shares memory with db"):
+        linear_backward(dy, x, y, W, "relu", dW, db_there, dz, one[:20].reshape(5, 4))
+    with pytest.raises(ValueError, match="dz is an output, but shares memory with dW"):
+        linear_backward(dy, x, y, W, "relu", dW_there, db, one[:15].reshape(5, 3))
+    assert (one == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(7, 0), (0, 0), (0, 4), (5, 0), (4, 4)])
+def test_an_input_gradient_of_another_shape_is_not_taken_for_none(shape, dtype):
+    dy, x, W = (np.ones(s, dtype) for s in ((5, 3), (5, 4), (4, 3)))
+    dW, db = np.zeros((4, 3), dtype), np.zeros(3, dtype)
+    with pytest.raises(ValueError, match=r"dx must have the shape \(5, 4\)"):
+        linear_backward(dy, x, None, W, None, dW, db, None, np.zeros(shape, dtype))
+    assert not dW.any()
+    assert not db.any()
+
+
+@pytest.mark.parametrize("name", ["out", "dW", "db", "dz", "dx"])
+def test_a_read_only_output(name):
+    dy, x, y, W, b = normal(5, 3), normal(5, 4), normal(5, 3), normal(4, 3), normal(3)
+    shapes = {"out": (5, 3), "dW": (4, 3), "db": (3,), "dz": (5, 3), "dx": (5, 4)}
+    outputs = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
+    outputs[name].flags.writeable = False
+    backward = [outputs[key] for key in ("dW", "db", "dz", "dx")]
+    call = partial(linear, x, W, b, "relu", outputs["out"])
+    call = call if name == "out" else partial(linear_backward, dy, x, y, W, "relu", *backward)
+    with pytest.raises(ValueError, match=f"{name} is an output, but this array is read-only"):
+        call()
+    assert not outputs[name].any()

@@ -61,8 +61,16 @@ def test_what_is_not_served():
     for probability in (1.0, -0.1, np.nan):
         with pytest.raises(ValueError, match="probability must be a number from 0 to below 1"):
             dropout(x, probability, (0, 0), 0, x)
-    with pytest.raises(ValueError, match=r"out must be a writable float64 array of shape \(4, 4\), not float32"):
+    with pytest.raises(TypeError, match="out must be float64, not float32"):
         dropout(x, 0.5, (0, 0), 0, np.empty((4, 4), np.float32))
+    with pytest.raises(ValueError, match=r"out must be writable and of the shape \(4, 4\), not \(4, 3\)"):
+        dropout(x, 0.5, (0, 0), 0, np.empty((4, 3)))
+    with pytest.raises(TypeError, match="out must be a NumPy array, not list"):
+        dropout(x, 0.5, (0, 0), 0, x.tolist())
+    with pytest.raises(TypeError, match="x must be a NumPy array, not MaskedArray"):
+        dropout(np.ma.masked_array(x), 0.5, (0, 0), 0, x)
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        dropout(x, 0.5, (0.5, 0), 0, x)
     with pytest.raises(ValueError, match=r"key must be two words of 32 bits, not \(4294967296, 0\)"):
         dropout(x, 0.5, (2**32, 0), 0, x)
     with pytest.raises(ValueError, match="x and out must be contiguous"):

@@ -85,6 +85,17 @@ def test_small_moments_become_zero():
         assert (moment == 0).all()
 
 
+@pytest.mark.parametrize("gradient", [1e18, 1e20, 1e25, 3e38])
+@pytest.mark.parametrize("size", [1, 64, 67])
+def test_large_gradients_are_a_step_or_none(gradient, size):
+    values, m, v = np.ones(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
+    settings = np.array([1e-3, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.0])
+    cpu.adam_update(values, np.full(size, gradient, np.float32), m, v, settings)
+    square = np.float32(0.001) * np.float32(gradient)
+    overflows = float(square) * gradient > float(np.finfo(np.float32).max)
+    np.testing.assert_allclose(values, 1 if overflows else 1 - 1e-3, rtol=1e-6)
+
+
 def test_nan_gradients_stay_visible():
     values, m, v, velocity = (np.ones(3, np.float32) for _ in range(4))
     g = np.array([np.nan, 1, 1], np.float32)
