@@ -40,10 +40,12 @@ class TestByName:
 
     def test_cuda_lives_on_the_current_device_and_stream(self, monkeypatch) -> None:
         waited = []
-        stream = SimpleNamespace(synchronize=lambda: waited.append("stream"))
-        cupy = SimpleNamespace(
-            cuda=SimpleNamespace(Device=lambda: "GPU 0", get_current_stream=lambda: stream), asnumpy=np.asarray
+        stream = SimpleNamespace(synchronize=lambda: waited.append("stream"), record=lambda: "event")
+        cuda = SimpleNamespace(
+            Device=lambda: "GPU 0", get_current_stream=lambda: stream, get_elapsed_time=lambda began, ended: 1500.0
         )
+        pool = SimpleNamespace(total_bytes=lambda: 7)
+        cupy = SimpleNamespace(cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool)
         monkeypatch.setattr("xpnet.backends.cuda_problem", lambda: None)
         monkeypatch.setitem(sys.modules, "cupy", cupy)
         monkeypatch.setitem(sys.modules, "array_api_compat.cupy", SimpleNamespace())
@@ -52,6 +54,7 @@ class TestByName:
             assert (backend.name, backend.device, backend.reads_are_free) == ("cuda", "GPU 0", False)
         backend.synchronize()
         assert waited == ["stream"]
+        assert (backend.mark(), backend.seconds_between("began", "ended"), backend.peak_memory()) == ("event", 1.5, 7)
 
     def test_equal_by_name(self) -> None:
         names = ["cpu", "cpu-reference", "float64"]

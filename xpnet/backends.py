@@ -201,7 +201,6 @@ def _ignoring_overflow() -> AbstractContextManager[Any]:
 def _cuda_backend() -> Backend:
     import array_api_compat.cupy as cupy_namespace
     import cupy
-    import cupyx.profiler
 
     return Backend(
         name="cuda",
@@ -213,9 +212,15 @@ def _cuda_backend() -> Backend:
         reads_are_free=False,
         mark=lambda: cupy.cuda.get_current_stream().record(),
         seconds_between=lambda began, ended: cupy.cuda.get_elapsed_time(began, ended) / 1e3,
-        annotate=cupyx.profiler.time_range,
+        annotate=_nvtx_range,
         peak_memory=lambda: int(cupy.get_default_memory_pool().total_bytes()),
     )
+
+
+def _nvtx_range(name: str) -> AbstractContextManager[Any]:
+    from cupyx.profiler import time_range
+
+    return time_range(name)
 
 
 class _CudaKernels:
