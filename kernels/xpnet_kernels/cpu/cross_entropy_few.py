@@ -49,7 +49,8 @@ def serve_small(
             labels = labels.astype(_INT64)
         rows, classes = logits.shape
         return (
-            gradient.dtype is dtype and losses.dtype is dtype
+            type(logits) is type(labels) is type(summary) is type(losses) is type(gradient) is np.ndarray
+            and gradient.dtype is dtype and losses.dtype is dtype
             and labels.dtype is _INT64 and summary.dtype is _FLOAT64
             and gradient.ndim == 2 and labels.ndim == 1 and losses.ndim == 1 and summary.ndim == 1
             and gradient.flags.writeable and losses.flags.writeable and summary.flags.writeable

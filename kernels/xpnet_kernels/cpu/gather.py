@@ -70,7 +70,7 @@ def _at_once(rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndar
     """Serve a batch of float32 in one compiled call, which checks what it is given, or write nothing: false."""
     try:
         return (
-            error is None
+            error is None and type(rows) is type(indices) is type(out) is np.ndarray
             and rows.dtype is _UINT8 and indices.dtype is _INT64 and out.dtype is _SINGLE
             and rows.ndim == 2 and indices.ndim == 1 and out.ndim == 2
             and indices.flags.c_contiguous and out.flags.writeable

@@ -65,13 +65,13 @@ def linear_backward_at_once(
 
 def _matrices(*arrays: Any) -> bool:
     for array in arrays:  # noqa: SIM110 - all() of a generator takes twice as long
-        if array.dtype is not _SINGLE or array.ndim != 2:
+        if type(array) is not np.ndarray or array.dtype is not _SINGLE or array.ndim != 2:
             return False
     return True
 
 
 def _vector(array: Any) -> bool:
-    return array.dtype is _SINGLE and array.ndim == 1 and array.flags.c_contiguous
+    return type(array) is np.ndarray and array.dtype is _SINGLE and array.ndim == 1 and array.flags.c_contiguous
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -132,6 +133,10 @@ class CrossEntropy:
         y = array("labels", labels, (element,) if probabilities else INTEGERS, shape=shape[: 1 + probabilities])
         if probabilities and ignore_index is not None:
             raise ValueError("ignore_index goes with integer labels; mask rows of probabilities with row_weights of 0")
+        if ignore_index is not None and not -(2**63) <= operator.index(ignore_index) < 2**63:
+            raise ValueError(f"ignore_index must be a number of 64 bits, not {ignore_index}")
+        if probabilities and rows > 0 and columns == 0:
+            raise ValueError(f"logits of shape {shape} have no class to take a softmax over")
         per_row = reduction == "none"
         if upstream is not None and not per_row and not isinstance(upstream, Real):
             raise TypeError(

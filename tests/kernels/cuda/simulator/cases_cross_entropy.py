@@ -76,6 +76,11 @@ def test_plain_probabilities(random, equations):
     check(written, equations(logits, targets))
     with pytest.raises(ValueError, match="ignore_index goes with integer labels"):
         softmax_cross_entropy(logits, targets, **written, ignore_index=3)
+    with pytest.raises(ValueError, match="ignore_index must be a number of 64 bits"):
+        softmax_cross_entropy(logits, np.zeros(3, np.int64), **written, ignore_index=2**70)
+    nothing = np.empty((3, 0), np.float32)
+    with pytest.raises(ValueError, match=r"logits of shape \(3, 0\) have no class"):
+        softmax_cross_entropy(nothing, nothing, **(outputs(nothing) | {"gradient": None}))
 
 
 def test_element_types(random, equations, element, as_float64):
