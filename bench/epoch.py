@@ -4,8 +4,8 @@
 
 An epoch is a recipe's training set once: order drawn, batches gathered from uint8 images, steps taken; no evaluation of
 a test set. The peers take the recipe's order, batch size, layers, optimizer and rate, and start from their own weights:
-PyTorch with a fused optimizer, its batches through a DataLoader (of a TensorDataset, in this process) or
-indexed from tensors in memory. "command" is the wall time from starting `python -m xpnet train` to the first line of
+PyTorch with a fused optimizer, its batches through a DataLoader (of a TensorDataset, in this process) or indexed from
+tensors in memory. "command" is the wall time from starting `python -m xpnet train` to the first line of
 its progress, on a machine where the kernels are already in Numba's cache, and the limit is `python -c "import numpy"`.
 
 MNIST is looked for in the folder that XPNET_DATA_DIR names.

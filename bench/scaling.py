@@ -8,7 +8,7 @@ depth (hidden layers) varies, and the others stay at 128, 512 and 2. The limit i
 
 from __future__ import annotations
 
-import sys
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,9 @@ CONTENDERS = {"limit": train_step.limit, "xpnet": train_step.xpnet}
 BENCHMARK = timing.Benchmark(cases={"cpu": CASES, "cuda": CASES}, contenders={"cpu": CONTENDERS, "cuda": CONTENDERS})
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    target = None
-    if "--plot" in arguments:
-        place = arguments.index("--plot")
-        target = Path(arguments[place + 1])
-        del arguments[place : place + 2]
-    measured = timing.run(BENCHMARK, arguments)
-    if target is not None:
-        plot(measured, target)
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--plot", type=Path)
+    options, others = parser.parse_known_args()
+    measured = timing.run(BENCHMARK, others)
+    if options.plot is not None:
+        plot(measured, options.plot)

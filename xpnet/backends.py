@@ -133,6 +133,11 @@ class Backend:
                 return None
         return getattr(self.kernels, name, None)
 
+    def require_integers(self, indices: Array, what: str) -> None:
+        """Raise DTypeError unless the elements are of an integer type."""
+        if not self.xp.isdtype(indices.dtype, "integral"):
+            raise DTypeError(f"{what} must be integers, not {indices.dtype}")
+
     def require_in_range(self, indices: Array, below: int, what: str) -> None:
         """Raise OutOfRangeError, naming the first offender, unless 0 <= indices < below.
 

@@ -113,11 +113,11 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
     memory, rows = backend.peak_memory(), min(recipe.batch_size, len(data))
     works = _works(trainer, data, rows)
     times = clock.seconds()
-    inside = zip(*(times[key] for key in times if key != ("step", "")), strict=True)
-    rest = statistics.median(whole - sum(parts) for whole, parts in zip(times["step", ""], inside, strict=True))
-    parts = [Part(*key, statistics.median(times[key]), *works[key]) for key in times if key in works]
+    known = {key: seconds for key, seconds in times.items() if key in works}
+    rests = [total - sum(inside) for total, *inside in zip(times["step", ""], *known.values(), strict=True)]
+    parts = [Part(*key, statistics.median(seconds), *works[key]) for key, seconds in known.items()]
     seconds, peaks = statistics.median(whole.seconds()["step", ""]), _peaks(backend, model.dtype)
-    return Profile(recipe.name, backend.name, rows, seconds, rest, parts, peaks, memory)
+    return Profile(recipe.name, backend.name, rows, seconds, statistics.median(rests), parts, peaks, memory)
 
 
 class _Clock:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from xpnet.backends import Array, Backend
-from xpnet.errors import DTypeError, ShapeError
+from xpnet.errors import ShapeError
 
 
 class CrossEntropy(NamedTuple):
@@ -92,7 +92,7 @@ def softmax_cross_entropy(
     xp = backend.xp
     rows, classes = logits.shape
     if labels.ndim == 1:
-        _require_integers(backend, labels)
+        backend.require_integers(labels, "class indices")
         backend.require_in_range(labels, classes, "label")
         labels = xp.astype(labels, xp.int64, copy=False)  # narrow types cannot hold every class
     targets = labels if labels.ndim == 2 else _one_hot(backend, labels, classes, logits.dtype)
@@ -131,7 +131,7 @@ def _fused(
         fused(logits, labels, summary=summary, losses=losses, gradient=out if gradient else None)
     except (IndexError, TypeError):
         if labels.ndim == 1:
-            _require_integers(backend, labels)
+            backend.require_integers(labels, "class indices")
             backend.require_in_range(labels, logits.shape[1], "label")
         raise
     return CrossEntropy(summary[0, ...], losses, summary[2, ...], out if gradient else None)
@@ -144,11 +144,6 @@ def _one_hot(backend: Backend, labels: Array, classes: int, dtype: object) -> Ar
     hot = xp.astype(xp.expand_dims(labels, axis=1) == columns, dtype)
     valid = xp.expand_dims((labels >= 0) & (labels < classes), axis=1)
     return xp.where(valid, hot, xp.full_like(hot, float("nan")))
-
-
-def _require_integers(backend: Backend, labels: Array) -> None:
-    if not backend.xp.isdtype(labels.dtype, "integral"):
-        raise DTypeError(f"class indices must be integers, not {labels.dtype}")
 
 
 def _fitting_labels(backend: Backend, logits: Array, labels: Array) -> Array:

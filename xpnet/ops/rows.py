@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 
 from xpnet.backends import Array, Backend
-from xpnet.errors import DTypeError
 
 
 def take_rows(
@@ -44,7 +43,7 @@ def take_rows(
     fused = backend.kernel("take_rows", *(() if out is None else (out,)))
     if fused is not None and rows.dtype == xp.uint8:
         return _fused(backend, fused, rows, indices, divisor, dtype, out)
-    _require_integers(backend, indices)
+    backend.require_integers(indices, "row indices")
     backend.require_in_range(indices, rows.shape[0], "row index")
     indices = xp.astype(indices, xp.int64, copy=False)
     valid = (indices >= 0) & (indices < rows.shape[0])
@@ -78,12 +77,7 @@ def _fused(
     try:
         fused(flat, indices, float(divisor), flat_out)
     except (IndexError, TypeError):
-        _require_integers(backend, indices)
+        backend.require_integers(indices, "row indices")
         backend.require_in_range(indices, rows.shape[0], "row index")
         raise
     return out
-
-
-def _require_integers(backend: Backend, indices: Array) -> None:
-    if not backend.xp.isdtype(indices.dtype, "integral"):
-        raise DTypeError(f"row indices must be integers, not {indices.dtype}")

@@ -80,12 +80,6 @@ def softmax_cross_entropy(
     check_input("logits", logits, dtype, shape)
     check_output("summary", summary, _FLOAT64, (4,))
     check_output("losses", losses, dtype, shape[:1])
-    for name, output in (
-        ("summary", summary), ("losses", losses), ("gradient", gradient), ("log_sum_exp", log_sum_exp),
-        ("predictions", predictions),
-    ):  # fmt: skip
-        if isinstance(output, np.ndarray) and isinstance(labels, np.ndarray):
-            check_apart(name, output, "labels", labels)
     overwrites = False
     if gradient is not None:
         check_output("gradient", gradient, dtype, shape)
@@ -99,6 +93,12 @@ def softmax_cross_entropy(
     targets = check_targets(
         dtype, shape, labels, reduction, upstream, label_smoothing, class_weights, row_weights, z_loss, ignore_index
     )
+    for name, output in (
+        ("summary", summary), ("losses", losses), ("gradient", gradient), ("log_sum_exp", log_sum_exp),
+        ("predictions", predictions),
+    ):  # fmt: skip
+        if output is not None:
+            check_apart(name, output, "labels", labels)
     served = plain and shape[1] <= FEW
     if not (served and serve_few(logits, targets.labels, summary, losses, gradient, reduction == "mean")):
         correct = targets.serve(logits, losses, gradient, log_sum_exp, predictions, overwrites)
