@@ -24,6 +24,7 @@ _HOMES = {
         "FileFormatError",
         "MissingFileError",
         "NonFiniteError",
+        "OutOfMemoryError",
         "OutOfRangeError",
         "RunFolderError",
         "ShapeError",

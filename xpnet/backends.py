@@ -145,11 +145,15 @@ class Backend:
         """
         if not self.reads_are_free:
             return
-        values = self.to_numpy(indices)
-        bad = (values < 0) | (values >= below)
-        if bad.any():
-            row = int(bad.argmax())
-            raise OutOfRangeError(f"{what} {values[row]} at row {row} is outside 0 to {below - 1}")
+        require_indices(self.to_numpy(indices), below, what)
+
+
+def require_indices(values: np.ndarray, below: int, what: str) -> None:
+    """Raise OutOfRangeError, naming the first offender, unless 0 <= values < below; for arrays on the host."""
+    bad = (values < 0) | (values >= below)
+    if bad.any():
+        row = int(bad.argmax())
+        raise OutOfRangeError(f"{what} {values[row]} at row {row} is outside 0 to {below - 1}")
 
 
 def backend(name: str = "auto") -> Backend:

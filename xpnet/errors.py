@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class Error(Exception):
@@ -44,6 +45,10 @@ class NonFiniteError(Error, ArithmeticError):
     """Training produced a loss that is infinite or not a number."""
 
 
+class OutOfMemoryError(Error, MemoryError):
+    """The device, or the host, has less memory left than was asked for."""
+
+
 class MissingFileError(Error, FileNotFoundError):
     """A file or data set that was asked for cannot be had."""
 
@@ -54,6 +59,25 @@ class FileFormatError(Error, ValueError):
 
 class RunFolderError(Error, OSError):
     """A run folder cannot be created, or holds something else."""
+
+
+@contextmanager
+def memory_for(purpose: str, remedy: str) -> Iterator[None]:
+    """A block in which running out of memory is an :class:`OutOfMemoryError` that names the purpose and the remedy.
+
+    NumPy's and CuPy's own errors are MemoryErrors that tell how many bytes were asked for.
+
+    >>> with memory_for("a batch of 10 rows", "make it smaller"):
+    ...     raise MemoryError("Out of memory allocating 512 bytes")
+    Traceback (most recent call last):
+    xpnet.errors.OutOfMemoryError: not enough memory for a batch of 10 rows: make it smaller (Out of memory ... 512 bytes)
+    """
+    try:
+        yield
+    except OutOfMemoryError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemoryError(f"not enough memory for {purpose}: {remedy} ({error or 'no more is known'})") from error
 
 
 def positive_integer(name: str, value: object) -> int:

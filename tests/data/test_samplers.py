@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from xpnet import errors, random
-from xpnet.data.samplers import SAMPLERS, InOrder, Shuffled, WithReplacement, steps_per_epoch
+from xpnet.data.samplers import SAMPLERS, InOrder, Shuffled, WithReplacement, epoch_order, steps_per_epoch
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,9 @@ def test_with_replacement_draws_full_batches_uniformly():
     assert ((counts - 350) ** 2 / 350).sum() < 52  # chi square, 19 degrees of freedom; once in 15,000
     key = random.stream_key(3, "sample")
     assert np.array_equal(draws, random.integers(key, 7_000, below=20, step=2))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_they_give_is_accepted_as_it_is(name):
+    sampler = SAMPLERS[name]()
+    assert (epoch_order(sampler, 103, 10, seed=1, epoch=2) == sampler.epoch(103, 10, 1, 2)).all()

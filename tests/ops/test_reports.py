@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+import xpnet
 from xpnet import ops
-from xpnet.ops.reports import CORRECT, COUNT, FIRST_NON_FINITE_STEP, LAST_LOSS, LENGTH, LOSS_SUM
+from xpnet.ops.reports import BAD_LABEL_ROW, CORRECT, COUNT, FIRST_NON_FINITE_STEP, LAST_LOSS, LENGTH, LOSS_SUM, read
 
 BATCHES = [(2.5, 100, 7), (0.5, 100, 60), (1.25, 37, 30)]  # mean loss, rows, correct
 
@@ -22,7 +23,7 @@ def accumulate(backend, report, batches, first_step: int = 0) -> None:
 def test_a_new_report(backend) -> None:
     report = ops.new_report(backend)
     assert report.dtype == backend.xp.float64
-    assert backend.to_numpy(report).tolist() == [0.0, 0.0, 0.0, -1.0, 0.0]
+    assert backend.to_numpy(report).tolist() == [0.0, 0.0, 0.0, -1.0, -1.0, 0.0]
 
 
 def test_sums_over_batches_of_different_sizes(backend) -> None:
@@ -62,4 +63,29 @@ def test_it_takes_what_the_loss_gives(backend) -> None:
     logits = np.zeros((4, 3), np.float32)
     result = ops.softmax_cross_entropy(backend, backend.asarray(logits), backend.asarray([0, 0, 1, 2]))
     ops.accumulate(backend, report, result, 4, 0)
-    np.testing.assert_allclose(backend.to_numpy(report), [4 * math.log(3), 4, 2, -1, math.log(3)], rtol=1e-6)
+    np.testing.assert_allclose(backend.to_numpy(report), [4 * math.log(3), 4, 2, -1, -1, math.log(3)], rtol=1e-6)
+
+
+def test_a_bad_label_is_told_when_the_report_is_read(backend) -> None:
+    """Where reading is free it was told at once; see tests/ops/test_cross_entropy.py."""
+    report, logits = ops.new_report(backend), backend.asarray(np.zeros((4, 3), np.float32))
+    for step, labels in enumerate([[0, 1, 2, 0], [0, 1, 3, -1], [7, 0, 0, 0]]):
+        if backend.reads_are_free and step > 0:
+            with pytest.raises(xpnet.OutOfRangeError):
+                ops.softmax_cross_entropy(backend, logits, backend.asarray(labels))
+            continue
+        ops.accumulate(backend, report, ops.softmax_cross_entropy(backend, logits, backend.asarray(labels)), 4, step)
+    if backend.reads_are_free:
+        assert read(backend, report)[BAD_LABEL_ROW] == -1
+        return
+    with pytest.raises(xpnet.OutOfRangeError, match="label at row 2 of the batch of step 1 is outside the classes"):
+        read(backend, report)
+
+
+def test_a_loss_that_is_not_finite_is_no_bad_label(backend) -> None:
+    report, logits = ops.new_report(backend), backend.asarray(np.full((2, 3), -np.inf, np.float32))
+    with backend.ignoring_overflow():
+        result = ops.softmax_cross_entropy(backend, logits, backend.asarray([0, 1]))
+        ops.accumulate(backend, report, result, 2, 5)
+    values = read(backend, report)
+    assert (values[FIRST_NON_FINITE_STEP], values[BAD_LABEL_ROW]) == (5, -1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpnet.data.book import load_mnist
 from xpnet.data.dataset import Dataset
 from xpnet.data.loading import load
-from xpnet.data.samplers import SAMPLERS, InOrder, Sampler, Shuffled, WithReplacement, steps_per_epoch
+from xpnet.data.samplers import SAMPLERS, InOrder, Sampler, Shuffled, WithReplacement, epoch_order, steps_per_epoch
 from xpnet.data.samples import Samples
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Samples",
     "Shuffled",
     "WithReplacement",
+    "epoch_order",
     "load",
     "load_mnist",
     "steps_per_epoch",

@@ -9,7 +9,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from xpnet import random
-from xpnet.errors import positive_integer
+from xpnet.backends import require_indices
+from xpnet.errors import DTypeError, ShapeError, positive_integer
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:
@@ -81,6 +82,30 @@ class WithReplacement:
         """Independent draws; see :meth:`Sampler.epoch`."""
         count = steps_per_epoch(samples, batch_size) * batch_size
         return random.integers(random.stream_key(seed, "sample"), count, below=samples, step=epoch)
+
+
+def epoch_order(sampler: Sampler, samples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The rows of an epoch, as the sampler gives them; checked here, on the host, where looking costs no wait.
+
+    Raises:
+        DTypeError: they are not integers.
+        ShapeError: they are not one row of numbers, of as many batches as an epoch has.
+        OutOfRangeError: one of them is no row of the training set.
+
+    >>> epoch_order(InOrder(), 3, batch_size=2, seed=0, epoch=0)
+    array([0, 1, 2])
+    """
+    order = np.asarray(sampler.epoch(samples, batch_size, seed, epoch))
+    steps = steps_per_epoch(samples, batch_size)
+    if order.ndim != 1 or -(-len(order) // batch_size) != steps:
+        raise ShapeError(
+            f"{type(sampler).__name__}.epoch gave an array of shape {order.shape}; expected one index after the other, "
+            f"enough for the epoch's {steps} batches of {batch_size} and no more"
+        )
+    if order.dtype.kind not in "iu":
+        raise DTypeError(f"{type(sampler).__name__}.epoch gave {order.dtype}; expected the integer indices of rows")
+    require_indices(order, samples, "row index")
+    return order
 
 
 SAMPLERS: Mapping[str, type[Sampler]] = {sampler.name: sampler for sampler in (Shuffled, InOrder, WithReplacement)}

@@ -17,12 +17,15 @@ class CrossEntropy(NamedTuple):
         losses: (N,), one a row.
         correct: how many rows have their label's logit as the first largest, a 0-d float64 array.
         gradient: (N, C), d loss / d logits; None when it was not asked for.
+        bad_row: the first row whose label is no class, else -1: a 0-d float64 array on the device, for the report;
+            None where such a label raises at once, or cannot be.
     """
 
     loss: Array
     losses: Array
     correct: Array
     gradient: Array | None
+    bad_row: Array | None = None
 
 
 def softmax(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -105,13 +108,14 @@ def softmax_cross_entropy(
     loss = xp.sum(losses, dtype=xp.float64) / count
     hits = xp.argmax(logits, axis=1) == (xp.argmax(labels, axis=1) if labels.ndim == 2 else labels)
     correct = xp.sum(xp.astype(hits, xp.float64))
+    bad_row = None if labels.ndim == 2 or backend.reads_are_free else _first_bad_row(backend, labels, classes)
     if not gradient:
-        return CrossEntropy(loss, losses, correct, None)
+        return CrossEntropy(loss, losses, correct, None, bad_row)
     result = (xp.exp(log_softmax) * xp.sum(targets, axis=1, keepdims=True) - targets) / count
     if out is not None:
         out[...] = result
         result = out
-    return CrossEntropy(loss, losses, correct, result)
+    return CrossEntropy(loss, losses, correct, result, bad_row)
 
 
 def _fused(
@@ -134,7 +138,8 @@ def _fused(
             backend.require_integers(labels, "class indices")
             backend.require_in_range(labels, logits.shape[1], "label")
         raise
-    return CrossEntropy(summary[0, ...], losses, summary[2, ...], out if gradient else None)
+    bad_row = None if backend.reads_are_free else summary[3, ...]
+    return CrossEntropy(summary[0, ...], losses, summary[2, ...], out if gradient else None, bad_row)
 
 
 def _one_hot(backend: Backend, labels: Array, classes: int, dtype: object) -> Array:
@@ -144,6 +149,16 @@ def _one_hot(backend: Backend, labels: Array, classes: int, dtype: object) -> Ar
     hot = xp.astype(xp.expand_dims(labels, axis=1) == columns, dtype)
     valid = xp.expand_dims((labels >= 0) & (labels < classes), axis=1)
     return xp.where(valid, hot, xp.full_like(hot, float("nan")))
+
+
+def _first_bad_row(backend: Backend, labels: Array, classes: int) -> Array:
+    """The first row whose label lies outside [0, C), else -1: a 0-d float64 array."""
+    xp, rows = backend.xp, labels.shape[0]
+    places = xp.arange(rows, dtype=xp.float64, device=backend.device)
+    bad = (labels < 0) | (labels >= classes)
+    none = xp.full((1,), rows, dtype=xp.float64, device=backend.device)  # after all others: the minimum has a number
+    first = xp.min(xp.concat([xp.where(bad, places, xp.full_like(places, rows)), none]))
+    return xp.where(first < rows, first, xp.full_like(first, -1.0))
 
 
 def _fitting_labels(backend: Backend, logits: Array, labels: Array) -> Array:

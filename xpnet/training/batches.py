@@ -10,7 +10,7 @@ import numpy as np
 from xpnet import ops
 from xpnet.backends import Array
 from xpnet.data import Samples
-from xpnet.errors import DTypeError, OutOfRangeError, ShapeError, finite_number
+from xpnet.errors import DTypeError, OutOfRangeError, ShapeError, finite_number, memory_for
 from xpnet.layers import Context, Layer
 
 
@@ -39,8 +39,9 @@ class DeviceSamples:
         if y.ndim == 1:
             _require_labels(y, self.outputs)
         self.pixel_range = finite_number("pixel_range", pixel_range, low=sys.float_info.min)
-        self.x = self.backend.asarray(np.ascontiguousarray(x))
-        self.y = self.backend.asarray(np.ascontiguousarray(y))
+        with memory_for(f"{len(x):,} samples, which stay on the device", "take fewer, or train on the CPU"):
+            self.x = self.backend.asarray(np.ascontiguousarray(x))
+            self.y = self.backend.asarray(np.ascontiguousarray(y))
 
     def __len__(self) -> int:
         return int(self.x.shape[0])

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from xpnet import ops
 from xpnet.data import Samples
-from xpnet.errors import positive_integer
+from xpnet.errors import memory_for, positive_integer
 from xpnet.layers import Context, Layer
 from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.ops import reports
 from xpnet.training.batches import DeviceSamples
 
 
@@ -45,10 +46,11 @@ def evaluate(
         samples = DeviceSamples(model, samples)
     context = Context(backend, reuse=True)
     report, rows = ops.new_report(backend), backend.xp.arange(len(samples), device=backend.device)
-    for start in range(0, len(samples), batch_size):
-        indices = rows[start : min(start + batch_size, len(samples))]
-        x, y = samples.batch(indices, context, model.dtype)
-        result = loss.forward(model.forward(x, context), y, context)
-        ops.accumulate(backend, report, result, indices.shape[0], step=start)
-    loss_sum, count, correct = backend.to_numpy(report)[:3].tolist()
+    with memory_for(f"an evaluation with batches of {batch_size:,} rows", "make them smaller"):
+        for start in range(0, len(samples), batch_size):
+            indices = rows[start : min(start + batch_size, len(samples))]
+            x, y = samples.batch(indices, context, model.dtype)
+            result = loss.forward(model.forward(x, context), y, context)
+            ops.accumulate(backend, report, result, indices.shape[0], step=start // batch_size)
+    loss_sum, count, correct = reports.read(backend, report)[:3]
     return Evaluation(loss_sum / count, correct / count, int(count))

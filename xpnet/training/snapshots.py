@@ -93,6 +93,11 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
         report = trainer.backend.asarray(saved.metadata["report"], "float64")
     except KeyError as error:
         raise FileFormatError(f"{origin} lacks {error}: it holds a model, but no run to resume") from None
+    if report.shape != trainer.report.shape:
+        raise FileFormatError(
+            f"{origin} has a report of {report.shape[0]} numbers, this version of xpnet one of {trainer.report.shape[0]}: "
+            "resume with the version that wrote it"
+        )
     _restore(_trainer_vectors(trainer), saved, origin)
     vars(trainer).update(state)
     trainer.report[...] = report

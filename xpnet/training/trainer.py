@@ -10,8 +10,8 @@ from typing import Any
 
 from xpnet import ops
 from xpnet.backends import Array
-from xpnet.data import Sampler, Samples, Shuffled, steps_per_epoch
-from xpnet.errors import CallOrderError, ConfigurationError, NonFiniteError, positive_integer
+from xpnet.data import Sampler, Samples, Shuffled, epoch_order, steps_per_epoch
+from xpnet.errors import CallOrderError, ConfigurationError, NonFiniteError, memory_for, positive_integer
 from xpnet.layers import Context, Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.ops import reports
@@ -119,6 +119,9 @@ class Trainer:
         Raises:
             CallOrderError: the optimizer was given to another trainer since.
             NonFiniteError: the loss is not finite at a reporting point. Checkpoints of earlier moments stay.
+            OutOfRangeError: the sampler gave the index of no row; or, at a reporting point of a device, a label of a
+                batch was no class.
+            OutOfMemoryError: with the batch size and how much was asked for. Checkpoints of earlier moments stay.
         """
         if self.optimizer.state is not self._optimizer_state:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
@@ -131,7 +134,10 @@ class Trainer:
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
         sampler = sampler or Shuffled()
         try:
-            with self.backend.ignoring_overflow():  # the report tells
+            with (
+                self.backend.ignoring_overflow(),  # the report tells
+                memory_for(f"training with batches of {batch_size:,} rows", "make them smaller (--batch-size)"),
+            ):
                 while self.step < schedule.stop:
                     self._train_until_due(schedule, data, sampler, batch_size, context)
                     if schedule.evaluates_after(self.step):
@@ -150,7 +156,7 @@ class Trainer:
         epoch, place = divmod(self.step, schedule.steps_per_epoch)
         if place == 0:
             self.report = ops.new_report(self.backend)
-        order = self.backend.asarray(sampler.epoch(len(data), batch_size, self.seed, epoch))
+        order = self.backend.asarray(epoch_order(sampler, len(data), batch_size, self.seed, epoch))
         for place in range(place, schedule.steps_per_epoch):  # noqa: B020 - from where the epoch stands
             stop = min((place + 1) * batch_size, order.shape[0])  # the standard defines no slice past the end
             self.train_step(data, order[place * batch_size : stop], context)
@@ -174,7 +180,7 @@ class Trainer:
 
     def _read_report(self) -> list[float]:
         """The report vector on the host: the one place where training waits for the device."""
-        report = self.backend.to_numpy(self.report).tolist()
+        report = reports.read(self.backend, self.report)
         bad_step = report[reports.FIRST_NON_FINITE_STEP]
         if bad_step >= 0:
             raise self._non_finite(f"the loss stopped being finite at step {bad_step:.0f}")

@@ -1,0 +1,104 @@
+"""Running out of memory: a clear error with the batch size and the bytes, and a run that can go on."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.training import DeviceSamples
+
+LIMIT = 100_000  # bytes in one array
+
+
+class Full:
+    """An array namespace whose device has no room for large arrays; it says so as CuPy does."""
+
+    def __init__(self, xp) -> None:
+        self._xp = xp
+
+    def __getattr__(self, name):
+        return getattr(self._xp, name)
+
+    def empty(self, shape, *, dtype, device):
+        count = int(np.prod(shape)) * np.dtype(getattr(np, str(dtype).rpartition(".")[2], dtype)).itemsize
+        if count > LIMIT:
+            raise MemoryError(f"Out of memory allocating {count:,} bytes (allocated so far: 7 bytes).")
+        return self._xp.empty(shape, dtype=dtype, device=device)
+
+
+@pytest.fixture
+def full(strict, monkeypatch):
+    """array-api-strict with little memory for what a step needs."""
+    monkeypatch.setattr(xpnet.Backend, "owns", lambda *_: True)  # arrays say they are array-api-strict's, not Full's
+    return dataclasses.replace(strict, xp=Full(strict.xp))
+
+
+def trainer_on(backend) -> xpnet.Trainer:
+    model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 50, "relu"), xpnet.Linear(50, 10)).initialize(backend)
+    return xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
+
+
+def test_in_training(full) -> None:
+    trainer, digits = trainer_on(full), xpnet.data.load("digits")
+    expected = (
+        r"not enough memory for training with batches of 1,000 rows: make them smaller \(--batch-size\) "
+        r"\(Out of memory allocating 256,000 bytes \(allocated so far: 7 bytes\)\.\)"
+    )
+    with pytest.raises(xpnet.OutOfMemoryError, match=expected) as raised:
+        trainer.fit(digits.train, epochs=1, batch_size=1000)
+    assert isinstance(raised.value, MemoryError)
+    assert trainer.step == 0
+    trainer.fit(digits.train, steps=3, batch_size=100)
+    assert trainer.step == 3
+
+
+def test_in_evaluation(full) -> None:
+    model, digits = trainer_on(full).model, xpnet.data.load("digits")
+    with pytest.raises(xpnet.OutOfMemoryError, match="an evaluation with batches of 1,000 rows"):
+        xpnet.evaluate(model, digits.train)
+    assert xpnet.evaluate(model, digits.train, batch_size=100).samples == len(digits.x_train)
+
+
+def test_samples_that_do_not_fit_on_the_device(cpu, monkeypatch) -> None:
+    def no_room(self, value, dtype=None):
+        raise MemoryError("Out of memory allocating 92,032 bytes")
+
+    model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 10)).initialize(cpu)
+    monkeypatch.setattr(xpnet.Backend, "asarray", no_room)
+    with pytest.raises(xpnet.OutOfMemoryError, match=r"1,437 samples, which stay on the device.*92,032 bytes"):
+        DeviceSamples(model, xpnet.data.load("digits").train)
+
+
+def test_the_last_checkpoint_stays_whole(tmp_path, cpu, monkeypatch) -> None:
+    recipe, digits = xpnet.load_recipe("digits").with_options(epochs=2), xpnet.data.load("digits")
+    undisturbed = xpnet.train(recipe, digits, cpu, out=tmp_path / "undisturbed")
+    update, steps = xpnet.Adam.update, SimpleNamespace(left=60)
+
+    def full(self, step):
+        steps.left -= 1
+        if steps.left < 0:
+            raise MemoryError("Out of memory allocating 512 bytes")
+        update(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(xpnet.Adam, "update", full)
+        with pytest.raises(xpnet.OutOfMemoryError, match="batches of 32 rows"):
+            xpnet.train(recipe, digits, cpu, out=tmp_path / "run")
+    resumed = xpnet.resume(tmp_path / "run", cpu, lambda name: digits)
+    assert resumed["steps"] == undisturbed["steps"] == 90
+    assert (tmp_path / "run" / "best.safetensors").exists()
+    for name in ("test_loss", "train_loss", "best_test_accuracy"):
+        assert resumed[name] == undisturbed[name]
+
+
+def test_the_real_thing() -> None:
+    """More rows in a batch than any memory holds, on a sampler that fills each batch."""
+    model = xpnet.Sequential(xpnet.Linear(2, 2)).initialize(xpnet.backend("cpu-reference"))
+    trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
+    sampler = xpnet.data.WithReplacement()
+    with pytest.raises(xpnet.OutOfMemoryError, match=r"batches of 1,099,511,627,776 rows.*Unable to allocate"):
+        trainer.fit((np.zeros((3, 2)), np.array([0, 1, 0])), epochs=1, batch_size=2**40, sampler=sampler)
