@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint test-cuda-compile test-peers package gpu
+.PHONY: help train test lint test-cuda-compile test-peers package gpu sanitize
 
 help:
 	@echo "make train              set up, then train (MNIST where it can be had, else the bundled digits)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
 	@echo "make test-peers         compare with PyTorch, in an environment of its own"
 	@echo "make gpu                on a CUDA GPU: its tests and benchmarks, to the folder OUT; installs nothing"
+	@echo "make sanitize           on a CUDA GPU: its kernels' tests under compute-sanitizer's memcheck and racecheck"
 	@echo "make package            sdist, wheel, and a smoke test of the installed wheel"
 
 # A stamp per set of extras: pip runs again only when pyproject.toml changes.
@@ -66,3 +67,11 @@ package: $(VENV)/.dev
 
 gpu:
 	@$(PYTHON) bench/gpu.py
+
+# Takes minutes. Without CuPy's memory pool, so that the neighbour of an array is not another array's memory.
+sanitize:
+	@command -v compute-sanitizer > /dev/null \
+		|| { echo "make sanitize needs compute-sanitizer, a part of NVIDIA's CUDA toolkit" >&2; exit 3; }
+	@for tool in memcheck racecheck; do \
+		PYTHONPATH=.:kernels XPNET_TEST_POOL=none compute-sanitizer --tool $$tool --error-exitcode 1 \
+			$(PYTHON) -m pytest -q -m gpu tests/kernels/cuda -k 'not 2_to_the_31' || exit 1; done

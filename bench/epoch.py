@@ -114,15 +114,16 @@ def torch(case: Case, device: str, loader: bool) -> Contender:
     library.set_num_threads(timing.threads())
     library.manual_seed(0)
     dataset, recipe = mnist(), load_recipe(case.name)
-    images = library.from_numpy(np.array(dataset.x_train).reshape(-1, 784))
-    labels = library.from_numpy(np.array(dataset.y_train))
+    place = "cpu" if loader else device  # a DataLoader's samples lie on the host; indexed tensors where the model is
+    images = library.from_numpy(np.array(dataset.x_train).reshape(-1, 784)).to(place)
+    labels = library.from_numpy(np.array(dataset.y_train)).to(place)
     activations = {"relu": library.nn.ReLU, "sigmoid": library.nn.Sigmoid, None: library.nn.Identity}
     modules: list[Any] = []
     for layer in recipe.layers:
         if layer["type"] == "Linear":
             modules.append(library.nn.Linear(layer["inputs"], layer["outputs"]))
             modules += [activations[layer["activation"]]()] if "activation" in layer else []
-    model = library.nn.Sequential(*modules)
+    model = library.nn.Sequential(*modules).to(device)
     kinds = {"SGD": library.optim.SGD, "Adam": library.optim.Adam}
     update = kinds[recipe.optimizer["type"]](model.parameters(), lr=recipe.optimizer["learning_rate"], fused=True)
 
@@ -139,21 +140,21 @@ def torch(case: Case, device: str, loader: bool) -> Contender:
     orders = {
         "in-order": library.arange,
         "shuffled": library.randperm,
-        "with-replacement": lambda n: library.randint(n, (n,)),
+        "with-replacement": lambda n, device: library.randint(n, (n,), device=device),
     }
 
     def epoch() -> None:
         if loader:
             for x, y in batches:
-                step(x, y)
+                step(x.to(device), y.to(device))
             return
-        for rows in orders[recipe.sampler](len(images)).split(recipe.batch_size):
+        for rows in orders[recipe.sampler](len(images), device=device).split(recipe.batch_size):
             step(images[rows], labels[rows])
 
     def accuracy() -> float:
         with library.no_grad():
             x = library.from_numpy(np.array(dataset.x_test).reshape(-1, 784)).float() / 255
-            return float((model(x).argmax(1).numpy() == dataset.y_test).mean())
+            return float((model(x.to(device)).argmax(1).cpu().numpy() == dataset.y_test).mean())
 
     return checked(epoch, accuracy)
 
@@ -164,8 +165,9 @@ CONTENDERS = {
     "torch_loader": partial(torch, loader=True),
     "torch_indexed": partial(torch, loader=False),
 }
+CASES = [Case(name) for name in (*RECIPES, COMMAND)]
 BENCHMARK = timing.Benchmark(
-    cases={"cpu": [Case(name) for name in (*RECIPES, COMMAND)]}, contenders={"cpu": CONTENDERS}
+    cases={"cpu": CASES, "cuda": CASES[:-1]}, contenders={"cpu": CONTENDERS, "cuda": CONTENDERS}
 )
 
 if __name__ == "__main__":

@@ -62,14 +62,13 @@ def run(benchmark: Benchmark, arguments: list[str] | None = None) -> list[dict[s
     parser.add_argument("--cases", default="", help="only cases whose name contains this")
     parser.add_argument("--turns", type=int, default=TURNS)
     options = parser.parse_args(arguments)
-    rows = []
+    rows, origin = [], {"command": " ".join(["python", *sys.argv]), **machine(options.device)}
     for case in benchmark.cases[options.device]:
         if options.cases in str(case):
             rows.append(compare(case, benchmark.contenders[options.device], options.device, options.turns))
             print(describe(rows[-1]), flush=True)
-    if options.json:
-        origin = {"command": " ".join(["python", *sys.argv]), **machine(options.device)}
-        options.json.write_text(json.dumps([row | origin for row in rows], indent=1) + "\n")
+            if options.json:  # after every case: what was measured stays, should the rest be stopped
+                options.json.write_text(json.dumps([row | origin for row in rows], indent=1) + "\n")
     return rows
 
 
@@ -77,9 +76,11 @@ def compare(case: Any, contenders: dict[str, Build], device: str, turns: int) ->
     """The row of a case: every contender's median over ``turns`` turns, in microseconds, and the ratios."""
     row: dict[str, Any] = {"case": str(case)}
     with ExitStack() as stack:
+        started = {  # all at once: importing and compiling takes longer than the measurements
+            name: stack.enter_context(contender_process(build, case, device)) for name, build in contenders.items()
+        }
         processes = {}
-        for name, build in contenders.items():
-            process = stack.enter_context(contender_process(build, case, device))
+        for name, process in started.items():
             kind, content = process.recv()
             if kind == "absent":
                 row[f"{name}_absent"] = content

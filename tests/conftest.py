@@ -52,22 +52,27 @@ BACKENDS = {
     "cpu-read-only": read_only_backend,
     "cpu-reference": lambda: xpnet.backend("cpu-reference"),
     "strict": strict_backend,
-    "cuda": lambda: xpnet.backend("cuda"),
 }
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.gpu if name == "cuda" else ()) for name in BACKENDS])
+@pytest.fixture(params=[*BACKENDS, pytest.param("cuda", marks=pytest.mark.gpu)])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn; CUDA where there is one."""
-    if request.param == "cuda" and (problem := xpnet.cuda_problem()):
-        pytest.skip(problem)
-    return BACKENDS[request.param]()
+    return request.getfixturevalue("cuda") if request.param == "cuda" else BACKENDS[request.param]()
 
 
 @pytest.fixture
 def strict() -> Backend:
     """array-api-strict on ``device1`` alone."""
     return strict_backend()
+
+
+@pytest.fixture
+def cuda() -> Backend:
+    """CUDA; skips the test where it cannot be used."""
+    if problem := xpnet.cuda_problem():
+        pytest.skip(problem)
+    return xpnet.backend("cuda")
 
 
 @pytest.fixture

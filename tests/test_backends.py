@@ -230,7 +230,7 @@ def raised(name: str, message: str, base: type[Exception] = RuntimeError) -> Exc
     return type(name, (base,), {})(message)
 
 
-def fake_cupy(driver=13000, runtime=13000, devices=1, kernel=None, copied=None):
+def fake_cupy(driver=13000, runtime=13000, devices=1, kernel=None, product=((2.0, 2.0), (2.0, 2.0)), copied=None):
     """A module with as much of CuPy as the probe touches."""
 
     def gives(outcome):
@@ -245,6 +245,8 @@ def fake_cupy(driver=13000, runtime=13000, devices=1, kernel=None, copied=None):
     return SimpleNamespace(
         cuda=SimpleNamespace(runtime=SimpleNamespace(**{name: gives(out) for name, out in runtime_calls.items()})),
         arange=gives(np.arange(4) if kernel is None else kernel),
+        ones=np.ones,
+        matmul=gives(product if isinstance(product, Exception) else np.array(product)),
         asnumpy=lambda array: array if copied is None else copied,
     )
 
@@ -272,12 +274,24 @@ DEVICE_PROBLEMS = {
     "compiler missing": (
         fake_cupy(kernel=raised("RuntimeError", "CuPy failed to load libnvrtc.so.13: OSError: cannot open it")),
         "CuPy's kernel compiler is missing or does not work",
-        "[ctk]",
+        "pip install 'cupy-cuda12x[ctk]'",
     ),
     "compiler without its headers": (
         fake_cupy(kernel=raised("CompileException", 'x.cu(1): catastrophic error: cannot open source file "x.h"')),
         "CuPy's kernel compiler is missing or does not work",
-        "[ctk]",
+        "pip install 'cupy-cuda12x[ctk]'",
+    ),
+    "cuBLAS missing": (
+        fake_cupy(
+            product=raised("ImportError", 'Failure finding "libcublasLt.so.13 or libcublasLt.so.12": No such file')
+        ),
+        "cuBLAS, CUDA's matrix products, is missing or does not work",
+        "pip install 'cupy-cuda12x[ctk]'",
+    ),
+    "cuBLAS broken": (
+        fake_cupy(product=raised("CUBLASError", "CUBLAS_STATUS_NOT_INITIALIZED")),
+        "cuBLAS, CUDA's matrix products, is missing or does not work",
+        "pip install 'cupy-cuda12x[ctk]'",
     ),
     "GPU without a kernel image": (
         fake_cupy(kernel=raised("CUDARuntimeError", "cudaErrorNoKernelImageForDevice: no kernel image is available")),
@@ -309,6 +323,11 @@ DEVICE_PROBLEMS = {
         "a test kernel ran and gave wrong numbers",
         "the GPU or its driver is faulty",
     ),
+    "wrong product": (
+        fake_cupy(product=((2, 2), (2, 1))),
+        "a test product ran and gave wrong numbers",
+        "the GPU or its driver is faulty",
+    ),
     "anything else": (
         fake_cupy(kernel=raised("Odd", "what\nis this?")),
         "a test kernel failed (Odd: what)",
@@ -324,14 +343,14 @@ DEVICE_PROBLEMS = {
 
 class TestDeviceProblem:
     def test_none(self) -> None:
-        assert _device_problem(fake_cupy()) is None
-        assert _device_problem(fake_cupy(driver=13010, runtime=12090)) is None  # newer than needed
-        assert _device_problem(fake_cupy(driver=13000, runtime=13010)) is None  # minor versions are compatible
+        assert _device_problem(fake_cupy(), "cupy") is None
+        assert _device_problem(fake_cupy(driver=13010, runtime=12090), "cupy") is None  # newer than needed
+        assert _device_problem(fake_cupy(driver=13000, runtime=13010), "cupy") is None  # minor versions are compatible
 
     @pytest.mark.parametrize("case", DEVICE_PROBLEMS)
     def test_each_comes_with_its_cure_in_one_line(self, case) -> None:
         cupy, reason, cure = DEVICE_PROBLEMS[case]
-        problem = _device_problem(cupy)
+        problem = _device_problem(cupy, "cupy-cuda12x")
         assert reason in problem
         assert cure in problem
         assert "\n" not in problem

@@ -120,13 +120,19 @@ class TestBehindTheDoor:
     def test_in_training(self, backend, data) -> None:
         trainer = xpnet.Trainer(model_on(backend), xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
         context = xpnet.Context(backend, training=True, reuse=True)
-        with pytest.raises(xpnet.OutOfRangeError, match=r"label (3 )?at row 3 (is outside 0 to 2|of the batch of step 2)"):
+
+        def two_steps_and_a_report() -> None:
             for stop in (10, 20):
                 trainer.train_step(data, backend.asarray(np.arange(stop - 10, stop)), context)
             ops.reports.read(backend, trainer.report)
 
+        with pytest.raises(xpnet.OutOfRangeError, match=r"label (3 )?at row 3 (is outside 0 to 2|of .* step 2)"):
+            two_steps_and_a_report()
+
     def test_in_evaluation(self, backend, data) -> None:
-        with pytest.raises(xpnet.OutOfRangeError, match=r"label (3 )?at row 3 (is outside 0 to 2|of the batch of step 1)"):
+        with pytest.raises(
+            xpnet.OutOfRangeError, match=r"label (3 )?at row 3 (is outside 0 to 2|of the batch of step 1)"
+        ):
             xpnet.evaluate(model_on(backend), data, batch_size=10)
 
 

@@ -270,10 +270,10 @@ def cuda_problem() -> str | None:
         import cupy
     except Exception as error:  # a broken installation fails in many ways, and each is a reason
         return f"CuPy is installed but cannot be imported ({_first_line(error)}): reinstall it"
-    return _device_problem(cupy)
+    return _device_problem(cupy, wheels[0] if wheels else "cupy")
 
 
-def _device_problem(cupy: Any) -> str | None:
+def _device_problem(cupy: Any, package: str) -> str | None:
     runtime = cupy.cuda.runtime
     try:
         driver = runtime.driverGetVersion()
@@ -290,20 +290,25 @@ def _device_problem(cupy: Any) -> str | None:
         values = cupy.arange(4) * 2 + 1  # the first kernel: needs the compiler, the GPU and some memory
         if cupy.asnumpy(values).tolist() != [1, 3, 5, 7]:
             return "a test kernel ran and gave wrong numbers: the GPU or its driver is faulty"
+        ones = cupy.ones((2, 2))
+        if cupy.asnumpy(cupy.matmul(ones, ones)).tolist() != [[2, 2], [2, 2]]:  # the first product: needs cuBLAS
+            return "a test product ran and gave wrong numbers: the GPU or its driver is faulty"
     except Exception as error:  # whatever CuPy raises here is a reason, and this function's job is to tell it
-        return _explain(error)
+        return _explain(error, package)
     return None
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, package: str) -> str:
     text = f"{type(error).__name__}: {_first_line(error)}"
     lowered = text.lower()
     if isinstance(error, MemoryError) or "outofmemory" in lowered or "memoryallocation" in lowered:
         return f"the GPU's memory is full ({text}): end other programs on it (nvidia-smi lists them)"
     if any(word in lowered for word in ("nokernelimage", "no_binary", "invalidptx", "unsupported", "gpu-architecture")):
         return f"this GPU is not supported by the installed CuPy ({text}): install the CuPy that fits it"
+    if "cublas" in lowered:
+        return f"cuBLAS, CUDA's matrix products, is missing or does not work ({text}): pip install '{package}[ctk]'"
     if "nvrtc" in lowered or "cannot open source file" in lowered or "compileexception" in lowered:
-        return f"CuPy's kernel compiler is missing or does not work ({text}): pip install 'cupy-cuda13x[ctk]'"
+        return f"CuPy's kernel compiler is missing or does not work ({text}): pip install '{package}[ctk]'"
     if "nodevice" in lowered:
         return f"the driver shows no GPU ({text}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
     if "insufficientdriver" in lowered:

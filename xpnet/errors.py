@@ -67,10 +67,10 @@ def memory_for(purpose: str, remedy: str) -> Iterator[None]:
 
     NumPy's and CuPy's own errors are MemoryErrors that tell how many bytes were asked for.
 
-    >>> with memory_for("a batch of 10 rows", "make it smaller"):
+    >>> with memory_for("10 rows", "make them fewer"):
     ...     raise MemoryError("Out of memory allocating 512 bytes")
     Traceback (most recent call last):
-    xpnet.errors.OutOfMemoryError: not enough memory for a batch of 10 rows: make it smaller (Out of memory ... 512 bytes)
+    xpnet.errors.OutOfMemoryError: not enough memory for 10 rows: make them fewer (Out of memory allocating 512 bytes)
     """
     try:
         yield

@@ -63,11 +63,16 @@ def stream_key(seed: int, purpose: str, name: str = "") -> tuple[int, int]:
 def words(key: tuple[int, int], step: int, count: int) -> np.ndarray:
     """The first ``count`` 32-bit words of a stream at ``step``: (count,) uint32.
 
-    The counter is (block, 0, low half of step, high half of step); a block yields four words, so a step has 2**34.
+    The counter is (block, 0, low half of step, high half of step); a block yields four words, so a step has 2**34;
+    MemoryError for more.
 
     >>> words((0, 0), step=0, count=2).tolist() == [0x6627E8D5, 0xE169C58D]
     True
     """
+    if count > 2**34:  # the block's number would begin again at 0
+        raise MemoryError(
+            f"{count:,} random words were asked for at once: a step of a stream has 2**34, which fill 64 GiB"
+        )
     counter = np.zeros((-(-count // 4), 4), np.uint32)
     counter[:, 0] = np.arange(len(counter), dtype=np.uint32)
     counter[:, 2] = step & 0xFFFFFFFF

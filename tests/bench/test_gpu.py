@@ -63,6 +63,19 @@ def test_everything_is_run_and_reported(gpu, monkeypatch, tmp_path):
     assert report.endswith("failed: bad\n")
 
 
+def test_parts_by_name(gpu, monkeypatch, tmp_path, capsys):
+    scripts = tmp_path / "bench"
+    scripts.mkdir()
+    for name in ("one", "two"):
+        (scripts / f"{name}.py").write_text(f"print('this is {name}')")
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu, "BENCHMARKS", {"one": [], "two": []})
+    assert gpu._run(tmp_path / "out", dict(os.environ), ["two"]) == 0
+    assert (tmp_path / "out" / "gpu.txt").read_text() == "== two\nthis is two\n\nfailed: nothing\n"
+    assert gpu.main(["three"]) == 2
+    assert capsys.readouterr().err == "there is no part three: there are gpu_tests, one, two\n"
+
+
 def test_out_of_time(gpu):
     command = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
     text, status = gpu._output(command, dict(os.environ), 1)

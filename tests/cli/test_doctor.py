@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import xpnet as library
+from xpnet import backends
 
 CHECKS = ["system", "packages", "kernels", "cuda", "mnist"]
 
@@ -23,7 +25,8 @@ def test_what_it_finds(xpnet: Any) -> None:
     assert result["version"] == library.__version__
     problem = library.cuda_problem()
     assert result["device"] == ("cpu" if problem else "cuda")
-    assert checks["cuda"] == {"name": "cuda", "ok": problem is None, "note": problem or "a test kernel ran"}
+    assert checks["cuda"]["ok"] == (problem is None)
+    assert problem is None or checks["cuda"]["note"] == problem
     assert checks["system"]["ok"]
     assert checks["packages"]["note"].startswith("numpy ")
     assert checks["kernels"]["ok"], checks["kernels"]["note"]
@@ -48,6 +51,31 @@ def test_a_line_for_each_check(xpnet: Any) -> None:
     assert first.startswith(f"xpnet {library.__version__}; --device auto is ")
     assert [line.split()[1] for line in lines] == CHECKS
     assert {line.split()[0] for line in lines} <= {"ok", "--"}
+
+
+@pytest.mark.parametrize(
+    "problem", ["CuPy is not installed: pip install it", "no NVIDIA driver was found: install one"]
+)
+def test_why_cuda_cannot_be_used(xpnet: Any, monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
+    monkeypatch.setattr(backends, "cuda_problem", lambda: problem)
+    monkeypatch.setattr(library, "cuda_problem", lambda: problem)
+    result = xpnet("doctor", "--json").result
+    assert (result["device"], checks_of(result)["cuda"]) == ("cpu", {"name": "cuda", "ok": False, "note": problem})
+
+
+@pytest.mark.parametrize(("installed", "ok"), [(True, True), (False, False)])
+def test_cuda_works_with_and_without_its_kernels(
+    xpnet: Any, monkeypatch: pytest.MonkeyPatch, installed: bool, ok: bool
+) -> None:
+    """A stand-in for the GPU: the CPU, under its name."""
+    cpu = library.backend("cpu" if installed else "cpu-reference")
+    monkeypatch.setattr(backends, "cuda_problem", lambda: None)
+    monkeypatch.setattr(library, "cuda_problem", lambda: None)
+    monkeypatch.setattr(backends, "_cuda_backend", lambda: dataclasses.replace(cpu, name="cuda"))
+    result = xpnet("doctor", "--json").result
+    check = checks_of(result)["cuda"]
+    assert (result["device"], check["ok"]) == ("cuda", ok)
+    assert ("fused kernels compile" if ok else "pip install numba-cuda") in check["note"]
 
 
 def test_a_check_that_fails_is_a_finding(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet.data import steps_per_epoch
 from xpnet.training import DeviceSamples
+from xpnet.training.trainer import REPORT_EVERY
 
 STAND_IN = pytest.mark.parametrize("backend", ["strict"], indirect=True)
 LOOKS = (
@@ -94,3 +96,26 @@ def test_a_run_looks_at_its_reporting_points_alone(device, looks):
         counts.append(dict(looks))
     assert counts[0] == counts[1]
     assert counts[0]["to_numpy"] > 3
+
+
+@STAND_IN
+@pytest.mark.parametrize(("epochs", "batch_size"), [(1, 32), (3, 32), (3, 4)])
+def test_a_whole_run_with_its_checkpoints(device, looks, tmp_path, epochs, batch_size):
+    """The trainer's path of the command line, from the recipe to the last checkpoint: every look has its reason."""
+    recipe = xpnet.load_recipe("digits").with_options(epochs=epochs, batch_size=batch_size)
+    digits = xpnet.data.load("digits")
+    looks.clear()
+    xpnet.train(recipe, digits, device, out=tmp_path / "run")
+    reports = -(-steps_per_epoch(len(digits.x_train), batch_size) // REPORT_EVERY)
+    checkpoint = 4 + 2 * 4 + 1  # W and b of two layers, with Adam's two moments; the report
+    evaluation = 2  # the report of training, that of the test set
+    assert looks == {
+        "to_numpy": 1 + checkpoint + epochs * (reports + evaluation + checkpoint),  # at first the range of the inputs
+        "__bool__": epochs,  # are the parameters finite?
+        "__float__": epochs,  # is a unit alive?
+        "synchronize": epochs,  # how long did it take?
+    }
+    looks.clear()
+    xpnet.resume(tmp_path / "run", device, lambda name: digits, epochs=epochs + 1)
+    again = 1 + reports + evaluation + checkpoint
+    assert looks == {"to_numpy": again, "__bool__": 1, "__float__": 1, "synchronize": 1}

@@ -95,8 +95,8 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
         raise FileFormatError(f"{origin} lacks {error}: it holds a model, but no run to resume") from None
     if report.shape != trainer.report.shape:
         raise FileFormatError(
-            f"{origin} has a report of {report.shape[0]} numbers, this version of xpnet one of {trainer.report.shape[0]}: "
-            "resume with the version that wrote it"
+            f"{origin} has a report of {report.shape[0]} numbers, this version of xpnet one of "
+            f"{trainer.report.shape[0]}: resume with the version that wrote it"
         )
     _restore(_trainer_vectors(trainer), saved, origin)
     vars(trainer).update(state)

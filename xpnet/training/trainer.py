@@ -140,9 +140,9 @@ class Trainer:
             ):
                 while self.step < schedule.stop:
                     self._train_until_due(schedule, data, sampler, batch_size, context)
+                    report = self._finite_report()
                     if schedule.evaluates_after(self.step):
-                        self._evaluate(schedule, data, held_out, evaluate_train)
-                    self._require_finite()
+                        self._evaluate(schedule, data, held_out, evaluate_train, report)
                     self._notify("on_checkpoint")
         finally:
             self._notify("on_fit_end")
@@ -186,11 +186,12 @@ class Trainer:
             raise self._non_finite(f"the loss stopped being finite at step {bad_step:.0f}")
         return report
 
-    def _require_finite(self) -> None:
+    def _finite_report(self) -> list[float]:
         """What is not finite shall not become a checkpoint: neither the loss nor, after the last step, a parameter."""
-        self._read_report()
+        report = self._read_report()
         if not bool(self.backend.xp.all(self.backend.xp.isfinite(self.model.vectors.parameters.vector))):
             raise self._non_finite(f"a parameter is not finite after step {self.step}")
+        return report
 
     def _non_finite(self, what: str) -> NonFiniteError:
         return NonFiniteError(
@@ -203,10 +204,13 @@ class Trainer:
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
     def _evaluate(
-        self, schedule: Schedule, data: DeviceSamples, held_out: DeviceSamples | None, evaluate_train: bool
+        self,
+        schedule: Schedule,
+        data: DeviceSamples,
+        held_out: DeviceSamples | None,
+        evaluate_train: bool,
+        report: list[float],
     ) -> None:
-        self._require_finite()
-        report = self._read_report()
         count = report[reports.COUNT]
         train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
         if evaluate_train:

@@ -14,6 +14,8 @@ _HOMES = {
     "bias_activation": "activations",
     "bias_activation_backward": "activations",
     "dropout": "masks",
+    "linear": "linear_layer",
+    "linear_backward": "linear_layer",
     "linear_softmax_cross_entropy": "linear_cross_entropy",
     "momentum_update": "optimizers",
     "sgd_update": "optimizers",

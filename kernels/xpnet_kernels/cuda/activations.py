@@ -9,9 +9,9 @@ from typing import Any
 
 from numba import cuda, int64, types
 
-from .arrays import REALS, accumulator, array, output, pointer
+from .arrays import REALS, DeviceArray, accumulator, array, output, pointer
 from .launch import launch, number, row_grid
-from .primitives import BLOCK, advance, device_function, exponential, lead, store, width
+from .primitives import BLOCK, advance, device_function, exponential, given, lead, store, width
 from .reductions import column_sum
 from .tiles import deliver, fetch
 
@@ -29,18 +29,11 @@ def bias_activation(z: Any, bias: Any, activation: str | None, out: Any, *, stre
         out: (N, C), output; may be ``z``.
         stream: the CUDA stream's handle.
     """
-    code = _code(activation)
+    code = activation_code(activation)
     x = array("z", z, REALS, dimensions=2)
-    element, (rows, columns) = x.element, x.shape
-    b = array("bias", bias, (element,), shape=(columns,))
-    y = output("out", out, (element,), shape=x.shape)
-    if rows == 0:
-        return
-    arguments = [
-        pointer(x, element), pointer(b, element), pointer(y, element), number(code), number(rows), number(columns),
-        number(x.row_stride), number(y.row_stride),
-    ]  # fmt: skip
-    launch(forward_kernel(accumulator(element)), arguments, *row_grid(rows, columns, element), stream)
+    b = array("bias", bias, (x.element,), shape=x.shape[1:])
+    y = output("out", out, (x.element,), shape=x.shape)
+    launch_forward(x, b, y, code, stream)
 
 
 def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, db: Any, *, stream: int = 0) -> None:
@@ -54,16 +47,36 @@ def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, d
         db: (C,), output.
         stream: the CUDA stream's handle.
     """
-    code = _code(activation)
+    code = activation_code(activation)
     upstream = array("dy", dy, REALS, dimensions=2)
-    element, (rows, columns) = upstream.element, upstream.shape
-    activated = upstream if code == _LINEAR else array("y", y, (element,), shape=upstream.shape)
-    gradient = output("dz", dz, (element,), shape=upstream.shape)
-    sums = output("db", db, (element,), shape=(columns,))
+    element, shape = upstream.element, upstream.shape
+    activated = upstream if activation is None else array("y", y, (element,), shape=shape)
+    gradient = output("dz", dz, (element,), shape=shape)
+    sums = output("db", db, (element,), shape=shape[1:])
+    launch_backward(upstream, activated, gradient, sums, code, stream)
+
+
+def launch_forward(x: DeviceArray, bias: DeviceArray, y: DeviceArray, code: int, stream: int) -> None:
+    """Queue ``y = act(x + bias)`` for arrays that were checked."""
+    element, (rows, columns) = x.element, x.shape
+    if rows == 0:
+        return
     arguments = [
-        pointer(upstream, element), pointer(activated, element), pointer(gradient, element), pointer(sums, element),
-        number(code), number(rows), number(columns), number(upstream.row_stride), number(activated.row_stride),
-        number(gradient.row_stride),
+        pointer(x, element), pointer(bias, element), pointer(y, element), number(code), number(rows), number(columns),
+        number(x.row_stride), number(y.row_stride),
+    ]  # fmt: skip
+    launch(forward_kernel(accumulator(element)), arguments, *row_grid(rows, columns, element), stream)
+
+
+def launch_backward(
+    dy: DeviceArray, y: DeviceArray, dz: DeviceArray | None, db: DeviceArray, code: int, stream: int
+) -> None:
+    """Queue ``dz = dy · act′`` and its column sums ``db`` for arrays that were checked; None: dz is not wanted."""
+    element, (rows, columns) = dy.element, dy.shape
+    arguments = [
+        pointer(dy, element), pointer(y, element), pointer(dz, element), pointer(db, element), number(code),
+        number(rows), number(columns), number(dy.row_stride), number(y.row_stride),
+        number(0 if dz is None else dz.row_stride),
     ]  # fmt: skip
     lanes = 2  # a block's columns: 32 bytes, the least that memory moves, so that many blocks have work
     grid = -(-columns * element.bitwidth // (lanes * 128))
@@ -71,7 +84,8 @@ def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, d
         launch(backward_kernel(accumulator(element)), arguments, grid, (lanes, BLOCK // lanes), stream)
 
 
-def _code(activation: str | None) -> int:
+def activation_code(activation: str | None) -> int:
+    """The activation as kernels know it; ValueError for one that there is not."""
     if activation not in _ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; the choices are None, 'relu', 'sigmoid' and 'tanh'")
     return _ACTIVATIONS[activation]
@@ -143,17 +157,15 @@ def backward_kernel(real: types.Type) -> Callable:
             sums[k] = zero
         i = int64(cuda.threadIdx.y)
         while i < rows:
-            upstream, activated, target = (
-                advance(dy, i * dy_stride),
-                advance(y, i * y_stride),
-                advance(dz, i * dz_stride),
-            )
+            upstream, activated = advance(dy, i * dy_stride), advance(y, i * y_stride)
             fetch(upstream, first, columns, lead(upstream) == 0, zero, g, 0)
             fetch(activated, first, columns, lead(activated) == 0, zero, a, 0)
             for k in range(width(dy)):
                 g[k] *= slope(a[k], code, zero, one)
                 sums[k] += g[k]
-            deliver(target, first, columns, lead(target) == 0, g, 0)
+            if given(dz):
+                target = advance(dz, i * dz_stride)
+                deliver(target, first, columns, lead(target) == 0, g, 0)
             i += cuda.blockDim.y
         totals = cuda.local.array(8, types.float64)  # a loop over barriers stays a loop, and what it indexes in memory
         for k in range(width(dy)):

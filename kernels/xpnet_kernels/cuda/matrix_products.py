@@ -47,6 +47,12 @@ def multiply(
     a: DeviceArray, b: DeviceArray, out: DeviceArray, *, flip_a: bool = False, flip_b: bool = False, add: bool = False
 ) -> None:
     """``out = a b``, or ``out += a b``; ``flip_a`` and ``flip_b`` take the transposed matrix."""
+    for matrix in (a, b, out):
+        if matrix.shape[0] > 1 and matrix.row_stride < matrix.shape[1]:
+            raise ValueError(
+                f"{matrix.name}: cuBLAS takes rows one after the other, not {matrix.row_stride} elements apart; a copy "
+                "has them"
+            )
     if SIMULATED:
         left, right, target = a.as_numpy(), b.as_numpy(), out.as_numpy()
         product = (left.T if flip_a else left) @ (right.T if flip_b else right)
@@ -63,7 +69,7 @@ def multiply(
     # cuBLAS counts columns first: it sees every matrix transposed, and multiplies them the other way round.
     cublas.gemmEx(
         device.get_cublas_handle(), int(flip_b), int(flip_a), columns, rows, inner,
-        one.ctypes.data, b.address, _CUDA_TYPES[b.element], b.row_stride, a.address, _CUDA_TYPES[a.element],
-        a.row_stride, beta.ctypes.data, out.address, _CUDA_TYPES[out.element], out.row_stride, compute,
+        one.ctypes.data, b.address, _CUDA_TYPES[b.element], max(b.row_stride, 1), a.address, _CUDA_TYPES[a.element],
+        max(a.row_stride, 1), beta.ctypes.data, out.address, _CUDA_TYPES[out.element], max(out.row_stride, 1), compute,
         _DEFAULT_ALGORITHM,
     )  # fmt: skip

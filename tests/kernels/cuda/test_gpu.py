@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -17,6 +18,14 @@ SHAPES = [
 ]  # fmt: skip
 
 
+ACTIVATIONS = {
+    None: (lambda x: x, np.ones_like),
+    "relu": (lambda x: np.maximum(x, 0), lambda y: (y > 0) * 1.0),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
+    "tanh": (np.tanh, lambda y: 1 - y * y),
+}
+
+
 @pytest.fixture(scope="module")
 def cp():
     """CuPy, on a machine whose GPU works."""
@@ -26,6 +35,8 @@ def cp():
 
     if not cupy.is_available():
         pytest.skip("needs a GPU")
+    if os.environ.get("XPNET_TEST_POOL") == "none":  # `make sanitize`
+        cupy.cuda.set_allocator(None)
     return cupy
 
 
@@ -311,12 +322,7 @@ def test_take_rows(cp, random):
 def test_bias_and_activation(cp, random, element, as_float64, activation, rows, columns):
     from xpnet_kernels.cuda import bias_activation, bias_activation_backward
 
-    act, slope = {
-        None: (lambda x: x, np.ones_like),
-        "relu": (lambda x: np.maximum(x, 0), lambda y: (y > 0) * 1.0),
-        "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
-        "tanh": (np.tanh, lambda y: 1 - y * y),
-    }[activation]
+    act, slope = ACTIVATIONS[activation]
     z, bias = element.cast(random.normal(size=(rows, columns))), element.cast(random.normal(size=columns))
     dy = element.cast(random.normal(size=(rows, columns)))
     y, db = cp.asarray(z), cp.asarray(bias)
@@ -329,6 +335,33 @@ def test_bias_and_activation(cp, random, element, as_float64, activation, rows, 
     assert np.allclose(as_float64(dz.get()), expected, rtol=error, atol=error / 10)
     bound = error * np.abs(expected).sum(axis=0)
     assert (np.abs(as_float64(db.get()) - expected.sum(axis=0)) <= bound + error).all()
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(0, 5, 3), (1, 1, 1), (100, 784, 50), (33, 70, 1001)])
+def test_linear(cp, random, element, as_float64, activation, rows, depth, columns):
+    from xpnet_kernels.cuda import linear, linear_backward
+
+    act, slope = ACTIVATIONS[activation]
+    x, W = element.cast(random.normal(size=(rows, depth))), element.cast(random.normal(size=(depth, columns)) / 30)
+    b, dy = element.cast(random.normal(size=columns)), element.cast(random.normal(size=(rows, columns)))
+    y = cp.full((rows, columns), 7, dy.dtype)
+    linear(cp.asarray(x), cp.asarray(W), cp.asarray(b), activation, y)
+    x64, W64, dy64 = as_float64(x), as_float64(W), as_float64(dy)
+    # A sum of K products in precision u errs by at most K u times the sum of their magnitudes; and half-precision z is
+    # rounded before the activation, whose slope is at most 1.
+    unit = 2.0**-53 if element.accumulator is np.float64 else 2.0**-24
+    scale = np.abs(x64) @ np.abs(W64) + np.abs(as_float64(b))
+    error = (depth + 8) * unit * scale + 2.1 * element.epsilon * (scale + 1)
+    assert (np.abs(as_float64(y.get()) - act(x64 @ W64 + as_float64(b))) <= error).all()
+    dW, db, dx, dz = (cp.full_like(cp.asarray(array), 7) for array in (W, b, x, dy))
+    given = (None, None) if activation is None else (y, dz)
+    linear_backward(cp.asarray(dy), cp.asarray(x), given[0], cp.asarray(W), activation, dW, db, given[1], dx)
+    dz64 = dy64 * slope(as_float64(y.get()))
+    for actual, left, right in ((dW, x64.T, dz64), (dx, dz64, W64.T), (db, np.ones((1, rows)), dz64)):
+        scale = np.abs(left) @ np.abs(right)
+        error = (left.shape[1] + 8) * unit * scale + 2.1 * element.epsilon * (scale + 1e-30)
+        assert (np.abs(as_float64(actual.get()).reshape(scale.shape) - left @ right) <= error).all()
 
 
 @pytest.mark.parametrize("size", [1, 1003, 1_000_000])

@@ -199,6 +199,33 @@ def test_layers_and_data(launches, element):
     check(launches, element, loads=1, stores=1)
 
 
+def test_linear(launches, element, monkeypatch):
+    """The products are cuBLAS's: which they are, and what is launched around them."""
+    from contextlib import nullcontext
+
+    from xpnet_kernels.cuda import linear, linear_backward, linear_layer
+
+    products = []
+    monkeypatch.setattr(linear_layer, "on_stream", nullcontext)
+    monkeypatch.setattr(
+        linear_layer, "multiply", lambda a, b, out, **flips: products.append((a.name, b.name, out.name, flips))
+    )
+    x, W, b, y = (OnDevice(shape, element) for shape in ((100, 784), (784, 50), (50,), (100, 50)))
+    for activation in (None, "relu"):
+        linear(x, W, b, activation, y)
+        check(launches, element, loads=2, stores=1)
+        dz = y if activation else None
+        linear_backward(y, x, dz, W, activation, W, b, dz, x)
+        check(launches, element, loads=2, stores=1)
+        gradient = "dz" if activation else "dy"
+        assert products == [
+            ("x", "W", "out", {}), ("x", gradient, "dW", {"flip_a": True}), (gradient, "W", "dx", {"flip_b": True}),
+        ]  # fmt: skip
+        products.clear()
+    linear_backward(y, x, None, W, None, W, b, None)
+    assert [product[2] for product in products] == ["dW"]
+
+
 def test_compiled_kernels_are_found_again_on_disk():
     """Numba's key for a kernel holds what its factory closed over: nothing that differs between processes."""
     from numba import types

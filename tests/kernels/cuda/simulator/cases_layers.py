@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from xpnet_kernels.cuda import bias_activation, bias_activation_backward, dropout, take_rows
+from xpnet_kernels.cuda import (
+    bias_activation,
+    bias_activation_backward,
+    dropout,
+    linear,
+    linear_backward,
+    take_rows,
+)
 
 from xpnet import random as philox
 
@@ -62,6 +69,49 @@ def test_bias_activation_backward(activation, rows):
     expected = dy * ACTIVATIONS[activation][1](y)
     assert dz == pytest.approx(expected, rel=1e-15)
     assert db == pytest.approx(expected.sum(axis=0), rel=1e-14, abs=1e-14)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("rows", [0, 1, 21])
+def test_linear(activation, rows):
+    random = np.random.default_rng(0)
+    x, W, b = random.normal(size=(rows, 5)), random.normal(size=(5, 13)), random.normal(size=13)
+    y = np.full((rows, 13), 7.0)
+    linear(x, W, b, activation, y)
+    assert y == pytest.approx(ACTIVATIONS[activation][0](x @ W + b), rel=1e-14, abs=1e-14)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("rows", [0, 1, 21])
+@pytest.mark.parametrize("input_gradient", [True, False])
+def test_linear_backward(activation, rows, input_gradient):
+    random = np.random.default_rng(0)
+    dy, x, W = random.normal(size=(rows, 13)), random.normal(size=(rows, 5)), random.normal(size=(5, 13))
+    y = random.uniform(-0.9, 0.9, size=(rows, 13))
+    dW, db = np.full((5, 13), 7.0), np.full(13, 7.0)
+    dx = np.full((rows, 5), 7.0) if input_gradient else None
+    dy.flags.writeable = False
+    if activation is None:
+        linear_backward(dy, x, None, W, None, dW, db, None, dx)
+    else:
+        linear_backward(dy, x, y, W, activation, dW, db, np.full((rows, 13), 7.0), dx)
+    dz = dy * ACTIVATIONS[activation][1](y)
+    assert dW == pytest.approx(x.T @ dz, abs=1e-13)
+    assert db == pytest.approx(dz.sum(axis=0), abs=1e-13)
+    if input_gradient:
+        assert dx == pytest.approx(dz @ W.T, abs=1e-13)
+
+
+def test_linear_refuses_what_does_not_fit():
+    x, W, b, y = np.zeros((2, 5)), np.zeros((5, 3)), np.zeros(3), np.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"W must have the shape \(5, 3\), not \(4, 3\)"):
+        linear(x, W[:4], b, None, y)
+    with pytest.raises(TypeError, match="b must be float64, not float32"):
+        linear(x, W, b.astype(np.float32), None, y)
+    with pytest.raises(ValueError, match="x: cuBLAS takes rows one after the other, not 0 elements apart"):
+        linear(np.broadcast_to(x[:1], (2, 5)), W, b, None, y)
+    with pytest.raises(ValueError, match=r"dx must have the shape \(2, 5\)"):
+        linear_backward(y, x, None, W, None, W.copy(), b, None, np.zeros((2, 4)))
 
 
 @pytest.mark.parametrize("step", [5, 2**40 + 3, np.array([2**40 + 3])], ids=["low", "high", "on the device"])

@@ -1,0 +1,149 @@
+"""Every operation on the CPU and on another device, values and gradients, at sizes that people use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet import ops
+from xpnet.backends import Backend
+
+ROWS, INPUTS, OUTPUTS = 100, 784, 50
+Arrays = dict[str, Any]
+
+
+@pytest.fixture
+def host(dtype: str) -> Arrays:
+    """What the operations take, on the host."""
+    random = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return random.normal(size=shape).astype(dtype)
+
+    logits = 4 * normal(ROWS, OUTPUTS)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return {
+        "x": normal(ROWS, INPUTS),
+        "W": normal(INPUTS, OUTPUTS) / np.sqrt(np.array(INPUTS, dtype)),
+        "b": normal(OUTPUTS),
+        "z": normal(ROWS, OUTPUTS),
+        "y": random.uniform(0.01, 0.99, (ROWS, OUTPUTS)).astype(dtype),
+        "dy": normal(ROWS, OUTPUTS),
+        "logits": logits,
+        "p": exponentials / exponentials.sum(axis=1, keepdims=True),
+        "labels": random.integers(0, OUTPUTS, ROWS),
+        "targets": random.dirichlet(np.ones(OUTPUTS), ROWS).astype(dtype),
+        "pixels": random.integers(0, 256, (1000, 28, 28), np.uint8),
+        "indices": random.integers(0, 1000, ROWS),
+        "values": normal(40_000),
+        "gradients": normal(40_000),
+        "moment": normal(40_000),
+        "square": normal(40_000) ** 2,
+    }
+
+
+def there(backend: Backend, host: Arrays) -> Arrays:
+    return {name: backend.asarray(np.copy(array)) for name, array in host.items()}
+
+
+def linear_backward(b: Backend, a: Arrays, activation: str | None) -> list[Any]:
+    dW, db = b.xp.empty_like(a["W"]), b.xp.empty_like(a["b"])
+    dx = ops.linear_backward(b, a["dy"], a["x"], a["y"], a["W"], activation, dW, db)
+    return [dW, db, dx]
+
+
+def updated(b: Backend, a: Arrays, update: Callable[..., None], state: tuple[str, ...], settings: list[float]) -> list:
+    update(b, a["values"], a["gradients"], *(a[name] for name in state), b.asarray(settings, "float64"))
+    return [a[name] for name in ("values", *state)]
+
+
+def accumulated(b: Backend, a: Arrays) -> list[Any]:
+    report = ops.new_report(b)
+    for step in range(3):
+        ops.accumulate(b, report, ops.softmax_cross_entropy(b, a["logits"], a["labels"]), ROWS, step)
+    return [report]
+
+
+# What each operation gives; and, for its results that are sums, their lengths and the sums of the magnitudes.
+RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
+    "accumulate": accumulated,
+    "adam_update": lambda b, a: updated(
+        b, a, ops.adam_update, ("moment", "square"), [0.01, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.1]
+    ),
+    "linear": lambda b, a: [
+        ops.linear(b, a["x"], a["W"], a["b"], activation) for activation in (None, "relu", "sigmoid", "tanh")
+    ],
+    "linear_backward": lambda b, a: [*linear_backward(b, a, None), *linear_backward(b, a, "sigmoid")],
+    "momentum_update": lambda b, a: updated(b, a, ops.momentum_update, ("moment",), [0.1, 0.9, 1.0]),
+    "relu": lambda b, a: [ops.relu(b, a["z"])],
+    "relu_backward": lambda b, a: [ops.relu_backward(b, a["dy"], a["z"])],
+    "sgd_update": lambda b, a: updated(b, a, ops.sgd_update, (), [0.1]),
+    "sigmoid": lambda b, a: [ops.sigmoid(b, a["z"])],
+    "sigmoid_backward": lambda b, a: [ops.sigmoid_backward(b, a["dy"], a["y"])],
+    "softmax": lambda b, a: [ops.softmax(b, a["logits"])],
+    "softmax_backward": lambda b, a: [ops.softmax_backward(b, a["dy"], a["p"])],
+    "softmax_cross_entropy": lambda b, a: [
+        result
+        for labels in ("labels", "targets")
+        for result in ops.softmax_cross_entropy(b, a["logits"], a[labels])[:4]
+    ],
+    "take_rows": lambda b, a: [
+        ops.take_rows(b, a["pixels"], a["indices"], 255.0, str(a["x"].dtype).rpartition(".")[2])
+    ],
+    "tanh": lambda b, a: [ops.tanh(b, a["z"])],
+    "tanh_backward": lambda b, a: [ops.tanh_backward(b, a["dy"], a["y"])],
+}
+
+
+def products(a: Arrays, dz: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    return [
+        (ROWS, np.abs(a["x"]).T @ np.abs(dz)),
+        (ROWS, np.abs(dz).sum(axis=0)),
+        (OUTPUTS, np.abs(dz) @ np.abs(a["W"]).T),
+    ]
+
+
+SUMS: dict[str, Callable[[Arrays], list[tuple[int, Any]]]] = {
+    "linear": lambda a: [(INPUTS + 1, np.abs(a["x"]) @ np.abs(a["W"]) + np.abs(a["b"]))] * 4,
+    "linear_backward": lambda a: [*products(a, a["dy"]), *products(a, a["dy"] * a["y"] * (1 - a["y"]))],
+    "softmax_backward": lambda a: [
+        (OUTPUTS, a["p"] * (np.abs(a["dy"]) + (np.abs(a["dy"]) * a["p"]).sum(axis=1, keepdims=True)))
+    ],
+    "softmax_cross_entropy": lambda a: [(0, 30.0), (0, 30.0), (0, 0.0), (0, 1 / ROWS)] * 2,
+    "momentum_update": lambda a: [(4, np.abs(a["values"]) + np.abs(a["gradients"]) + np.abs(a["moment"]))] * 2,
+    "sgd_update": lambda a: [(2, np.abs(a["values"]) + np.abs(a["gradients"]))],
+    "adam_update": lambda a: [
+        (8, np.abs(a["values"]) + 0.1 * (np.abs(a["gradients"]) + 9 * np.abs(a["moment"])) / np.sqrt(a["square"])),
+        (2, np.abs(a["gradients"]) + np.abs(a["moment"])),
+        (2, a["gradients"] ** 2 + a["square"]),
+    ],
+}
+
+
+def test_none_is_left_out() -> None:
+    assert set(RESULTS) == {name for name in ops.__all__ if isinstance(getattr(ops, name), FunctionType)} - {
+        "new_report"
+    }
+
+
+@pytest.mark.parametrize("operation", RESULTS)
+def test_the_same_on_both(cpu: Backend, device: Backend, host: Arrays, close: Any, operation: str) -> None:
+    expected = RESULTS[operation](cpu, there(cpu, host))
+    actual = RESULTS[operation](device, there(device, host))
+    wide = {name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in host.items()}
+    bounds = SUMS[operation](wide) if operation in SUMS else [(0, None)] * len(expected)
+    for ours, theirs, (length, scale) in zip(expected, actual, bounds, strict=True):
+        assert str(theirs.dtype).rpartition(".")[2] == str(ours.dtype)
+        close(device.to_numpy(theirs), np.asarray(ours, np.float64), scale, length)
+
+
+def test_bytes_become_the_same_numbers(cpu: Backend, device: Backend) -> None:
+    every = np.arange(256, dtype=np.uint8).reshape(256, 1)
+    ours, theirs = (
+        b.to_numpy(ops.take_rows(b, b.asarray(every), b.asarray(np.arange(256)), 255.0)) for b in (cpu, device)
+    )
+    assert ours.tobytes() == theirs.tobytes()
