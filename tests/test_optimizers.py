@@ -232,7 +232,8 @@ def test_a_model_that_became_a_part_of_another_wants_the_others_optimizer(cpu) -
 
 
 def test_an_optimizer_of_the_users_own(backend) -> None:
-    def sign_update(backend, values, gradients, settings) -> None:
+    def sign_update(backend, values, gradients, settings, finite) -> None:
+        assert finite is None
         values[...] = values - settings[0, ...] * backend.xp.sign(gradients)
 
     class SignDescent(Optimizer):

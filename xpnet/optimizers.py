@@ -15,7 +15,8 @@ from xpnet.parameters import NamedVector
 class Optimizer:
     """What every optimizer is: hyperparameters, state vectors laid out like the parameters, and ``update``.
 
-    A subclass names its state vectors in ``slots`` and the operation that updates them with the parameters.
+    A subclass names its state vectors in ``slots``, and the operation that updates them with the parameters:
+    ``operation(backend, values, gradients, *state, settings, finite)``, as those of :mod:`xpnet.ops` are.
 
     Args:
         learning_rate: η, the step's length.
@@ -44,11 +45,12 @@ class Optimizer:
         self._settings = self._backend.aligned_zeros(len(self._step_settings(0)), "float64")
         self._current: list[float] = []  # what is in them
 
-    def update(self, step: int) -> None:
+    def update(self, step: int, finite: Array | None = None) -> None:
         """Move the parameters against their gradients, in place.
 
         Args:
             step: steps taken before this one: 0 at first.
+            finite: (1,) int32 on the device; where it holds 0, parameters and state stay as they are.
 
         Raises:
             CallOrderError: there is no model yet, or it was initialised again since.
@@ -61,7 +63,7 @@ class Optimizer:
         if settings != self._current:
             self._settings[...] = self._backend.asarray(settings, "float64")
             self._current = settings
-        self.operation(self._backend, *self._vectors, self._settings)
+        self.operation(self._backend, *self._vectors, self._settings, finite)
 
     def _step_settings(self, step: int) -> list[float]:
         """What the update needs to know of this step, as the operation takes it."""

@@ -61,6 +61,12 @@ def updated(b: Backend, a: Arrays, update: Callable[..., None], state: tuple[str
     return [a[name] for name in ("values", *state)]
 
 
+def flag(b: Backend, gradients: Any, loss: float) -> Any:
+    finite = b.xp.full((1,), 7, dtype=b.xp.int32, device=b.device)
+    ops.all_finite(b, gradients, b.asarray(loss, "float64"), finite)
+    return finite
+
+
 def accumulated(b: Backend, a: Arrays) -> list[Any]:
     report = ops.new_report(b)
     for step in range(3):
@@ -74,6 +80,10 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
     "adam_update": lambda b, a: updated(
         b, a, ops.adam_update, ("moment", "square"), [0.01, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.1]
     ),
+    "all_finite": lambda b, a: [
+        *(flag(b, a["gradients"], loss) for loss in (0.5, np.inf)),
+        flag(b, b.xp.where(a["gradients"] > 3, b.xp.full_like(a["gradients"], np.inf), a["gradients"]), 0.5),
+    ],
     "linear": lambda b, a: [
         ops.linear(b, a["x"], a["W"], a["b"], activation) for activation in (None, "relu", "sigmoid", "tanh")
     ],

@@ -115,3 +115,32 @@ def test_nothing_to_update(backend, case) -> None:
     vectors = [owned(backend, np.zeros(0), "float32") for _ in range(count)]
     update(backend, *vectors, backend.asarray(settings, "float64"))
     assert all(vector.shape == (0,) for vector in vectors)
+
+
+@pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_an_update_that_makes_no_sense_touches_nothing(backend, numbers, case, dtype) -> None:
+    update, _, settings = CASES[case]
+    vectors = [owned(backend, vector, dtype) for vector in vectors_for(update, numbers, dtype)]
+    vectors[1][3] = math.nan
+    before = [backend.to_numpy(vector).tobytes() for vector in vectors]
+    settings = backend.asarray(settings, "float64")
+    update(backend, *vectors, settings, backend.asarray([0], "int32"))
+    assert [backend.to_numpy(vector).tobytes() for vector in vectors] == before
+    update(backend, *vectors, settings, backend.asarray([1], "int32"))
+    changed = [vector for place, vector in enumerate(vectors) if place != 1]
+    assert all(np.isnan(backend.to_numpy(vector)[3]) for vector in changed)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("loss", [0.5, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("bad", [None, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("place", [0, COUNT // 2, COUNT - 1])
+def test_what_is_finite(backend, numbers, dtype, loss, bad, place) -> None:
+    gradients = numbers(COUNT).astype(dtype)
+    gradients[0] = np.finfo(dtype).max
+    if bad is not None:
+        gradients[place] = bad
+    finite = owned(backend, [7], "int32")
+    ops.all_finite(backend, backend.asarray(gradients), backend.asarray(loss, "float64"), finite)
+    assert backend.to_numpy(finite).tolist() == [int(bad is None and math.isfinite(loss))]

@@ -17,13 +17,14 @@ from xpnet.ops.affine import linear, linear_backward
 from xpnet.ops.cross_entropy import CrossEntropy, softmax, softmax_backward, softmax_cross_entropy
 from xpnet.ops.reports import accumulate, new_report
 from xpnet.ops.rows import take_rows
-from xpnet.ops.updates import adam_update, momentum_update, sgd_update
+from xpnet.ops.updates import adam_update, all_finite, momentum_update, sgd_update
 
 __all__ = [
     "ACTIVATIONS",
     "CrossEntropy",
     "accumulate",
     "adam_update",
+    "all_finite",
     "linear",
     "linear_backward",
     "momentum_update",

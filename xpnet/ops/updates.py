@@ -1,17 +1,47 @@
 """One step of each optimizer, on flat vectors.
 
 What changes from step to step comes in ``settings``, a small float64 array on the device, so that a recorded step
-stays valid when it is played again. All functions update their vectors in place.
+stays valid when it is played again. All functions update their vectors in place; where ``finite``, (1,) int32, is
+given and holds 0, they leave them as they are.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xpnet.backends import Array, Backend
 
 
-def sgd_update(backend: Backend, values: Array, gradients: Array, settings: Array) -> None:
+def all_finite(backend: Backend, gradients: Array, loss: Array, finite: Array) -> None:
+    """Whether an update with these gradients makes sense: finite ← 1 when they and the loss are finite, else 0.
+
+    Args:
+        backend: where the arrays live.
+        gradients: (P,).
+        loss: 0-d; it may be infinite where no gradient is.
+        finite: (1,) int32, overwritten.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> finite = cpu.asarray([1], "int32")
+    >>> all_finite(cpu, cpu.asarray([1.0, float("inf")]), cpu.asarray(0.5), finite)
+    >>> finite
+    array([0], dtype=int32)
+    """
+    xp = backend.xp
+    fused = backend.kernel("all_finite", gradients)
+    if fused is None:
+        finite[...] = xp.astype(xp.all(xp.isfinite(gradients)) & xp.isfinite(loss), xp.int32)
+        return
+    fused(gradients, finite)
+    if not backend.reads_are_free:
+        finite[...] = finite * xp.astype(xp.isfinite(loss), xp.int32)
+    elif not math.isfinite(loss):  # four times as fast as on arrays with one element
+        finite[0] = 0
+
+
+def sgd_update(backend: Backend, values: Array, gradients: Array, settings: Array, finite: Array | None = None) -> None:
     """θ ← θ - η g.
 
     Args:
@@ -19,6 +49,7 @@ def sgd_update(backend: Backend, values: Array, gradients: Array, settings: Arra
         values: (P,), θ, updated.
         gradients: (P,), g.
         settings: (1,) float64: η, the learning rate.
+        finite: (1,) int32; 0: nothing is updated. So with all updates.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -29,13 +60,20 @@ def sgd_update(backend: Backend, values: Array, gradients: Array, settings: Arra
     """
     fused = backend.kernel("sgd_update", values, gradients)
     if fused is not None:
-        fused(values, gradients, settings)
+        fused(values, gradients, settings, finite=finite)
         return
     (rate,) = _scalars(backend, settings, values.dtype)
-    values[...] = values - rate * gradients
+    _assign(backend, finite, values, values - rate * gradients)
 
 
-def momentum_update(backend: Backend, values: Array, gradients: Array, velocity: Array, settings: Array) -> None:
+def momentum_update(
+    backend: Backend,
+    values: Array,
+    gradients: Array,
+    velocity: Array,
+    settings: Array,
+    finite: Array | None = None,
+) -> None:
     """v ← μ v + g;  θ ← θ - η v, or with Nesterov's look-ahead θ ← θ - η (g + μ v).
 
     Args:
@@ -44,6 +82,7 @@ def momentum_update(backend: Backend, values: Array, gradients: Array, velocity:
         gradients: (P,), g.
         velocity: (P,), v, updated; zero before the first step.
         settings: (3,) float64: η, the learning rate; μ, the momentum; 1 for Nesterov's form, else 0.
+        finite: (1,) int32; 0: nothing is updated.
 
     Source: Polyak, 1964, with the learning rate outside the velocity, as PyTorch has it.
 
@@ -56,15 +95,23 @@ def momentum_update(backend: Backend, values: Array, gradients: Array, velocity:
     """
     fused = backend.kernel("momentum_update", values, gradients, velocity)
     if fused is not None:
-        fused(values, gradients, velocity, settings)
+        fused(values, gradients, velocity, settings, finite=finite)
         return
     rate, momentum, nesterov = _scalars(backend, settings, values.dtype)
-    velocity[...] = _flushed(backend, momentum * velocity + gradients)
+    _assign(backend, finite, velocity, _flushed(backend, momentum * velocity + gradients))
     ahead = gradients + momentum * velocity
-    values[...] = values - rate * (nesterov * ahead + (1 - nesterov) * velocity)
+    _assign(backend, finite, values, values - rate * (nesterov * ahead + (1 - nesterov) * velocity))
 
 
-def adam_update(backend: Backend, values: Array, gradients: Array, m: Array, v: Array, settings: Array) -> None:
+def adam_update(
+    backend: Backend,
+    values: Array,
+    gradients: Array,
+    m: Array,
+    v: Array,
+    settings: Array,
+    finite: Array | None = None,
+) -> None:
     """m ← β₁ m + (1-β₁) g;  v ← β₂ v + (1-β₂) g²;  θ ← (1-ηλ) θ - η (m/c₁) / (sqrt(v/c₂) + ε), with cᵢ = 1 - βᵢᵗ.
 
     Args:
@@ -74,6 +121,7 @@ def adam_update(backend: Backend, values: Array, gradients: Array, m: Array, v: 
         m: (P,), running mean of the gradient, updated; zero before the first step.
         v: (P,), running mean of its square, updated; zero before the first step.
         settings: (7,) float64: η, β₁, β₂, ε, c₁, c₂, and λ, the decoupled weight decay.
+        finite: (1,) int32; 0: nothing is updated.
 
     Source: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1; Loshchilov and
     Hutter, "Decoupled weight decay regularization", 2019, for λ.
@@ -87,16 +135,20 @@ def adam_update(backend: Backend, values: Array, gradients: Array, m: Array, v: 
     """
     fused = backend.kernel("adam_update", values, gradients, m, v)
     if fused is not None:
-        fused(values, gradients, m, v, settings)
+        fused(values, gradients, m, v, settings, finite=finite)
         return
     xp = backend.xp
     rate, beta1, beta2, epsilon, correction1, correction2, decay = (settings[index, ...] for index in range(7))
     # Differences from 1 are taken in float64: in float32, 1 - β₂ would be off by 1.3e-5 of itself.
     factors = xp.stack([beta1, 1 - beta1, beta2, 1 - beta2, 1 - rate * decay, rate / correction1, correction2, epsilon])
     b1, a1, b2, a2, keep, step, correction2, epsilon = _scalars(backend, factors, values.dtype)
-    m[...] = _flushed(backend, b1 * m + a1 * gradients)
-    v[...] = _flushed(backend, b2 * v + a2 * gradients * gradients)
-    values[...] = keep * values - step * m / (xp.sqrt(v) / xp.sqrt(correction2) + epsilon)
+    _assign(backend, finite, m, _flushed(backend, b1 * m + a1 * gradients))
+    _assign(backend, finite, v, _flushed(backend, b2 * v + a2 * gradients * gradients))
+    _assign(backend, finite, values, keep * values - step * m / (xp.sqrt(v) / xp.sqrt(correction2) + epsilon))
+
+
+def _assign(backend: Backend, finite: Array | None, target: Array, values: Array) -> None:
+    target[...] = values if finite is None else backend.xp.where(finite == 1, values, target)
 
 
 def _scalars(backend: Backend, settings: Array, dtype: Any) -> list[Array]:
