@@ -103,6 +103,7 @@ class Recipe:
         evaluate_every: steps between evaluations; None: at the end of each epoch.
         evaluate_train: whether the figures for the training set are measured at each evaluation (over the whole
             set, with the weights of that moment) instead of gathered while training.
+        checkpoint_every: steps between checkpoints, beside those at evaluations and ends of epochs; None: those alone.
         weights: a file of ready weights, for a recipe that only infers; then nothing of the training is set.
     """
 
@@ -120,6 +121,7 @@ class Recipe:
     steps: int | None
     evaluate_every: int | None
     evaluate_train: bool
+    checkpoint_every: int | None = None
     weights: str | None = None
 
     def build_model(self) -> Sequential:
@@ -133,6 +135,7 @@ class Recipe:
         batch_size: int | None = None,
         learning_rate: float | None = None,
         optimizer: str | None = None,
+        checkpoint_every: int | None = None,
     ) -> Recipe:
         """A copy with some values replaced; another optimizer comes with its own defaults."""
         recipe = self if data is None else replace(self, data=data)
@@ -140,6 +143,8 @@ class Recipe:
             recipe = replace(recipe, epochs=positive_integer("epochs", epochs), steps=None)
         if batch_size is not None:
             recipe = replace(recipe, batch_size=positive_integer("batch_size", batch_size))
+        if checkpoint_every is not None:
+            recipe = replace(recipe, checkpoint_every=positive_integer("checkpoint_every", checkpoint_every))
         if optimizer is not None:
             by_lower = {name.lower(): name for name in _CLASSES["optimizer"]}
             name = by_lower[one_of("optimizer", optimizer.lower(), by_lower)]
@@ -166,7 +171,8 @@ class Recipe:
         return {key: value for key, value in table.items() if value is not None}
 
 
-_TRAINING_KEYS = ("batch_size", "sampler", "epochs", "steps", "evaluate_every", "evaluate_train")
+_COUNTS = ("batch_size", "epochs", "steps", "evaluate_every", "checkpoint_every")
+_TRAINING_KEYS = (*_COUNTS, "sampler", "evaluate_train")
 
 
 def recipe_from_table(table: Table) -> Recipe:
@@ -187,11 +193,7 @@ def recipe_from_table(table: Table) -> Recipe:
     epochs, steps = training.get("epochs"), training.get("steps")
     if not inference_only and (epochs is None) == (steps is None):
         raise ConfigurationError("training: give either 'epochs' or 'steps'")
-    counts = {
-        key: positive_integer(f"training.{key}", training[key])
-        for key in ("batch_size", "epochs", "steps", "evaluate_every")
-        if key in training
-    }
+    counts = {key: positive_integer(f"training.{key}", training[key]) for key in _COUNTS if key in training}
     if not re.fullmatch(r"\w[\w.-]*", str(table["name"])):
         raise ConfigurationError(
             f"name must be letters, digits, '-', '_' and '.', as in a file's name, not {table['name']!r}"
@@ -210,6 +212,7 @@ def recipe_from_table(table: Table) -> Recipe:
         steps=counts.get("steps"),
         evaluate_every=counts.get("evaluate_every"),
         evaluate_train=_typed("training.evaluate_train", training.get("evaluate_train", False), bool),
+        checkpoint_every=counts.get("checkpoint_every"),
         weights=_typed("weights", table["weights"], str) if inference_only else None,
     )
     recipe.build_model()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -263,6 +264,99 @@ def test_a_run_may_be_stopped_at_the_end_of_each_epoch_too(cpu: Backend) -> None
     ]
 
 
+def test_checkpoints_by_step_change_nothing_else(backend: Backend) -> None:
+    plain, often = network(backend), network(backend)
+    moments: list[tuple[Any, ...]] = []
+    runs = trainer(plain), trainer(often, callbacks=[Recorder(moments)])
+    histories = [
+        run.fit(samples(), steps=14, batch_size=1, checkpoint_every=every, evaluate_every=7, validation=samples(7))
+        for run, every in zip(runs, (None, 4), strict=True)
+    ]
+    assert [moment[:2] for moment in moments if moment[0] in ("evaluation", "checkpoint")] == [
+        ("checkpoint", 4),
+        ("evaluation", 7),
+        ("checkpoint", 7),
+        ("checkpoint", 8),
+        ("checkpoint", 10),
+        ("checkpoint", 12),
+        ("evaluation", 14),
+        ("checkpoint", 14),
+    ]
+    assert without_times(histories[0]) == without_times(histories[1])
+    for name, values in on_host(plain).items():
+        np.testing.assert_array_equal(on_host(often)[name], values)
+
+
+def test_the_order_of_an_epoch_is_drawn_once(cpu: Backend) -> None:
+    drawn = []
+
+    class Counting(InOrder):
+        def epoch(self, samples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+            drawn.append(epoch)
+            return super().epoch(samples, batch_size, seed, epoch)
+
+    trainer(network(cpu)).fit(samples(), epochs=3, batch_size=1, sampler=Counting(), checkpoint_every=2)
+    assert drawn == [0, 1, 2]
+
+
+class StopAt(Callback):
+    """Asks for a stop at the first moment of that name after so many steps."""
+
+    def __init__(self, moment: str, step: int) -> None:
+        self.moment, self.step = moment, step
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        if self.moment == "fit begin":
+            trainer.stop()
+
+    def on_batch(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        if (self.moment, self.step) == ("batch", trainer.step):
+            trainer.stop()
+
+    def on_evaluation(self, trainer: Trainer, record: dict[str, Any], improved: bool) -> None:
+        if (self.moment, self.step) == ("evaluation", trainer.step):
+            trainer.stop()
+
+
+@pytest.mark.parametrize(
+    ("moment", "step"), [("fit begin", 1), ("batch", 1), ("batch", 4), ("evaluation", 3), ("evaluation", 9)]
+)
+def test_a_stop_ends_with_a_checkpoint_after_the_step(backend: Backend, moment: str, step: int) -> None:
+    whole = network(backend)
+    trainer(whole).fit(samples(), epochs=3, batch_size=4)
+    moments: list[tuple[Any, ...]] = []
+    run = trainer(network(backend), callbacks=[StopAt(moment, step), Recorder(moments)])
+    run.fit(samples(), epochs=3, batch_size=4)
+    assert run.step == step
+    assert [moment[:2] for moment in moments[-2:]] == [("checkpoint", step), ("fit end", step)]
+    run.callbacks.clear()
+    run.fit(samples(), epochs=3, batch_size=4)
+    assert run.step == 9
+    for name, values in on_host(whole).items():
+        np.testing.assert_array_equal(on_host(run.model)[name], values)
+
+
+def test_a_callback_that_fails_at_the_beginning_still_gets_its_end(cpu: Backend) -> None:
+    class Fails(Callback):
+        def on_fit_begin(self, trainer: Trainer) -> None:
+            raise OSError("no room")
+
+    moments: list[tuple[Any, ...]] = []
+    with pytest.raises(OSError, match="no room"):
+        trainer(network(cpu), callbacks=[Recorder(moments), Fails()]).fit(samples(), epochs=1)
+    assert [moment[0] for moment in moments] == ["fit begin", "fit end"]
+
+
+def test_a_clock_that_is_set_back(cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of day goes backwards; the time spent does not."""
+    hours = iter(range(10**6, 0, -1))
+    for name in ("time", "time_ns"):
+        monkeypatch.setattr(time, name, lambda: next(hours) * 3600)
+    run = trainer(network(cpu))
+    spent = [record["training_seconds"] for record in events(run.fit(samples(), epochs=4), "evaluation")]
+    assert 0.0 < spent[0] < spent[1] < spent[2] < spent[3] < 60.0
+
+
 def test_the_loss_is_reported_every_hundred_steps_of_an_epoch(cpu: Backend) -> None:
     x, y, _ = samples(250)
     model = network(cpu)
@@ -320,6 +414,7 @@ def test_a_run_gone_wrong_leaves_the_earlier_checkpoint_alone(backend: Backend) 
         ({"steps": 1.5}, "steps must be a whole number of at least 1, not 1.5"),
         ({"epochs": 1, "batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
         ({"epochs": 1, "evaluate_every": 0}, "evaluate_every must be a whole number of at least 1, not 0"),
+        ({"epochs": 1, "checkpoint_every": 0}, "checkpoint_every must be a whole number of at least 1, not 0"),
         ({"epochs": 1, "stop_after_epoch": -1}, "stop_after_epoch must be a whole number of at least 1, not -1"),
     ],
 )

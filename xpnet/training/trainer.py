@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from xpnet import ops
 from xpnet.backends import Array
-from xpnet.data import Sampler, Samples, Shuffled, epoch_order, steps_per_epoch
-from xpnet.errors import CallOrderError, ConfigurationError, NonFiniteError, memory_for, positive_integer
+from xpnet.data import Sampler, Samples, Shuffled, epoch_order
+from xpnet.errors import CallOrderError, NonFiniteError, memory_for
 from xpnet.layers import Context, Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.ops import reports
@@ -20,22 +20,9 @@ from xpnet.training import diagnoses
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import evaluate
+from xpnet.training.schedule import Schedule
 
 REPORT_EVERY = 100  # steps; the host waits for the device only then
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long to train, and when to evaluate: all in steps."""
-
-    steps_per_epoch: int
-    total: int
-    stop: int
-    evaluate_every: int
-
-    def evaluates_after(self, step: int) -> bool:
-        """Whether an evaluation is due when ``step`` steps were taken."""
-        return step % self.evaluate_every == 0 or step == self.total
 
 
 class Trainer:
@@ -88,6 +75,7 @@ class Trainer:
         self.samples_seen = 0
         self.report = ops.new_report(self.backend)
         self.schedule: Schedule | None = None
+        self._stopping = False
         optimizer.initialize(model)
         self._optimizer_state = optimizer.state
 
@@ -102,6 +90,7 @@ class Trainer:
         validation: Samples | tuple[Any, ...] | None = None,
         evaluate_every: int | None = None,
         evaluate_train: bool = False,
+        checkpoint_every: int | None = None,
         stop_after_epoch: int | None = None,
     ) -> list[Record]:
         """Train from ``self.step`` on, and return the history.
@@ -114,6 +103,8 @@ class Trainer:
             validation: what to evaluate on, and to choose the best by.
             evaluate_every: steps between evaluations; None: at the end of each epoch.
             evaluate_train: evaluate on ``train`` too; otherwise its figures are gathered while training.
+            checkpoint_every: steps between checkpoints, beside those after each evaluation and at the end of each
+                epoch; None: those alone. Which steps are saved changes no bit of the run.
             stop_after_epoch: stop early there, to be resumed.
 
         Raises:
@@ -127,43 +118,63 @@ class Trainer:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
         data = DeviceSamples(self.model, train)
         held_out = None if validation is None else DeviceSamples(self.model, validation)
-        schedule = _schedule(len(data), batch_size, epochs, steps, evaluate_every, stop_after_epoch)
+        schedule = Schedule.of(len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch)
         self.schedule = schedule
-        self._notify("on_fit_begin")
-        self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
+        self._stopping = False
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
         sampler = sampler or Shuffled()
+
+        @lru_cache(maxsize=1)
+        def order_of(epoch: int) -> Array:
+            return self.backend.asarray(epoch_order(sampler, len(data), batch_size, self.seed, epoch))
+
         try:
+            self._notify("on_fit_begin")
+            self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
             with (
                 self.backend.ignoring_overflow(),  # the report tells
                 memory_for(f"training with batches of {batch_size:,} rows", "make them smaller (--batch-size)"),
             ):
                 while self.step < schedule.stop:
-                    self._train_until_due(schedule, data, sampler, batch_size, context)
+                    self._train_until_due(schedule, data, order_of, batch_size, context)
                     report = self._finite_report()
                     if schedule.evaluates_after(self.step):
                         self._evaluate(schedule, data, held_out, evaluate_train, report)
                     self._notify("on_checkpoint")
+                    if self._stopping:
+                        break
         finally:
             self._notify("on_fit_end")
         return self.history
 
+    def stop(self) -> None:
+        """Let ``fit`` end after the step under way, or the next one, with a checkpoint; to be resumed.
+
+        For a callback, another thread or a signal handler: nothing happens but that the wish is noted.
+        """
+        self._stopping = True
+
     def _train_until_due(
-        self, schedule: Schedule, data: DeviceSamples, sampler: Sampler, batch_size: int, context: Context
+        self,
+        schedule: Schedule,
+        data: DeviceSamples,
+        order_of: Callable[[int], Array],
+        batch_size: int,
+        context: Context,
     ) -> None:
-        """Take steps to the next evaluation or the end of the epoch, whichever comes first."""
+        """Take steps to the next checkpoint, or until somebody asks for a stop."""
         began = time.perf_counter()
         epoch, place = divmod(self.step, schedule.steps_per_epoch)
         if place == 0:
             self.report = ops.new_report(self.backend)
-        order = self.backend.asarray(epoch_order(sampler, len(data), batch_size, self.seed, epoch))
-        for place in range(place, schedule.steps_per_epoch):  # noqa: B020 - from where the epoch stands
+        order = order_of(epoch)
+        for place in range(place, place + schedule.next_checkpoint(self.step) - self.step):  # noqa: B020
             stop = min((place + 1) * batch_size, order.shape[0])  # the standard defines no slice past the end
             self.train_step(data, order[place * batch_size : stop], context)
             self.samples_seen += stop - place * batch_size
             if place % REPORT_EVERY == 0:
                 self._report_batch()
-            if self.step == schedule.stop or schedule.evaluates_after(self.step):
+            if self._stopping:
                 break
         self.backend.synchronize()
         self.training_seconds += time.perf_counter() - began
@@ -244,22 +255,3 @@ class Trainer:
     def _notify(self, moment: str, *details: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, moment)(self, *details)
-
-
-def _schedule(
-    samples: int,
-    batch_size: int,
-    epochs: int | None,
-    steps: int | None,
-    evaluate_every: int | None,
-    stop_after_epoch: int | None,
-) -> Schedule:
-    per_epoch = steps_per_epoch(samples, batch_size)
-    if (epochs is None) == (steps is None):
-        raise ConfigurationError(f"give either epochs or steps, not epochs={epochs} and steps={steps}")
-    total = positive_integer("steps", steps) if epochs is None else positive_integer("epochs", epochs) * per_epoch
-    stop = total
-    if stop_after_epoch is not None:
-        stop = min(total, positive_integer("stop_after_epoch", stop_after_epoch) * per_epoch)
-    every = per_epoch if evaluate_every is None else positive_integer("evaluate_every", evaluate_every)
-    return Schedule(per_epoch, total, stop, every)
