@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from xpnet import checkpoint
 from xpnet.backends import Backend
 from xpnet.configuration import Recipe, build, recipe_from_table
 from xpnet.data import SAMPLERS, Dataset, steps_per_epoch
@@ -30,7 +31,7 @@ def train(
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Summary:
-    """Train a recipe from the start.
+    """Train a recipe from the start; a stop (:meth:`Trainer.stop`) or a crash leaves what ``resume`` goes on with.
 
     Args:
         recipe: what to do.
@@ -59,8 +60,10 @@ def train(
         positive_integer("stop_after_epoch", stop_after_epoch)
     seed = operator.index(seed)
     model.initialize(backend, seed)
-    folder = RunFolder(create_run_folder(None if out is None else Path(out), recipe.name), _metadata(recipe, dataset))
-    return _fit(recipe, dataset, model, folder, seed, stop_after_epoch, callbacks)
+    path = create_run_folder(None if out is None else Path(out), recipe.name)
+    with RunFolder(path, _metadata(recipe, dataset)) as folder:
+        folder.require_new()
+        return _fit(recipe, dataset, model, folder, seed, stop_after_epoch, callbacks)
 
 
 def resume(
@@ -70,6 +73,7 @@ def resume(
     *,
     data: str | None = None,
     epochs: int | None = None,
+    checkpoint_every: int | None = None,
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Summary:
@@ -82,6 +86,7 @@ def resume(
         data: where the same data is now, if no longer where the recipe says.
         epochs: train up to this many in all. An evaluation that was due only because the run ended there stays in
             the history.
+        checkpoint_every: steps between checkpoints from now on.
         stop_after_epoch: stop early there.
         callbacks: who watches.
 
@@ -89,18 +94,20 @@ def resume(
         As ``train``.
     """
     run = RunFolder(Path(folder), {})
-    saved = run.load_last()
-    recipe = recipe_of(saved.metadata, str(run.last))
-    recipe = recipe.with_options(data=data, epochs=epochs)
-    dataset = load_data(recipe.data)
-    if saved.metadata.get("fingerprint") != dataset.fingerprint:
-        raise ConfigurationError(
-            f"{recipe.data} is not what the run in {folder} was trained on: name the same data, with --data-dir or, "
-            "where its file has moved, with --data"
-        )
-    run.metadata = _metadata(recipe, dataset)
-    model = model_from(saved, backend, str(run.last))
-    return _fit(recipe, dataset, model, run, saved.metadata["seed"], stop_after_epoch, callbacks, saved)
+    run.require_saved()
+    with run:
+        saved = checkpoint.load(run.last)
+        recipe = recipe_of(saved.metadata, str(run.last))
+        recipe = recipe.with_options(data=data, epochs=epochs, checkpoint_every=checkpoint_every)
+        dataset = load_data(recipe.data)
+        if saved.metadata.get("fingerprint") != dataset.fingerprint:
+            raise ConfigurationError(
+                f"{recipe.data} is not what the run in {folder} was trained on: name the same data, with --data-dir "
+                "or, where its file has moved, with --data"
+            )
+        run.metadata = _metadata(recipe, dataset)
+        model = model_from(saved, backend, str(run.last))
+        return _fit(recipe, dataset, model, run, saved.metadata["seed"], stop_after_epoch, callbacks, saved)
 
 
 def _metadata(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
@@ -129,7 +136,6 @@ def _fit(
     if saved is not None:
         folder.restore(trainer, saved)
         _require_more(trainer, recipe, dataset, folder, stop_after_epoch)
-    folder.write_configuration({**recipe.to_table(), "run": {"seed": seed, "device": trainer.backend.name}})
     pixel_range = dataset.pixel_range if recipe.scale else 1.0
     trainer.fit(
         dataset.train._replace(pixel_range=pixel_range),
@@ -140,6 +146,7 @@ def _fit(
         sampler=SAMPLERS[recipe.sampler](),
         evaluate_every=recipe.evaluate_every,
         evaluate_train=recipe.evaluate_train,
+        checkpoint_every=recipe.checkpoint_every,
         stop_after_epoch=stop_after_epoch,
     )
     return _summarize(trainer, recipe, dataset, folder)
