@@ -56,13 +56,8 @@ class RunLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> RunLock:
-        try:
-            while not self._try():  # its holder removed the file after we had opened it
-                pass
-        except OSError as error:
-            if isinstance(error, RunFolderError):
-                raise
-            raise RunFolderError(f"cannot write {self.path}: {error.strerror}") from None
+        while not self._try():  # its holder removed the file after we had opened it
+            pass
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,18 +81,23 @@ class RunLock:
             )
 
     def _try(self) -> bool:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        """Open and lock the file; False when it was removed in between."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {self.path}: {error.strerror}") from None
         try:
             self._lock(descriptor)
-            if self._is_in_place(descriptor):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
-                self._descriptor = descriptor
-                return True
+            if not self._is_in_place(descriptor):
+                return False
+            self._descriptor = descriptor
         finally:
             if self._descriptor is None:
                 os.close(descriptor)
-        return False
+        with contextlib.suppress(OSError):  # a full disk: then others are not told who is here
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+        return True
 
     def _lock(self, descriptor: int) -> None:
         try:
