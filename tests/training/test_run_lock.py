@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,8 +124,13 @@ def give_to_another_run(folder: Path) -> None:
     (folder / ".lock").write_text("process 1 on elsewhere")
 
 
-@pytest.mark.parametrize("take_away", [shutil.rmtree, replace_folder, give_to_another_run])
-def test_a_folder_that_was_taken_away_is_noticed(tmp_path: Path, take_away) -> None:
+def put_a_file_there(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("notes")
+
+
+@pytest.mark.parametrize("take_away", [shutil.rmtree, replace_folder, give_to_another_run, put_a_file_there])
+def test_a_folder_that_was_taken_away_is_noticed(tmp_path: Path, take_away: Callable[[Path], None]) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     with RunLock(folder) as lock:
