@@ -94,11 +94,11 @@ def test_too_late_to_stop_anything(xpnet: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_failure_is_told_although_a_stop_was_asked_for(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def explode(self: Trainer) -> None:
+    def explode(self: Trainer, *_: object) -> None:
         raise library.NonFiniteError("the loss is not finite")
 
     monkeypatch.setattr(Trainer, "train_step", signal_at(3, Trainer.train_step, signal.SIGTERM))
-    monkeypatch.setattr(Trainer, "_require_finite", explode)
+    monkeypatch.setattr(Trainer, "_finite_report", explode)
     outcome = xpnet(*DIGITS)
     assert outcome.status == 2
     assert outcome.err.splitlines()[-1] == "xpnet train: the loss is not finite"

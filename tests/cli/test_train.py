@@ -190,7 +190,20 @@ def test_a_run_that_explodes_says_so_and_can_be_told_from_a_crash(xpnet: Any) ->
     outcome = xpnet("train", "--recipe", "digits", *CPU, "--optimizer", "sgd", "--lr", 1e30)
     assert outcome.status == 2
     assert "Warning" not in outcome.err
-    assert outcome.err.splitlines()[-1].startswith("xpnet train: the loss stopped being finite at step 2")
+    said = outcome.err.splitlines()[-1]
+    assert said.startswith("xpnet train: step 2 stopped being finite in the output of layer 2 Linear")
+    assert said.endswith("runs/digits-1/last.safetensors, of step 0, is from before")
+    assert library.load_model("runs/digits-1/last.safetensors", library.backend("cpu-reference"))
+
+
+def test_a_run_that_explodes_may_go_on_without_those_steps(xpnet: Any) -> None:
+    options = ["--optimizer", "sgd", "--lr", 1e30, "--on-nonfinite", "skip", "--epochs", 2]
+    outcome = xpnet("train", "--recipe", "digits", *CPU, *options, "--json")
+    (said,) = [message for message in outcome.result["diagnoses"] if "left out" in message]
+    assert said == "44 of 45 steps were left out: their loss or gradients were not finite"
+    assert outcome.result["steps"] == 90
+    records = [json.loads(line) for line in Path("runs/digits-1/metrics.jsonl").read_text().splitlines()]
+    assert [record["steps_left_out"] for record in records if record["event"] == "evaluation"] == [44, 89]
 
 
 def test_mnist_out_of_reach_and_nothing_named_means_the_digits(xpnet: Any) -> None:

@@ -32,9 +32,17 @@ STATE = {
     "samples_seen": 13,
     "best_accuracy": 1 / 3,
     "best_step": 3,
-    "training_seconds": 0.0026219780011160765,
+    "training_seconds": 0.0023177139955805615,
     "metrics_length": 414,
-    "report": [3.960045337677002, 4.0, 2.0, -1.0, 0.9900113344192505],
+    "report": {
+        "loss_sum": 3.960045337677002,
+        "count": 4.0,
+        "correct": 2.0,
+        "first_non_finite_step": -1.0,
+        "bad_label_row": -1.0,
+        "last_loss": 0.9900113344192505,
+        "steps_left_out": 0.0,
+    },
     "fingerprint": "d75d2232184b9baf7dda458e307fa701",
 }
 

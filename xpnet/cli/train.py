@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="of initial weights and of the order; default 0")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default runs/RECIPE-N")
     parser.add_argument("--checkpoint-every", type=int, metavar="N", help="save every N steps too; changes no result")
+    parser.add_argument(
+        "--on-nonfinite", metavar="WHAT", help="stop (default) at a step that is not finite, or skip it and count"
+    )
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in that folder")
     parser.add_argument("--stop-after-epoch", type=int, metavar="N", help="stop early there, to be resumed")
 
@@ -55,6 +58,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             data=_data_name(options.data),
             epochs=options.epochs,
             checkpoint_every=options.checkpoint_every,
+            on_nonfinite=options.on_nonfinite,
             stop_after_epoch=options.stop_after_epoch,
             callbacks=callbacks,
         )
@@ -104,7 +108,13 @@ def _recipe_and_data(options: argparse.Namespace) -> tuple[Any, Any]:
 def _with_options(recipe: Any, options: argparse.Namespace) -> Any:
     data = _data_name(recipe.data if options.data is None else options.data)
     return recipe.with_options(
-        data, options.epochs, options.batch_size, options.lr, options.optimizer, options.checkpoint_every
+        data,
+        options.epochs,
+        options.batch_size,
+        options.lr,
+        options.optimizer,
+        options.checkpoint_every,
+        options.on_nonfinite,
     )
 
 

@@ -6,14 +6,14 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from xpnet import checkpoint
 from xpnet.atomic import remove_leftovers, write_atomically
 from xpnet.checkpoint import Checkpoint
-from xpnet.errors import FileFormatError, MissingFileError, RunFolderError
+from xpnet.errors import FileFormatError, MissingFileError, NonFiniteError, RunFolderError
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.run_lock import LOCK, RunLock
 from xpnet.training.snapshots import capture, restore
@@ -42,6 +42,7 @@ class RunFolder(Callback):
         self._lines: list[str] = []
         self._metrics_length = 0
         self._improved = False
+        self._saved_step = 0
 
     def __enter__(self) -> RunFolder:
         self._lock.__enter__()
@@ -101,6 +102,15 @@ class RunFolder(Callback):
         except ValueError as error:
             raise FileFormatError(f"{self.metrics} is damaged: {error}") from None
         self._metrics_length = length
+        self._saved_step = trainer.step
+
+    @contextlib.contextmanager
+    def naming_last(self) -> Iterator[None]:
+        """A block in which a run that stops at numbers that are not finite names its last good checkpoint."""
+        try:
+            yield
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}; {self.last}, of step {self._saved_step}, is from before") from None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Save the initial state, so that a run interrupted at any moment can be resumed; then, what the run is."""
@@ -140,6 +150,7 @@ class RunFolder(Callback):
                 checkpoint.save(self.best, saved)
                 self._improved = False
             checkpoint.save(self.last, saved)
+            self._saved_step = trainer.step
         except RunFolderError as error:
             if not self.last.is_file():
                 raise

@@ -74,6 +74,7 @@ def resume(
     data: str | None = None,
     epochs: int | None = None,
     checkpoint_every: int | None = None,
+    on_nonfinite: str | None = None,
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Summary:
@@ -87,6 +88,7 @@ def resume(
         epochs: train up to this many in all. An evaluation that was due only because the run ended there stays in
             the history.
         checkpoint_every: steps between checkpoints from now on.
+        on_nonfinite: what becomes from now on of steps that are not finite: "stop" or "skip".
         stop_after_epoch: stop early there.
         callbacks: who watches.
 
@@ -98,7 +100,9 @@ def resume(
     with run:
         saved = checkpoint.load(run.last)
         recipe = recipe_of(saved.metadata, str(run.last))
-        recipe = recipe.with_options(data=data, epochs=epochs, checkpoint_every=checkpoint_every)
+        recipe = recipe.with_options(
+            data=data, epochs=epochs, checkpoint_every=checkpoint_every, on_nonfinite=on_nonfinite
+        )
         dataset = load_data(recipe.data)
         if saved.metadata.get("fingerprint") != dataset.fingerprint:
             raise ConfigurationError(
@@ -132,23 +136,26 @@ def _fit(
     saved: Any = None,
 ) -> Summary:
     loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
-    trainer = Trainer(model, loss, optimizer, seed=seed, callbacks=[*callbacks, folder])
+    trainer = Trainer(
+        model, loss, optimizer, seed=seed, callbacks=[*callbacks, folder], on_nonfinite=recipe.on_nonfinite
+    )
     if saved is not None:
         folder.restore(trainer, saved)
         _require_more(trainer, recipe, dataset, folder, stop_after_epoch)
     pixel_range = dataset.pixel_range if recipe.scale else 1.0
-    trainer.fit(
-        dataset.train._replace(pixel_range=pixel_range),
-        validation=dataset.test._replace(pixel_range=pixel_range),
-        epochs=recipe.epochs,
-        steps=recipe.steps,
-        batch_size=recipe.batch_size,
-        sampler=SAMPLERS[recipe.sampler](),
-        evaluate_every=recipe.evaluate_every,
-        evaluate_train=recipe.evaluate_train,
-        checkpoint_every=recipe.checkpoint_every,
-        stop_after_epoch=stop_after_epoch,
-    )
+    with folder.naming_last():
+        trainer.fit(
+            dataset.train._replace(pixel_range=pixel_range),
+            validation=dataset.test._replace(pixel_range=pixel_range),
+            epochs=recipe.epochs,
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            sampler=SAMPLERS[recipe.sampler](),
+            evaluate_every=recipe.evaluate_every,
+            evaluate_train=recipe.evaluate_train,
+            checkpoint_every=recipe.checkpoint_every,
+            stop_after_epoch=stop_after_epoch,
+        )
     return _summarize(trainer, recipe, dataset, folder)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from xpnet import ops
 from xpnet.backends import Array
+from xpnet.configuration import ON_NONFINITE
 from xpnet.data import Sampler, Samples, Shuffled, epoch_order
-from xpnet.errors import CallOrderError, NonFiniteError, memory_for
+from xpnet.errors import CallOrderError, NonFiniteError, memory_for, one_of
 from xpnet.layers import Context, Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.ops import reports
@@ -20,7 +21,10 @@ from xpnet.training import diagnoses
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import evaluate
+from xpnet.training.replay import first_non_finite
 from xpnet.training.schedule import Schedule
+
+BatchOf = Callable[[int], Array]  # from a step's number to the rows of its batch
 
 REPORT_EVERY = 100  # steps; the host waits for the device only then
 
@@ -34,6 +38,9 @@ class Trainer:
         optimizer: how.
         seed: of the order of samples, and of layers that draw.
         callbacks: who watches.
+        on_nonfinite: what becomes of a step whose loss or gradients are not all finite. Nothing is updated either way.
+            "stop": no later step is taken; the next report raises, and names the layer. "skip": the step is left out
+            and counted, and the run goes on.
 
     Attributes:
         step: steps taken so far. A trainer whose step, model, optimizer state and report were restored goes on as if
@@ -62,7 +69,9 @@ class Trainer:
         *,
         seed: int = 0,
         callbacks: Iterable[Callback] = (),
+        on_nonfinite: str = ON_NONFINITE[0],
     ) -> None:
+        self.on_nonfinite = one_of("on_nonfinite", on_nonfinite, ON_NONFINITE)
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed = seed
         self.callbacks = list(callbacks)
@@ -76,6 +85,9 @@ class Trainer:
         self.report = ops.new_report(self.backend)
         self.schedule: Schedule | None = None
         self._stopping = False
+        self._finite = self.backend.aligned_zeros(1, "int32")
+        _, gradients, buffers = model.vectors
+        self._gradients, self._buffers = gradients.vector, buffers.vector
         optimizer.initialize(model)
         self._optimizer_state = optimizer.state
 
@@ -109,7 +121,8 @@ class Trainer:
 
         Raises:
             CallOrderError: the optimizer was given to another trainer since.
-            NonFiniteError: the loss is not finite at a reporting point. Checkpoints of earlier moments stay.
+            NonFiniteError: at a reporting point, a step was not finite, and ``on_nonfinite`` is "stop": the model is as
+                that step found it. Checkpoints of earlier moments stay.
             OutOfRangeError: the sampler gave the index of no row; or, at a reporting point of a device, a label of a
                 batch was no class.
             OutOfMemoryError: with the batch size and how much was asked for. Checkpoints of earlier moments stay.
@@ -128,6 +141,11 @@ class Trainer:
         def order_of(epoch: int) -> Array:
             return self.backend.asarray(epoch_order(sampler, len(data), batch_size, self.seed, epoch))
 
+        def batch_of(step: int) -> Array:
+            epoch, place = divmod(step, schedule.steps_per_epoch)
+            order = order_of(epoch)
+            return order[place * batch_size : min((place + 1) * batch_size, order.shape[0])]  # no slice past the end
+
         try:
             self._notify("on_fit_begin")
             self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
@@ -136,8 +154,8 @@ class Trainer:
                 memory_for(f"training with batches of {batch_size:,} rows", "make them smaller (--batch-size)"),
             ):
                 while self.step < schedule.stop:
-                    self._train_until_due(schedule, data, order_of, batch_size, context)
-                    report = self._finite_report()
+                    self._train_until_due(schedule, data, batch_of, context)
+                    report = self._finite_report(data, batch_of)
                     if schedule.evaluates_after(self.step):
                         self._evaluate(schedule, data, held_out, evaluate_train, report)
                     self._notify("on_checkpoint")
@@ -158,22 +176,21 @@ class Trainer:
         self,
         schedule: Schedule,
         data: DeviceSamples,
-        order_of: Callable[[int], Array],
-        batch_size: int,
+        batch_of: BatchOf,
         context: Context,
     ) -> None:
         """Take steps to the next checkpoint, or until somebody asks for a stop."""
         began = time.perf_counter()
-        epoch, place = divmod(self.step, schedule.steps_per_epoch)
-        if place == 0:
+        if self.step % schedule.steps_per_epoch == 0:
+            left_out = self.report[reports.STEPS_LEFT_OUT, ...]  # of the whole run
             self.report = ops.new_report(self.backend)
-        order = order_of(epoch)
-        for place in range(place, place + schedule.next_checkpoint(self.step) - self.step):  # noqa: B020
-            stop = min((place + 1) * batch_size, order.shape[0])  # the standard defines no slice past the end
-            self.train_step(data, order[place * batch_size : stop], context)
-            self.samples_seen += stop - place * batch_size
-            if place % REPORT_EVERY == 0:
-                self._report_batch()
+            self.report[reports.STEPS_LEFT_OUT] = left_out
+        for step in range(self.step, schedule.next_checkpoint(self.step)):
+            indices = batch_of(step)
+            self.train_step(data, indices, context)
+            self.samples_seen += indices.shape[0]
+            if step % schedule.steps_per_epoch % REPORT_EVERY == 0:
+                self._report_batch(data, batch_of)
             if self._stopping:
                 break
         self.backend.synchronize()
@@ -182,24 +199,36 @@ class Trainer:
     def train_step(self, data: DeviceSamples, indices: Array, context: Context) -> None:
         """One step on the rows at ``indices``, under a training context; nothing waits for the device."""
         context.step = self.step
+        kept_buffers = self.backend.xp.asarray(self._buffers, copy=True) if self._buffers.shape[0] else None
         x, y = data.batch(indices, context, self.model.dtype)
         result = self.loss.forward(self.model.forward(x, context), y, context)
         self.model.backward_parameters(self.loss.backward(context), context)
-        self.optimizer.update(self.step)
+        ops.all_finite(self.backend, self._gradients, result.loss, self._finite)
+        if self.on_nonfinite == "stop":
+            reports.hold(self.backend, self.report, self._finite)
+        self.optimizer.update(self.step, self._finite)
+        if kept_buffers is not None:
+            ops.take_back(self.backend, self._buffers, kept_buffers, self._finite)
         self.step += 1
-        ops.accumulate(self.backend, self.report, result, indices.shape[0], self.step)
+        ops.accumulate(self.backend, self.report, result, indices.shape[0], self.step, self._finite)
 
-    def _read_report(self) -> list[float]:
+    def _read_report(self, data: DeviceSamples, batch_of: BatchOf) -> list[float]:
         """The report vector on the host: the one place where training waits for the device."""
         report = reports.read(self.backend, self.report)
-        bad_step = report[reports.FIRST_NON_FINITE_STEP]
-        if bad_step >= 0:
-            raise self._non_finite(f"the loss stopped being finite at step {bad_step:.0f}")
+        bad_step = int(report[reports.FIRST_NON_FINITE_STEP])
+        if bad_step >= 0 and self.on_nonfinite == "stop":
+            context = Context(self.backend, training=True, seed=self.seed)
+            context.step = bad_step - 1
+            where = first_non_finite(self.model, self.loss, data, batch_of(bad_step - 1), context)
+            raise self._non_finite(f"step {bad_step} stopped being finite in {where or 'a place that a replay hides'}")
+        if left_out := int(report[reports.STEPS_LEFT_OUT]):
+            message = f"{left_out} of {self.step} steps were left out: their loss or gradients were not finite"
+            self._diagnose("steps left out", message)
         return report
 
-    def _finite_report(self) -> list[float]:
+    def _finite_report(self, data: DeviceSamples, batch_of: BatchOf) -> list[float]:
         """What is not finite shall not become a checkpoint: neither the loss nor, after the last step, a parameter."""
-        report = self._read_report()
+        report = self._read_report(data, batch_of)
         if not bool(self.backend.xp.all(self.backend.xp.isfinite(self.model.vectors.parameters.vector))):
             raise self._non_finite(f"a parameter is not finite after step {self.step}")
         return report
@@ -210,8 +239,8 @@ class Trainer:
             "that are not finite"
         )
 
-    def _report_batch(self) -> None:
-        report = self._read_report()
+    def _report_batch(self, data: DeviceSamples, batch_of: BatchOf) -> None:
+        report = self._read_report(data, batch_of)
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
     def _evaluate(
@@ -223,10 +252,14 @@ class Trainer:
         report: list[float],
     ) -> None:
         count = report[reports.COUNT]
-        train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
+        train_loss, train_accuracy = math.nan, math.nan  # where every step was left out
+        if count:
+            train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
         if evaluate_train:
             train_loss, train_accuracy, _ = evaluate(self.model, data, self.loss)
         figures = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+        if self.on_nonfinite == "skip":
+            figures["steps_left_out"] = int(report[reports.STEPS_LEFT_OUT])
         improved = False
         if held_out is not None:
             outcome = evaluate(self.model, held_out, self.loss)
