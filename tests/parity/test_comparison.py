@@ -294,7 +294,7 @@ def test_a_bug_in_the_optimizer_is_found(cpu, place, factor):
 
 
 def test_state_that_is_not_kept_is_found():
-    def forget(values, gradients, m, v, settings):
+    def forget(values, gradients, m, v, settings, finite):
         v[...] = 0.0
 
     row = outcome(network(), cpu_with("adam_update", forget)).first_divergence
@@ -305,7 +305,7 @@ def test_state_that_is_not_kept_is_found():
 def test_it_stops_at_the_first_step_with_a_divergence():
     calls = []
 
-    def plant(values, gradients, settings):
+    def plant(values, gradients, settings, finite):
         calls.append(None)
         if len(calls) > 4:  # two updates a step: by itself, and in training
             values[0] += 1.0
