@@ -20,11 +20,10 @@ Table = dict[str, Any]
 
 _CLASSES: dict[str, dict[str, type]] = {
     "layer": {
-        name: getattr(layers, name)
-        for name in ("Flatten", "Linear", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh")
+        name: getattr(layers, name) for name in layers.__all__ if name not in ("Context", "Declaration", "Layer")
     },
     "initializer": {name: getattr(initializers, name) for name in initializers.__all__},
-    "loss": {"SoftmaxCrossEntropy": losses.SoftmaxCrossEntropy},
+    "loss": {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"},
     "optimizer": {name: getattr(optimizers, name) for name in ("SGD", "Momentum", "Adam")},
 }
 
@@ -47,9 +46,9 @@ def build(kind: str, table: Table) -> Any:
         raise ConfigurationError(f"expected a table with a 'type' (one of {choices}) for the {kind}, got {table!r}")
     cls = _CLASSES[kind][one_of(f"{kind} type", table["type"], _CLASSES[kind])]
     arguments = {key: value for key, value in table.items() if key != "type"}
-    if cls is Sequential:
-        _require_keys("Sequential", arguments, ["layers"], required=["layers"])
-        return Sequential(*build_all("layer", arguments["layers"], "layers"))
+    if issubclass(cls, Sequential):
+        _require_keys(cls.__name__, arguments, ["layers"], required=["layers"])
+        return cls(*build_all("layer", arguments["layers"], "layers"))
     parameters = _constructor_parameters(cls)
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     _require_keys(cls.__name__, arguments, parameters, required)
@@ -84,7 +83,7 @@ def describe(thing: Any) -> Table:
     for argument in _constructor_parameters(type(thing)):
         value = getattr(thing, argument)
         if value is not None:  # TOML has no null; what is absent takes the constructor's default, None
-            table[argument] = value if isinstance(value, (str, bool, int, float)) else describe(value)
+            table[argument] = value if isinstance(value, (str, bool, int, float, list)) else describe(value)
     return table
 
 
