@@ -55,6 +55,7 @@ def by_definition(logits, labels, label_smoothing, weights, ignored, reduction):
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
 def test_every_combination_is_the_definition(backend, numbers, options, dtype) -> None:
     logits = (3 * numbers((ROWS, CLASSES))).astype(dtype)
+    logits[2, IGNORED] = 9.0  # a hit, were it not ignored
     labels = LABELS if options["labels"] == "indices" else np.random.default_rng(0).dirichlet(np.ones(CLASSES), ROWS)
     weights = WEIGHTS if options["weighted"] else None
     result = ops.softmax_cross_entropy(
@@ -136,6 +137,7 @@ def test_a_bad_label_beside_an_ignored_one_is_still_bad(backend, dtype) -> None:
     result = ops.softmax_cross_entropy(backend, logits, labels, ignore_index=-1)
     assert math.isnan(float(result.loss))
     np.testing.assert_allclose(backend.to_numpy(result.losses), [0, math.log(3), np.nan], rtol=1e-6)
+    assert float(result.bad_row) == 2.0
 
 
 @pytest.mark.filterwarnings("error")

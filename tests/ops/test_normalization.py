@@ -108,6 +108,14 @@ def test_a_large_mean_costs_no_digits_of_the_variance(backend, numbers, kind, me
     np.testing.assert_allclose(backend.to_numpy(result.variance).reshape(-1), variance, rtol=tolerance)
 
 
+def test_many_rows_cost_float32_no_digits(backend) -> None:
+    """Added one by one in float32, the mean of so many drifts from the fifth digit on."""
+    x = np.full((60_000, 2), 0.1, np.float32)
+    one, zero = backend.asarray(np.ones(2, np.float32)), backend.asarray(np.zeros(2, np.float32))
+    result = ops.batch_norm(backend, backend.asarray(x), one, zero, EPSILON)
+    assert backend.to_numpy(result.mean).reshape(-1).tolist() == x[0].tolist()
+
+
 @pytest.mark.parametrize("value", [0.0, 3.0, -1e6])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_a_constant_column_becomes_its_shift(backend, value, dtype) -> None:

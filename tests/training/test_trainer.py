@@ -526,6 +526,13 @@ class TestOtherLosses:
         assert events(history, "evaluation")[-1]["test_accuracy"] == right.mean() > 0.9
         assert run.best_accuracy is not None
 
+    def test_a_loss_of_zero_is_not_that_of_guessing_one_class(self, cpu: Backend) -> None:
+        sure = Sequential(Linear(1, 1, weights=xpnet.Constant(1e5), biases=xpnet.Constant(0.0))).initialize(cpu)
+        run = Trainer(sure, xpnet.BinaryCrossEntropy(), xpnet.SGD(0.1))
+        history = run.fit((np.array([[1.0], [-1.0]]), np.array([1, 0])), epochs=30, batch_size=2)
+        assert events(history, "evaluation")[-1]["train_loss"] == 0.0
+        assert events(history, "diagnosis") == []
+
     @pytest.mark.parametrize("reduction", ["sum", "none"])
     def test_a_sum_trains_as_a_mean_at_a_smaller_rate_and_reports_the_mean(self, backend: Backend, reduction) -> None:
         x, y, _ = samples(8)
