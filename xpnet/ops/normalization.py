@@ -49,8 +49,8 @@ def batch_norm(
     array([[-1.],
            [ 1.]])
     """
-    return _normalize(backend, x, _over_batch(x), _by_channel(backend, gamma, x), _by_channel(backend, beta, x),
-                      epsilon, out)  # fmt: skip
+    gamma, beta = _by_channel(backend, gamma, x), _by_channel(backend, beta, x)
+    return _normalize(backend, x, _over_batch(x), gamma, beta, epsilon, out)
 
 
 def batch_norm_inference(
