@@ -20,7 +20,7 @@ from xpnet.ops.activations import (
     tanh_backward,
 )
 from xpnet.ops.affine import linear, linear_backward
-from xpnet.ops.batch_loss import REDUCTIONS, BatchLoss, counted_loss
+from xpnet.ops.batch_loss import REDUCTIONS, BatchLoss
 from xpnet.ops.cross_entropy import softmax, softmax_backward, softmax_cross_entropy
 from xpnet.ops.elementwise_losses import binary_cross_entropy, mean_squared_error
 from xpnet.ops.masks import dropout
@@ -47,7 +47,6 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_inference",
     "binary_cross_entropy",
-    "counted_loss",
     "dropout",
     "embedding",
     "embedding_backward",

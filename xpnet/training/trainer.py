@@ -16,6 +16,7 @@ from xpnet.errors import CallOrderError, NonFiniteError, memory_for, one_of
 from xpnet.layers import Context, Layer
 from xpnet.losses import Loss, SoftmaxCrossEntropy
 from xpnet.ops import reports
+from xpnet.ops.batch_loss import counted_loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
 from xpnet.training.batches import DeviceSamples
@@ -205,7 +206,7 @@ class Trainer:
         x, y = data.batch(indices, context, self.model.dtype)
         result = self.loss.forward(self.model.forward(x, context), y, context)
         self.model.backward_parameters(self.loss.backward(context), context)
-        ops.all_finite(self.backend, self._gradients, ops.counted_loss(self.backend, result), self._finite)
+        ops.all_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._finite)
         if self.on_nonfinite == "stop":
             reports.hold(self.backend, self.report, self._finite)
         self.optimizer.update(self.step, self._finite)
