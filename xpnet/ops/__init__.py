@@ -21,6 +21,7 @@ from xpnet.ops.activations import (
 )
 from xpnet.ops.affine import linear, linear_backward
 from xpnet.ops.batch_loss import REDUCTIONS, BatchLoss
+from xpnet.ops.convolution import columns_shape, convolve, convolve_backward
 from xpnet.ops.cross_entropy import softmax, softmax_backward, softmax_cross_entropy
 from xpnet.ops.elementwise_losses import binary_cross_entropy, mean_squared_error
 from xpnet.ops.masks import dropout
@@ -31,9 +32,11 @@ from xpnet.ops.normalization import (
     layer_norm,
     layer_norm_backward,
 )
+from xpnet.ops.pooling import average_pool, average_pool_backward, max_pool, max_pool_backward
 from xpnet.ops.reports import accumulate, new_report
 from xpnet.ops.rows import take_rows
 from xpnet.ops.tables import embedding, embedding_backward
+from xpnet.ops.unfolding import fold, pad, positions, unfold
 from xpnet.ops.updates import adam_update, all_finite, momentum_update, sgd_update, take_back
 
 __all__ = [
@@ -43,13 +46,19 @@ __all__ = [
     "accumulate",
     "adam_update",
     "all_finite",
+    "average_pool",
+    "average_pool_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
     "binary_cross_entropy",
+    "columns_shape",
+    "convolve",
+    "convolve_backward",
     "dropout",
     "embedding",
     "embedding_backward",
+    "fold",
     "gelu",
     "gelu_backward",
     "layer_norm",
@@ -58,9 +67,13 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "max_pool",
+    "max_pool_backward",
     "mean_squared_error",
     "momentum_update",
     "new_report",
+    "pad",
+    "positions",
     "relu",
     "relu_backward",
     "sgd_update",
@@ -75,4 +88,5 @@ __all__ = [
     "take_rows",
     "tanh",
     "tanh_backward",
+    "unfold",
 ]
