@@ -64,9 +64,11 @@ def device(backend, looks) -> xpnet.Backend:
 
 
 def trainer_on(device: xpnet.Backend, optimizer: str, loss: xpnet.Loss | None = None) -> xpnet.Trainer:
+    images = xpnet.Reshape([1, 8, 8]), xpnet.Conv2d(1, 4, 3, padding=1, activation="relu")
+    smaller = xpnet.MaxPool2d(2), xpnet.AvgPool2d(2), xpnet.Flatten(), xpnet.Linear(16, 8, "relu")
     block = xpnet.Residual(xpnet.Linear(8, 8), xpnet.Tanh(), xpnet.LayerNorm(8), xpnet.GELU())
     regularized = xpnet.Linear(8, 8), xpnet.BatchNorm(8), xpnet.LeakyReLU(), xpnet.Dropout(0.25), xpnet.Softplus()
-    layers = xpnet.Flatten(), xpnet.Linear(64, 8, "relu"), block, *regularized, xpnet.Linear(8, 10)
+    layers = *images, *smaller, block, *regularized, xpnet.Linear(8, 10)
     model = xpnet.Sequential(*layers).initialize(device)
     return xpnet.Trainer(model, loss or xpnet.SoftmaxCrossEntropy(), getattr(xpnet, optimizer)(0.01))
 
