@@ -30,6 +30,7 @@ RECIPES = [
     "book-two-layer-raw",
     "digits",
     "keras-sigmoid",
+    "mnist-conv",
     "naive-dense",
     "torch-mlp",
 ]
@@ -269,7 +270,7 @@ def test_the_place_of_a_wrong_table_in_a_list() -> None:
         build_all("layer", [{"type": "Flatten"}, {"type": "Dense"}], "model.layers")
 
 
-def test_the_recipes_are_those_of_the_reference_systems_and_digits() -> None:
+def test_the_recipes_are_those_of_the_reference_systems_and_our_own() -> None:
     assert recipe_names() == RECIPES
 
 

@@ -100,8 +100,8 @@ class Conv2d(Layer):
         """dx, with dW and db left in ``gradients``."""
         dx = self._backward(dy, context, input_gradient=True)
         before, after = self._margins
-        _, H, W, _ = dx.shape
-        return channels_first(context.backend, dx[:, before : H - after, before : W - after, :])
+        _, height, width, _ = dx.shape
+        return channels_first(context.backend, dx[:, before : height - after, before : width - after, :])
 
     def backward_parameters(self, dy: Array, context: Context) -> None:
         """dW and db alone: saves one of the three matrix products."""
