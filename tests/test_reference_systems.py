@@ -75,7 +75,7 @@ def test_one_epoch_of_torch_mlp(mnist: Dataset, cpu: Backend, tmp_path: Path) ->
 
 def test_the_first_hundred_steps_of_mnist_conv(mnist: Dataset, cpu: Backend, tmp_path: Path) -> None:
     summary = first_epoch("mnist-conv", mnist, cpu, tmp_path, epochs=None, steps=100)
-    assert summary["test_accuracy"] > 0.93
+    assert summary["test_accuracy"] > 0.9
     assert summary["diagnoses"] == []
 
 
