@@ -76,6 +76,9 @@ gpu:
 sanitize:
 	@command -v compute-sanitizer > /dev/null \
 		|| { echo "make sanitize needs compute-sanitizer, a part of NVIDIA's CUDA toolkit" >&2; exit 3; }
+	@PYTHONPATH=.:kernels $(PYTHON) -c 'import sys; from xpnet.backends import cuda_problem; \
+		problem = cuda_problem(); problem and print("make sanitize needs a GPU that xpnet can use:", problem); \
+		sys.exit(3 if problem else 0)' >&2
 	@for tool in memcheck racecheck; do \
 		PYTHONPATH=.:kernels XPNET_TEST_POOL=none compute-sanitizer --tool $$tool --error-exitcode 1 \
 			$(PYTHON) -m pytest -q -m gpu tests/kernels/cuda -k 'not 2_to_the_31' || exit 1; done

@@ -2,7 +2,8 @@
 
     python bench/epoch.py --json bench/results/epoch_cpu.json
 
-An epoch is a recipe's training set once: order drawn, batches gathered from uint8 images, steps taken; no evaluation of
+An epoch is a recipe's training set once, in a call of Trainer.fit (on a GPU it uploads the images): order drawn,
+batches gathered from uint8 images, steps taken; no evaluation of
 a test set. The peers take the recipe's order, batch size, layers, optimizer and rate, and start from their own weights:
 PyTorch with a fused optimizer, its batches through a DataLoader (of a TensorDataset, in this process) or indexed from
 tensors in memory. "command" is the wall time from starting `python -m xpnet train` to the first line of
@@ -46,7 +47,9 @@ def mnist() -> Any:
     return load("mnist", download=False)
 
 
-def checked(epoch: Callable[[], Any], accuracy: Callable[[], float]) -> Contender:
+def checked(
+    epoch: Callable[[], Any], accuracy: Callable[[], float], synchronize: Callable[[], Any] = lambda: None
+) -> Contender:
     """A contender that must have learned something in its first epoch."""
 
     def check() -> dict[str, Any]:
@@ -57,7 +60,7 @@ def checked(epoch: Callable[[], Any], accuracy: Callable[[], float]) -> Contende
             )
         return {"accuracy": round(reached, 4)}
 
-    return Contender(epoch, check)
+    return Contender(epoch, check, synchronize)
 
 
 def xpnet(case: Case, device: str) -> Contender:
@@ -78,7 +81,7 @@ def xpnet(case: Case, device: str) -> Contender:
         done = trainer.step // steps
         trainer.fit(dataset.train, epochs=done + 1, batch_size=recipe.batch_size, sampler=sampler, evaluate_every=10**9)
 
-    return checked(epoch, lambda: library.evaluate(model, dataset.test).accuracy)
+    return checked(epoch, lambda: library.evaluate(model, dataset.test).accuracy, model.backend.synchronize)
 
 
 def _first_line() -> None:
@@ -156,7 +159,7 @@ def torch(case: Case, device: str, loader: bool) -> Contender:
             x = library.from_numpy(np.array(dataset.x_test).reshape(-1, 784)).float() / 255
             return float((model(x.to(device)).argmax(1).cpu().numpy() == dataset.y_test).mean())
 
-    return checked(epoch, accuracy)
+    return checked(epoch, accuracy, library.cuda.synchronize if device == "cuda" else lambda: None)
 
 
 CONTENDERS = {

@@ -85,7 +85,8 @@ def _run(folder: Path, environment: dict[str, str], parts: Sequence[str] = ()) -
             (folder / f"{name}.txt").write_text(text)
         if status != 0:
             failed.append(name)
-    (folder / "gpu.txt").write_text("\n".join([*report, f"failed: {', '.join(failed) or 'nothing'}\n"]))
+    name = "_".join(["gpu", *parts])
+    (folder / f"{name}.txt").write_text("\n".join([*report, f"failed: {', '.join(failed) or 'nothing'}\n"]))
     return 1 if failed else 0
 
 

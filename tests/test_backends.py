@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.backends import ALIGNMENT, NAMES, _CudaKernels, _device_problem
+from xpnet.backends import ALIGNMENT, NAMES, _CudaKernels, _device_problem, _kernel_problem
 
 
 class TestByName:
@@ -288,6 +288,11 @@ DEVICE_PROBLEMS = {
         "cuBLAS, CUDA's matrix products, is missing or does not work",
         "pip install 'cupy-cuda12x[ctk]'",
     ),
+    "cuBLAS without memory": (
+        fake_cupy(product=raised("CUBLASError", "CUBLAS_STATUS_ALLOC_FAILED")),
+        "the GPU's memory is full",
+        "end other programs on it (nvidia-smi lists them)",
+    ),
     "cuBLAS broken": (
         fake_cupy(product=raised("CUBLASError", "CUBLAS_STATUS_NOT_INITIALIZED")),
         "cuBLAS, CUDA's matrix products, is missing or does not work",
@@ -376,6 +381,7 @@ class TestCudaProblem:
                 ),
             )
             monkeypatch.setitem(sys.modules, "cupy", module)
+            monkeypatch.setattr("xpnet.backends._kernel_problem", lambda cupy, package: None)
 
         return install
 
@@ -403,6 +409,10 @@ class TestCudaProblem:
         assert problem.startswith("CuPy is installed but cannot be imported (")
         assert problem.endswith("reinstall it")
 
+    def test_the_cure_names_the_wheel_that_is_installed(self, install) -> None:
+        install(["cupy-cuda12x"], fake_cupy(kernel=raised("RuntimeError", "CuPy failed to load libnvrtc.so.12")))
+        assert xpnet.cuda_problem().endswith("pip install 'cupy-cuda12x[ctk]'")
+
     def test_the_devices_own_problem_is_passed_on(self, install) -> None:
         install(["cupy-cuda13x"], fake_cupy(driver=0))
         assert "no NVIDIA driver was found" in xpnet.cuda_problem()
@@ -410,6 +420,49 @@ class TestCudaProblem:
     def test_none(self, install) -> None:
         install(["cupy-cuda13x"], fake_cupy())
         assert xpnet.cuda_problem() is None
+
+
+class TestKernelProblem:
+    """The fused kernels on a device that works otherwise; a stand-in for one of them, on NumPy."""
+
+    @pytest.fixture
+    def problem(self, monkeypatch):
+        import xpnet_kernels.cuda
+
+        cupy = SimpleNamespace(
+            ones=np.ones, full=np.full, asnumpy=np.asarray,
+            cuda=SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=3)),
+        )  # fmt: skip
+
+        def problem(kernel, installed=True, package="cupy-cuda13x"):
+            monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
+            monkeypatch.setattr(xpnet_kernels.cuda, "sgd_update", kernel, raising=False)
+            return _kernel_problem(cupy, package)
+
+        return problem
+
+    @staticmethod
+    def right(values, gradients, settings, *, stream) -> None:
+        assert stream == 3
+        values -= settings[0] * gradients
+
+    def test_none(self, problem) -> None:
+        assert problem(self.right) is None
+
+    def test_not_installed_is_none(self, problem) -> None:
+        assert problem(None, installed=False) is None
+
+    def test_wrong_numbers(self, problem) -> None:
+        assert "gave wrong numbers" in problem(lambda *arguments, **keywords: None)
+
+    @pytest.mark.parametrize(("package", "extra"), [("cupy-cuda12x", "cuda12"), ("cupy-cuda13x", "cuda13")])
+    def test_the_cure_fits_the_wheel(self, problem, package, extra) -> None:
+        def broken(*arguments, **keywords) -> None:
+            raise RuntimeError("libNVVM cannot be found")
+
+        said = problem(broken, package=package)
+        assert said.startswith("the fused kernels do not run (RuntimeError: libNVVM cannot be found): ")
+        assert f"'xpnet[{extra}]'" in said
 
 
 class TestLeftovers:

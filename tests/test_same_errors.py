@@ -1,4 +1,4 @@
-"""Bad input is the same error, word for word, on every backend: none is louder, none computes on in silence."""
+"""Bad input to a trainer, a layer or an operation's shapes is the same error on every backend."""
 
 from __future__ import annotations
 

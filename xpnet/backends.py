@@ -16,8 +16,8 @@ import importlib.util
 import re
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ import array_api_compat
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
-from xpnet.errors import BackendError, DTypeError, OutOfRangeError, one_of
+from xpnet.errors import BackendError, DTypeError, OutOfMemoryError, OutOfRangeError, one_of
 
 Array = Any  # an array of any array-API namespace; the standard defines no type to name
 
@@ -114,6 +114,27 @@ class Backend:
             else "copy it to the host with its own backend's to_numpy, then call model.backend.asarray"
         )
         return BackendError(f"got a {kind}{place}, but this model lives on backend {self.name!r}: {mend}")
+
+    @contextmanager
+    def memory_for(self, purpose: str) -> Iterator[None]:
+        """A block in which running out of memory is an OutOfMemoryError that names the purpose.
+
+        What the library below says, which is how many bytes were asked for, is kept in brackets.
+
+        >>> with backend("cpu").memory_for("10 rows: take fewer"):
+        ...     raise MemoryError("Unable to allocate 7 GiB")
+        Traceback (most recent call last):
+        xpnet.errors.OutOfMemoryError: not enough memory for 10 rows: take fewer (Unable to allocate 7 GiB)
+        """
+        try:
+            yield
+        except OutOfMemoryError:
+            raise
+        except Exception as error:
+            if not is_memory_full(error):
+                raise
+            message = f"not enough memory for {purpose} ({_first_line(error)})"
+            raise OutOfMemoryError(message) from error
 
     def aligned_zeros(self, count: int, dtype: str) -> Array:
         """A vector of ``count`` zeros whose first byte lies on a 256-byte boundary."""
@@ -270,7 +291,28 @@ def cuda_problem() -> str | None:
         import cupy
     except Exception as error:  # a broken installation fails in many ways, and each is a reason
         return f"CuPy is installed but cannot be imported ({_first_line(error)}): reinstall it"
-    return _device_problem(cupy, wheels[0] if wheels else "cupy")
+    package = wheels[0] if wheels else "cupy"
+    return _device_problem(cupy, package) or _kernel_problem(cupy, package)
+
+
+def _kernel_problem(cupy: Any, package: str) -> str | None:
+    """Why the fused kernels do not run on a device that works otherwise; None, too, where they are not installed."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return None
+    extra = "xpnet[cuda12]" if package == "cupy-cuda12x" else "xpnet[cuda13]"
+    try:
+        from xpnet_kernels.cuda import sgd_update
+
+        values = cupy.ones(4)
+        sgd_update(values, cupy.ones(4), cupy.full(1, 0.5), stream=cupy.cuda.get_current_stream().ptr)
+        if cupy.asnumpy(values).tolist() != [0.5] * 4:
+            return "a fused test kernel ran and gave wrong numbers: the GPU or its driver is faulty"
+    except Exception as error:
+        if is_memory_full(error):
+            return _explain(error, package)
+        text = f"{type(error).__name__}: {_first_line(error)}"
+        return f"the fused kernels do not run ({text}): pip install --force-reinstall '{extra}', or update the driver"
+    return None
 
 
 def _device_problem(cupy: Any, package: str) -> str | None:
@@ -301,12 +343,15 @@ def _device_problem(cupy: Any, package: str) -> str | None:
 def _explain(error: Exception, package: str) -> str:
     text = f"{type(error).__name__}: {_first_line(error)}"
     lowered = text.lower()
-    if isinstance(error, MemoryError) or "outofmemory" in lowered or "memoryallocation" in lowered:
+    if is_memory_full(error):
         return f"the GPU's memory is full ({text}): end other programs on it (nvidia-smi lists them)"
     if any(word in lowered for word in ("nokernelimage", "no_binary", "invalidptx", "unsupported", "gpu-architecture")):
         return f"this GPU is not supported by the installed CuPy ({text}): install the CuPy that fits it"
     if "cublas" in lowered:
-        return f"cuBLAS, CUDA's matrix products, is missing or does not work ({text}): pip install '{package}[ctk]'"
+        cure = "" if isinstance(error, ImportError) else "if the GPU's memory is full end other programs on it, else "
+        return (
+            f"cuBLAS, CUDA's matrix products, is missing or does not work ({text}): {cure}pip install '{package}[ctk]'"
+        )
     if "nvrtc" in lowered or "cannot open source file" in lowered or "compileexception" in lowered:
         return f"CuPy's kernel compiler is missing or does not work ({text}): pip install '{package}[ctk]'"
     if "nodevice" in lowered:
@@ -314,6 +359,17 @@ def _explain(error: Exception, package: str) -> str:
     if "insufficientdriver" in lowered:
         return f"the NVIDIA driver is missing or too old for this CuPy ({text}): update the driver"
     return f"a test kernel failed ({text}): 'python -c \"import cupy; cupy.show_config()\"' tells more"
+
+
+def is_memory_full(error: Exception) -> bool:
+    """Whether an error of NumPy's, CuPy's, cuBLAS's or Numba's says that there is no memory left.
+
+    >>> is_memory_full(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")), is_memory_full(OSError())
+    (True, False)
+    """
+    text = f"{type(error).__name__}: {error}".lower().replace("_", "")
+    words = ("outofmemory", "memoryallocation", "allocfailed")
+    return isinstance(error, MemoryError) or any(word in text for word in words)
 
 
 def _first_line(error: Exception) -> str:

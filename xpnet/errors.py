@@ -9,8 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 
 class Error(Exception):
@@ -59,25 +58,6 @@ class FileFormatError(Error, ValueError):
 
 class RunFolderError(Error, OSError):
     """A run folder cannot be created, or holds something else."""
-
-
-@contextmanager
-def memory_for(purpose: str, remedy: str) -> Iterator[None]:
-    """A block in which running out of memory is an :class:`OutOfMemoryError` that names the purpose and the remedy.
-
-    NumPy's and CuPy's own errors are MemoryErrors that tell how many bytes were asked for.
-
-    >>> with memory_for("10 rows", "make them fewer"):
-    ...     raise MemoryError("Out of memory allocating 512 bytes")
-    Traceback (most recent call last):
-    xpnet.errors.OutOfMemoryError: not enough memory for 10 rows: make them fewer (Out of memory allocating 512 bytes)
-    """
-    try:
-        yield
-    except OutOfMemoryError:
-        raise
-    except MemoryError as error:
-        raise OutOfMemoryError(f"not enough memory for {purpose}: {remedy} ({error or 'no more is known'})") from error
 
 
 def positive_integer(name: str, value: object) -> int:

@@ -71,7 +71,7 @@ def test_parts_by_name(gpu, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(gpu, "ROOT", tmp_path)
     monkeypatch.setattr(gpu, "BENCHMARKS", {"one": [], "two": []})
     assert gpu._run(tmp_path / "out", dict(os.environ), ["two"]) == 0
-    assert (tmp_path / "out" / "gpu.txt").read_text() == "== two\nthis is two\n\nfailed: nothing\n"
+    assert (tmp_path / "out" / "gpu_two.txt").read_text() == "== two\nthis is two\n\nfailed: nothing\n"
     assert gpu.main(["three"]) == 2
     assert capsys.readouterr().err == "there is no part three: there are gpu_tests, one, two\n"
 

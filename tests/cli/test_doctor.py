@@ -75,7 +75,25 @@ def test_cuda_works_with_and_without_its_kernels(
     result = xpnet("doctor", "--json").result
     check = checks_of(result)["cuda"]
     assert (result["device"], check["ok"]) == ("cuda", ok)
-    assert ("fused kernels compile" if ok else "pip install numba-cuda") in check["note"]
+    assert ("fused kernels compile" if ok else "numba-cuda is missing") in check["note"]
+
+
+def test_cuda_kernels_with_wrong_numbers(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = library.backend("cpu")
+
+    class Off:
+        def softmax_cross_entropy(self, *arguments: Any, gradient: Any, **keywords: Any) -> None:
+            cpu.kernels.softmax_cross_entropy(*arguments, gradient=gradient, **keywords)
+            gradient += 1e-3
+
+    off = dataclasses.replace(cpu, name="cuda", kernels=Off())
+    monkeypatch.setattr(library, "cuda_problem", lambda: None)
+    monkeypatch.setattr(backends, "cuda_problem", lambda: None)
+    monkeypatch.setattr(backends, "_cuda_backend", lambda: off)
+    checks = checks_of(xpnet("doctor", "--json").result)
+    assert checks["kernels"]["ok"]
+    assert not checks["cuda"]["ok"]
+    assert "differs from plain NumPy by 1e-03" in checks["cuda"]["note"]
 
 
 def test_a_check_that_fails_is_a_finding(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -346,7 +346,7 @@ def test_a_batch_that_no_memory_holds(xpnet: Any, batch_size: int) -> None:
     table["training"]["sampler"] = "with-replacement"
     Path("mine.toml").write_text(tomli_w.dumps(table))
     complaint = xpnet("train", "--recipe", "mine.toml", "--batch-size", batch_size, *CPU).complaint
-    assert complaint.startswith(f"xpnet train: not enough memory for training with batches of {batch_size:,} rows: ")
+    assert complaint.startswith(f"xpnet train: not enough memory for batches of {batch_size:,} rows: ")
     assert f"({batch_size:,} random words were asked for at once" in complaint
 
 

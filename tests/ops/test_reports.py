@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,3 +125,22 @@ def test_a_loss_that_is_not_finite_is_no_bad_label(backend) -> None:
         ops.accumulate(backend, report, result, 5)
     values = reports.read(backend, report)
     assert (values[FIRST_NON_FINITE_STEP], values[BAD_LABEL_ROW]) == (5, -1)
+
+
+def test_a_fused_kernels_word_of_a_bad_label_reaches_the_report(cpu) -> None:
+    """A stand-in for CUDA's: it writes the row into the summary, as kernels/README.md says."""
+
+    def kernel(logits, labels, *, summary, losses, gradient=None, **options) -> None:
+        bad = (labels < 0) | (labels >= logits.shape[1])
+        summary[...] = [math.nan if bad.any() else 1.0, len(labels), 0.0, bad.argmax() if bad.any() else -1.0]
+        losses[...] = 0.0
+
+    device = dataclasses.replace(cpu, reads_are_free=False, kernels=SimpleNamespace(softmax_cross_entropy=kernel))
+    report, logits = ops.new_report(device), np.zeros((4, 3), np.float32)
+    for step, labels in enumerate([[0, 1, 2, 0], [0, 1, 5, 3]]):
+        reports.read(device, report)
+        ops.accumulate(
+            device, report, ops.softmax_cross_entropy(device, logits, np.array(labels), gradient=False), step
+        )
+    with pytest.raises(xpnet.OutOfRangeError, match="label at row 2 of the batch of step 1 is outside the classes"):
+        reports.read(device, report)

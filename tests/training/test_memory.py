@@ -45,7 +45,7 @@ def trainer_on(backend) -> xpnet.Trainer:
 def test_in_training(full) -> None:
     trainer, digits = trainer_on(full), xpnet.data.load("digits")
     expected = (
-        r"not enough memory for training with batches of 1,000 rows: make them smaller \(--batch-size\) "
+        r"not enough memory for batches of 1,000 rows: make them smaller, or train on the CPU "
         r"\(Out of memory allocating 256,000 bytes \(allocated so far: 7 bytes\)\.\)"
     )
     with pytest.raises(xpnet.OutOfMemoryError, match=expected) as raised:
@@ -74,13 +74,16 @@ def test_samples_that_do_not_fit_on_the_device(cpu, monkeypatch) -> None:
 
 
 def test_the_last_checkpoint_stays_whole(tmp_path, cpu, monkeypatch) -> None:
+    """Memory ends in the second epoch, when a part of the parameters is updated already."""
     recipe, digits = xpnet.load_recipe("digits").with_options(epochs=2), xpnet.data.load("digits")
     undisturbed = xpnet.train(recipe, digits, cpu, out=tmp_path / "undisturbed")
+    xpnet.train(recipe, digits, cpu, out=tmp_path / "one", stop_after_epoch=1)
     update, steps = xpnet.Adam.update, SimpleNamespace(left=60)
 
     def full(self, *arguments):
         steps.left -= 1
         if steps.left < 0:
+            self.model.parameters["1.W"][...] = 7.0
             raise MemoryError("Out of memory allocating 512 bytes")
         update(self, *arguments)
 
@@ -88,15 +91,40 @@ def test_the_last_checkpoint_stays_whole(tmp_path, cpu, monkeypatch) -> None:
         patch.setattr(xpnet.Adam, "update", full)
         with pytest.raises(xpnet.OutOfMemoryError, match="batches of 32 rows"):
             xpnet.train(recipe, digits, cpu, out=tmp_path / "run")
+    saved, expected = (xpnet.load_model(tmp_path / run / "last.safetensors", cpu) for run in ("run", "one"))
+    assert saved.vectors.parameters.vector.tobytes() == expected.vectors.parameters.vector.tobytes()
     resumed = xpnet.resume(tmp_path / "run", cpu, lambda name: digits)
     assert resumed["steps"] == undisturbed["steps"] == 90
-    assert (tmp_path / "run" / "best.safetensors").exists()
     for name in ("test_loss", "train_loss", "best_test_accuracy"):
         assert resumed[name] == undisturbed[name]
 
 
-def test_the_real_thing() -> None:
-    """More rows in a batch than any memory holds, on a sampler that fills each batch."""
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("cudaErrorMemoryAllocation: out of memory"), True),
+        (
+            RuntimeError("[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY"),
+            True,
+        ),
+        (type("OutOfMemoryError", (RuntimeError,), {})("7 bytes"), True),
+        (RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED"), False),
+        (ValueError("no memory of that"), False),
+    ],
+)
+def test_the_ways_in_which_it_is_said(cpu, error, full) -> None:
+    with pytest.raises(xpnet.OutOfMemoryError if full else type(error)) as raised, cpu.memory_for("a batch: mend it"):
+        raise error
+    if full:
+        assert str(raised.value).startswith("not enough memory for a batch: mend it (")
+    else:
+        assert raised.value is error
+
+
+def test_more_random_numbers_than_any_memory_holds() -> None:
+    """On a sampler that fills each batch."""
     model = xpnet.Sequential(xpnet.Linear(2, 2)).initialize(xpnet.backend("cpu-reference"))
     trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
     sampler = xpnet.data.WithReplacement()
@@ -104,3 +132,11 @@ def test_the_real_thing() -> None:
         xpnet.OutOfMemoryError, match=r"batches of 1,099,511,627,776 rows.*\(1,099,511,627,776 random words"
     ):
         trainer.fit((np.zeros((3, 2)), np.array([0, 1, 0])), epochs=1, batch_size=2**40, sampler=sampler)
+
+
+def test_the_real_thing(cpu) -> None:
+    """NumPy's own error, from a layer that no memory holds for that many rows."""
+    model = xpnet.Sequential(xpnet.Linear(1, 2**20), xpnet.Linear(2**20, 1)).initialize(cpu)
+    samples = np.broadcast_to(np.zeros((1, 1), np.float32), (2**24, 1)), np.zeros(2**24, np.int64)
+    with pytest.raises(xpnet.OutOfMemoryError, match=r"batches of 16,777,216 rows.*Unable to allocate 64.0 TiB"):
+        xpnet.evaluate(model, samples, batch_size=2**24)

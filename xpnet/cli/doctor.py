@@ -69,9 +69,9 @@ def _cuda() -> tuple[bool, str]:
     if problem := xpnet.cuda_problem():
         return False, problem
     if xpnet.backend("cuda").kernels is None:
-        return (
-            False,
-            "a test kernel ran, but numba-cuda is missing, and with it the fused kernels: pip install numba-cuda",
+        return False, (
+            "a test kernel ran, but numba-cuda is missing, and with it the fused kernels: pip install 'xpnet[cuda13]' "
+            "(or 'xpnet[cuda12]' for a CUDA 12 driver)"
         )
     return _fused("cuda")
 

@@ -10,7 +10,7 @@ import numpy as np
 from xpnet import ops
 from xpnet.backends import Array
 from xpnet.data import Samples
-from xpnet.errors import ConfigurationError, DTypeError, ShapeError, finite_number, memory_for
+from xpnet.errors import ConfigurationError, DTypeError, ShapeError, finite_number
 from xpnet.layers import Context, Layer
 from xpnet.losses import Loss, SoftmaxCrossEntropy
 
@@ -50,7 +50,7 @@ class DeviceSamples:
                 f"this model takes indices, and a pixel range of {self.pixel_range:g} would divide them: give 1 "
                 "(scale = false in the recipe)"
             )
-        with memory_for(f"{len(x):,} samples, which stay on the device", "take fewer, or train on the CPU"):
+        with self.backend.memory_for(f"{len(x):,} samples, which stay on the device: take fewer, or use the CPU"):
             self.x = self.backend.asarray(np.ascontiguousarray(x))
             self.y = self.backend.asarray(np.ascontiguousarray(y))
 

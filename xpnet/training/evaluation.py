@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from xpnet import ops
 from xpnet.data import Samples
-from xpnet.errors import memory_for, positive_integer
+from xpnet.errors import positive_integer
 from xpnet.layers import Context, Layer
 from xpnet.losses import Loss, SoftmaxCrossEntropy
 from xpnet.ops import reports
@@ -46,7 +46,7 @@ def evaluate(
         samples = DeviceSamples(model, samples, loss)
     context = Context(backend, reuse=True)
     report, rows = ops.new_report(backend), backend.xp.arange(len(samples), device=backend.device)
-    with memory_for(f"an evaluation with batches of {batch_size:,} rows", "make them smaller"):
+    with backend.memory_for(f"an evaluation with batches of {batch_size:,} rows: make them smaller, or use the CPU"):
         for start in range(0, len(samples), batch_size):
             indices = rows[start : min(start + batch_size, len(samples))]
             x, y = samples.batch(indices, context, model.dtype)

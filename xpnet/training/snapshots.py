@@ -92,12 +92,16 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
     """Put a trainer into the state that ``capture`` took; it then goes on with the same bits."""
     try:
         state = {name: saved.metadata[name] for name in _STATE}
-        report = reports.from_names(trainer.backend, saved.metadata["report"])
+        report = saved.metadata["report"]
     except KeyError as error:
         raise FileFormatError(f"{origin} lacks {error}: it holds a model, but no run to resume") from None
+    if not isinstance(report, dict) or not all(isinstance(value, (int, float)) for value in report.values()):
+        raise FileFormatError(
+            f"{origin} has a report that is no table of numbers: it is damaged, or older than format 1"
+        )
     _restore(_trainer_vectors(trainer), saved, origin)
     vars(trainer).update(state)
-    trainer.report = report
+    trainer.report = reports.from_names(trainer.backend, report)
 
 
 def _model_vectors(model: Layer) -> dict[str, NamedVector]:

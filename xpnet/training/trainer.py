@@ -12,7 +12,7 @@ from xpnet import ops
 from xpnet.backends import Array
 from xpnet.configuration import ON_NONFINITE
 from xpnet.data import Sampler, Samples, Shuffled, epoch_order
-from xpnet.errors import CallOrderError, NonFiniteError, memory_for, one_of
+from xpnet.errors import CallOrderError, NonFiniteError, one_of
 from xpnet.layers import Context, Layer
 from xpnet.losses import Loss, SoftmaxCrossEntropy
 from xpnet.ops import reports
@@ -154,7 +154,7 @@ class Trainer:
             self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
             with (
                 self.backend.ignoring_overflow(),  # the report tells
-                memory_for(f"training with batches of {batch_size:,} rows", "make them smaller (--batch-size)"),
+                self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
             ):
                 while self.step < schedule.stop:
                     self._train_until_due(schedule, data, batch_of, context)

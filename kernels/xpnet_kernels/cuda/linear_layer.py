@@ -29,8 +29,6 @@ def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: 
     weights = array("W", W, (element,), shape=(depth, columns))
     bias = array("b", b, (element,), shape=(columns,))
     result = output("out", out, (element,), shape=(rows, columns))
-    if rows == 0 or columns == 0:
-        return
     with on_stream(stream):
         multiply(inputs, weights, result)
     launch_forward(result, bias, result, code, stream)
@@ -80,9 +78,7 @@ def linear_backward(
         activated = array("y", y, (element,), shape=(rows, columns))
         gradient = output("dz", dz, (element,), shape=(rows, columns))
         launch_backward(upstream, activated, gradient, d_bias, code, stream)
-    if columns == 0:
-        return
     with on_stream(stream):
         multiply(inputs, gradient, d_weights, flip_a=True)
-        if d_inputs is not None and rows > 0:
+        if d_inputs is not None:
             multiply(gradient, weights, d_inputs, flip_b=True)

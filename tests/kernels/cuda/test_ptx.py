@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(MISSING, reason="needs the extra cuda-compile (numba-cuda and its compiler)"),
 ]
 
-Launch = namedtuple("Launch", "ptx signature values grid block")
+Launch = namedtuple("Launch", "ptx signature values grid block stream")
 ACCUMULATORS = {"<f4": "<f4", "<f8": "<f8", "<V2": "<f4", "<f2": "<f4"}
 
 
@@ -53,7 +53,9 @@ def launches(device, monkeypatch):
             )
         ptx = device.compiled[kernel, signature]
         return SimpleNamespace(
-            launch=lambda values, grid, block, stream: collected.append(Launch(ptx, signature, values, grid, block))
+            launch=lambda values, grid, block, stream: collected.append(
+                Launch(ptx, signature, values, grid, block, stream)
+            )
         )
 
     # Numba asks the current device which code a device function needs.
@@ -206,16 +208,19 @@ def test_linear(launches, element, monkeypatch):
     from xpnet_kernels.cuda import linear, linear_backward, linear_layer
 
     products = []
-    monkeypatch.setattr(linear_layer, "on_stream", nullcontext)
+    streams = []
+    monkeypatch.setattr(linear_layer, "on_stream", lambda stream: streams.append(stream) or nullcontext())
     monkeypatch.setattr(
         linear_layer, "multiply", lambda a, b, out, **flips: products.append((a.name, b.name, out.name, flips))
     )
     x, W, b, y = (OnDevice(shape, element) for shape in ((100, 784), (784, 50), (50,), (100, 50)))
     for activation in (None, "relu"):
-        linear(x, W, b, activation, y)
+        linear(x, W, b, activation, y, stream=5)
+        assert launches[-1].stream == streams.pop() == 5
         check(launches, element, loads=2, stores=1)
         dz = y if activation else None
-        linear_backward(y, x, dz, W, activation, W, b, dz, x)
+        linear_backward(y, x, dz, W, activation, W, b, dz, x, stream=6)
+        assert launches[-1].stream == streams.pop() == 6
         check(launches, element, loads=2, stores=1)
         gradient = "dz" if activation else "dy"
         assert products == [

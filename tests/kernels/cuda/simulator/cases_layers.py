@@ -102,6 +102,22 @@ def test_linear_backward(activation, rows, input_gradient):
         assert dx == pytest.approx(dz @ W.T, abs=1e-13)
 
 
+@pytest.mark.parametrize(("depth", "columns"), [(5, 0), (0, 3)])
+def test_linear_without_inputs_or_outputs(depth, columns):
+    x, W, b = np.ones((2, depth)), np.ones((depth, columns)), np.full(columns, 0.5)
+    y, dW, db, dx = (
+        np.full((2, columns), 7.0),
+        np.full((depth, columns), 7.0),
+        np.full(columns, 7.0),
+        np.full_like(x, 7),
+    )
+    linear(x, W, b, None, y)
+    assert (y == 0.5).all()
+    linear_backward(y, x, None, W, None, dW, db, None, dx)
+    assert (dx == 0).all()
+    assert (db == 1.0).all()
+
+
 def test_linear_refuses_what_does_not_fit():
     x, W, b, y = np.zeros((2, 5)), np.zeros((5, 3)), np.zeros(3), np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"W must have the shape \(5, 3\), not \(4, 3\)"):
