@@ -14,7 +14,10 @@ from xpnet.ops.activations import (
     tanh_backward,
 )
 from xpnet.ops.affine import linear, linear_backward
+from xpnet.ops.averages import average_update
+from xpnet.ops.clipping import clip_norm, clip_value
 from xpnet.ops.cross_entropy import CrossEntropy, softmax, softmax_backward, softmax_cross_entropy
+from xpnet.ops.plain_updates import adagrad_update, lion_update, rmsprop_update
 from xpnet.ops.reports import accumulate, new_report
 from xpnet.ops.rows import take_rows
 from xpnet.ops.updates import adam_update, all_finite, momentum_update, sgd_update
@@ -23,14 +26,20 @@ __all__ = [
     "ACTIVATIONS",
     "CrossEntropy",
     "accumulate",
+    "adagrad_update",
     "adam_update",
     "all_finite",
+    "average_update",
+    "clip_norm",
+    "clip_value",
     "linear",
     "linear_backward",
+    "lion_update",
     "momentum_update",
     "new_report",
     "relu",
     "relu_backward",
+    "rmsprop_update",
     "sgd_update",
     "sigmoid",
     "sigmoid_backward",
