@@ -63,16 +63,31 @@ def device(backend, looks) -> xpnet.Backend:
     return dataclasses.replace(backend, to_numpy=to_numpy, synchronize=synchronize)
 
 
-def trainer_on(device: xpnet.Backend, optimizer: str) -> xpnet.Trainer:
+def trainer_on(device: xpnet.Backend, optimizer: str, options=None, **more) -> xpnet.Trainer:
     layers = xpnet.Flatten(), xpnet.Linear(64, 8, "relu"), xpnet.Linear(8, 8), xpnet.Tanh(), xpnet.Linear(8, 10)
     model = xpnet.Sequential(*layers).initialize(device)
-    return xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), getattr(xpnet, optimizer)(0.01))
+    return xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), getattr(xpnet, optimizer)(0.01, **(options or {})), **more)
 
 
 @STAND_IN
-@pytest.mark.parametrize("optimizer", ["SGD", "Momentum", "Adam"])
-def test_a_step_looks_at_nothing(device, looks, optimizer):
-    trainer = trainer_on(device, optimizer)
+@pytest.mark.parametrize(
+    ("optimizer", "options", "more"),
+    [
+        ("SGD", {}, {}),
+        ("Momentum", {"weight_decay": 0.1, "clip_value": 0.1}, {}),
+        ("Adam", {}, {}),
+        (
+            "AdamW",
+            {"clip_norm": 1.0, "frozen": "1.b", "learning_rate_factors": {"2.*": 0.5}},
+            {"micro_batch_size": 10, "ema_decay": 0.9},
+        ),
+        ("AdaGrad", {}, {}),
+        ("RMSProp", {}, {}),
+        ("Lion", {}, {}),
+    ],
+)
+def test_a_step_looks_at_nothing(device, looks, optimizer, options, more):
+    trainer = trainer_on(device, optimizer, options, **more)
     data = DeviceSamples(trainer.model, xpnet.data.load("digits").train)
     context = xpnet.Context(device, training=True, reuse=True)
     order = device.asarray(np.arange(len(data)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.ops import reports
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
+from xpnet.training.accumulation import MicroBatches
+from xpnet.training.averaging import MovingAverage
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import evaluate
@@ -46,9 +49,14 @@ class Trainer:
         loss: what to make small.
         optimizer: how.
         seed: of the order of samples, and of layers that draw.
+        micro_batch_size: how many rows of a batch are computed at a time, to save memory: their gradients are
+            accumulated to that of the batch, and make one step. None: all at once.
+        ema_decay: β of an exponential moving average of the weights, which evaluations and checkpoints are of: 0.999
+            remembers some thousand steps. None: no average.
         callbacks: who watches.
 
     Attributes:
+        average: the :class:`~xpnet.training.MovingAverage`; None without ``ema_decay``.
         step: steps taken so far. A trainer whose step, model, optimizer state and report were restored goes on as if
             it had never stopped, for everything that is drawn depends on the seed and the step's number alone.
         history: the records so far, see :class:`~xpnet.training.Callback`.
@@ -74,6 +82,8 @@ class Trainer:
         optimizer: Optimizer,
         *,
         seed: int = 0,
+        micro_batch_size: int | None = None,
+        ema_decay: float | None = None,
         callbacks: Iterable[Callback] = (),
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
@@ -88,6 +98,8 @@ class Trainer:
         self.samples_seen = 0
         self.report = ops.new_report(self.backend)
         self.schedule: Schedule | None = None
+        self.micro_batches = None if micro_batch_size is None else MicroBatches(model, micro_batch_size)
+        self.average = None if ema_decay is None else MovingAverage(model, ema_decay)
         optimizer.initialize(model)
         self._optimizer_state = optimizer.state
 
@@ -128,6 +140,7 @@ class Trainer:
         data = DeviceSamples(self.model, train)
         held_out = None if validation is None else DeviceSamples(self.model, validation)
         schedule = _schedule(len(data), batch_size, epochs, steps, evaluate_every, stop_after_epoch)
+        self.optimizer.plan(schedule.total, self.step)
         self.schedule = schedule
         self._notify("on_fit_begin")
         self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
@@ -142,7 +155,8 @@ class Trainer:
                     self._train_until_due(schedule, data, sampler, batch_size, context)
                     report = self._finite_report()
                     if schedule.evaluates_after(self.step):
-                        self._evaluate(schedule, data, held_out, evaluate_train, report)
+                        with nullcontext() if self.average is None else self.average.applied():
+                            self._evaluate(schedule, data, held_out, evaluate_train, report)
                     self._notify("on_checkpoint")
         finally:
             self._notify("on_fit_end")
@@ -171,12 +185,20 @@ class Trainer:
     def train_step(self, data: DeviceSamples, indices: Array, context: Context) -> None:
         """One step on the rows at ``indices``, under a training context; nothing waits for the device."""
         context.step = self.step
+        if self.micro_batches is None:
+            self._gradients(data, indices, context)
+        else:
+            self.micro_batches.accumulate(indices, context, lambda part: self._gradients(data, part, context))
+        self.optimizer.update(self.step)
+        if self.average is not None:
+            self.average.update()
+        self.step += 1
+
+    def _gradients(self, data: DeviceSamples, indices: Array, context: Context) -> None:
         x, y = data.batch(indices, context, self.model.dtype)
         result = self.loss.forward(self.model.forward(x, context), y, context)
         self.model.backward_parameters(self.loss.backward(context), context)
-        self.optimizer.update(self.step)
-        self.step += 1
-        ops.accumulate(self.backend, self.report, result, indices.shape[0], self.step)
+        ops.accumulate(self.backend, self.report, result, indices.shape[0], self.step + 1)
 
     def _read_report(self) -> list[float]:
         """The report vector on the host: the one place where training waits for the device."""
@@ -194,9 +216,9 @@ class Trainer:
         return report
 
     def _non_finite(self, what: str) -> NonFiniteError:
+        rate = self.optimizer.rate(max(self.step - 1, 0))
         return NonFiniteError(
-            f"{what}, with the learning rate {self.optimizer.learning_rate:g}: lower it, and check the data for values "
-            "that are not finite"
+            f"{what}, with the learning rate {rate:g}: lower it, and check the data for values that are not finite"
         )
 
     def _report_batch(self) -> None:
@@ -224,6 +246,7 @@ class Trainer:
                 self.best_accuracy, self.best_step = outcome.accuracy, self.step
             figures |= {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
             figures["best_test_accuracy"] = self.best_accuracy  # type: ignore[assignment]
+        self.optimizer.schedule.observe(figures.get("test_loss", train_loss))
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
         if data.y.ndim == 1 and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
             self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, data.outputs))
