@@ -4,12 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint test-cuda-compile test-peers package gpu sanitize
+.PHONY: help train test lint guarantees test-cuda-compile test-peers package gpu sanitize
 
 help:
 	@echo "make train              set up, then train (MNIST where it can be had, else the bundled digits)"
 	@echo "make test               set up, then run the tests"
 	@echo "make lint               ruff and mypy"
+	@echo "make guarantees         repeat at length what docs/guarantees.md promises (kills, runs of one seed): minutes"
 	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
 	@echo "make test-peers         compare with PyTorch, in an environment of its own"
 	@echo "make gpu                on a CUDA GPU: its tests and benchmarks, to the folder OUT; installs nothing"
@@ -43,6 +44,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+guarantees: $(VENV)/.dev
+	$(BIN)/python -m pytest -m guarantees -s
 
 test-cuda-compile: $(VENV)/.cuda-compile
 	XPNET_REQUIRE_CUDA_COMPILE=1 $(BIN)/python -m pytest -m cuda_compile

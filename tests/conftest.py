@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 # OpenBLAS's threads spin while they wait: on a machine with other work they slow each other a hundredfold.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet import checkpoint
 from xpnet.backends import Array, Backend
 
 
@@ -94,3 +97,41 @@ def data_dir() -> Path:
     if not folder or not (Path(folder) / "mnist").is_dir():
         pytest.skip("XPNET_DATA_DIR names no folder with MNIST in it")
     return Path(folder)
+
+
+CLOCK = {"training_seconds", "metrics_length"}  # what the clock alone decides, and the length of its digits
+
+
+@pytest.fixture
+def history_of() -> Callable[[Path], list[dict[str, Any]]]:
+    """The lines of a run's metrics.jsonl, but for the clock's figures."""
+
+    def read(folder: Path) -> list[dict[str, Any]]:
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in record.items() if key not in CLOCK} for record in records]
+
+    return read
+
+
+@pytest.fixture
+def content_of() -> Callable[[Path], tuple[dict[str, Any], dict[str, Any]]]:
+    """The bits of every tensor in a checkpoint, and its metadata but for the clock's figures."""
+
+    def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        saved = checkpoint.load(path)
+        tensors = {name: (str(array.dtype), array.tobytes()) for name, array in saved.tensors.items()}
+        return tensors, {key: value for key, value in saved.metadata.items() if key not in CLOCK}
+
+    return read
+
+
+@pytest.fixture
+def assert_same_run(history_of: Any, content_of: Any) -> Callable[[Path, Path], None]:
+    """Weights, optimizer state, report, best so far, history: equal to the bit, but for the clock's figures."""
+
+    def check(one: Path, other: Path) -> None:
+        assert history_of(one) == history_of(other)
+        for name in ("last.safetensors", "best.safetensors"):
+            assert content_of(one / name) == content_of(other / name)
+
+    return check

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import xpnet.atomic
-from xpnet.atomic import write_atomically
+from xpnet.atomic import remove_leftovers, write_atomically
 from xpnet.errors import Error, RunFolderError
 
 
@@ -170,3 +170,13 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> No
     assert killed_amid_a_write > 0
     write_atomically(path, b"next")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    stay = ["last", ".last.tmp", ".last.1.tmp.txt", ".other.1.tmp", "last.1.tmp", ".[l]ast.1.tmp"]
+    for name in [*stay, ".last.1.tmp", ".last.4711.tmp"]:
+        (tmp_path / name).write_text("x")
+    remove_leftovers(tmp_path / "last")
+    assert sorted(os.listdir(tmp_path)) == sorted(stay)
+    remove_leftovers(tmp_path / "[l]ast")
+    assert sorted(os.listdir(tmp_path)) == sorted(stay[:-1])

@@ -366,6 +366,7 @@ def test_what_a_recipe_need_not_say(table: Table) -> None:
         ("training.epochs", None, "training: give either 'epochs' or 'steps'"),
         ("training.steps", 5, "training: give either 'epochs' or 'steps'"),
         ("training.evaluate_every", -1, "training.evaluate_every must be a whole number of at least 1, not -1"),
+        ("training.checkpoint_every", 2.5, "training.checkpoint_every must be a whole number of at least 1, not 2.5"),
         ("training.evaluate_train", "no", "training.evaluate_train must be true or false, not 'no'"),
         (
             "training.sampler",

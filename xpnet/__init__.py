@@ -68,7 +68,7 @@ _HOMES = {
     ],
     "training": ["Callback", "Progress", "Trainer", "evaluate", "load_model", "resume", "save_model", "train"],
 }
-_SUBMODULES = {*_HOMES, "book_pickle", "ops", "parameters", "random"}
+_SUBMODULES = {*_HOMES, "book_pickle", "ops", "parameters", "parity", "random"}
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *_HOME_OF, *_SUBMODULES]  # noqa: PLE0604 - the table above is the list

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import threading
 from pathlib import Path
@@ -15,8 +16,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is renamed to
     ``path``; last, the folder itself is flushed, so that the new name outlives a loss of power.
 
-    The temporary file is ``.NAME.THREAD.tmp``, by the system's number of the calling thread: two writers
-    never share one, and whoever bears that number later overwrites what a killed writer left behind.
+    The temporary file is ``.NAME.THREAD.tmp``, by the system's number of the calling thread: two writers never share
+    one. What a killed writer left behind goes with :func:`remove_leftovers`.
 
     Raises:
         RunFolderError: the disk refused (full, read-only, no such folder, …). The old file is whole and
@@ -46,6 +47,13 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         _flush_folder(path.parent)
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Delete the temporary files that killed writers of ``path`` left: for whoever alone may write it now."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

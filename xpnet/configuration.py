@@ -96,6 +96,9 @@ def describe(thing: Any) -> Table:
     return table
 
 
+ON_NONFINITE = ("stop", "skip")  # what becomes of a step that is not finite; the first is the default
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A training run, written down: data, network, loss, optimizer and schedule.
@@ -112,6 +115,8 @@ class Recipe:
         evaluate_train: whether the figures for the training set are measured at each evaluation (over the whole
             set, with the weights of that moment) instead of gathered while training.
         micro_batch_size, ema_decay: see :class:`~xpnet.training.Trainer`.
+        checkpoint_every: steps between checkpoints, beside those at evaluations and ends of epochs; None: those alone.
+        on_nonfinite: "stop" or "skip": what becomes of a step that is not finite, see :class:`~xpnet.training.Trainer`.
         weights: a file of ready weights, for a recipe that only infers; then nothing of the training is set.
     """
 
@@ -129,6 +134,8 @@ class Recipe:
     steps: int | None
     evaluate_every: int | None
     evaluate_train: bool
+    checkpoint_every: int | None = None
+    on_nonfinite: str = ON_NONFINITE[0]
     weights: str | None = None
     micro_batch_size: int | None = None
     ema_decay: float | None = None
@@ -144,6 +151,8 @@ class Recipe:
         batch_size: int | None = None,
         learning_rate: float | None = None,
         optimizer: str | None = None,
+        checkpoint_every: int | None = None,
+        on_nonfinite: str | None = None,
     ) -> Recipe:
         """A copy with some values replaced; another optimizer has its own defaults, a schedule keeps its form."""
         recipe = self if data is None else replace(self, data=data)
@@ -151,6 +160,10 @@ class Recipe:
             recipe = replace(recipe, epochs=positive_integer("epochs", epochs), steps=None)
         if batch_size is not None:
             recipe = replace(recipe, batch_size=positive_integer("batch_size", batch_size))
+        if checkpoint_every is not None:
+            recipe = replace(recipe, checkpoint_every=positive_integer("checkpoint_every", checkpoint_every))
+        if on_nonfinite is not None:
+            recipe = replace(recipe, on_nonfinite=one_of("on_nonfinite", on_nonfinite, ON_NONFINITE))
         if optimizer is not None:
             by_lower = {name.lower(): name for name in _CLASSES["optimizer"]}
             name = by_lower[one_of("optimizer", optimizer.lower(), by_lower)]
@@ -181,8 +194,8 @@ class Recipe:
         return {key: value for key, value in table.items() if value is not None}
 
 
-_COUNTS = ("batch_size", "epochs", "steps", "evaluate_every", "micro_batch_size")
-_TRAINING_KEYS = (*_COUNTS, "sampler", "evaluate_train", "ema_decay")
+_COUNTS = ("batch_size", "epochs", "steps", "evaluate_every", "checkpoint_every", "micro_batch_size")
+_TRAINING_KEYS = (*_COUNTS, "sampler", "evaluate_train", "on_nonfinite", "ema_decay")
 
 
 def recipe_from_table(table: Table) -> Recipe:
@@ -223,6 +236,8 @@ def recipe_from_table(table: Table) -> Recipe:
         steps=counts.get("steps"),
         evaluate_every=counts.get("evaluate_every"),
         evaluate_train=_typed("training.evaluate_train", training.get("evaluate_train", False), bool),
+        checkpoint_every=counts.get("checkpoint_every"),
+        on_nonfinite=one_of("training.on_nonfinite", training.get("on_nonfinite", ON_NONFINITE[0]), ON_NONFINITE),
         weights=_typed("weights", table["weights"], str) if inference_only else None,
         micro_batch_size=counts.get("micro_batch_size"),
         ema_decay=None if ema_decay is None else finite_number("training.ema_decay", ema_decay, low=0.0, below=1.0),

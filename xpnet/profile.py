@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from xpnet.errors import positive_integer
 from xpnet.layers import Context, Flatten, Layer, Linear
 from xpnet.training import DeviceSamples, Trainer
 from xpnet.training.runs import require_trainable
+from xpnet.training.watching import full_batches, layers_by_place, watched
 
 _WARM_UP = 20  # steps in which kernels are compiled and memory is allocated
 _PEAK_SIZE, _PEAK_BYTES, _PEAK_REPEATS = 2048, 2**26, 5
@@ -96,7 +96,7 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
     optimizer.plan(recipe.total_steps(len(dataset.x_train)), step=0)
     data = DeviceSamples(model, dataset.train._replace(pixel_range=dataset.pixel_range if recipe.scale else 1.0))
     context = Context(backend, training=True, seed=seed, reuse=True)
-    batches = _full_batches(backend, len(data), recipe, seed)
+    batches = full_batches(backend, SAMPLERS[recipe.sampler](), len(data), recipe.batch_size, seed)
 
     def step() -> None:
         trainer.train_step(data, next(batches), context)
@@ -143,31 +143,20 @@ class _Clock:
         return {key: [between(*pair) for pair in pairs] for key, pairs in self.marks.items()}
 
 
-@contextmanager
-def _watched(clock: _Clock, trainer: Trainer, data: DeviceSamples) -> Iterator[None]:
-    """Time every part of the trainer's steps: their methods are replaced for as long as this lasts."""
-    watched: list[tuple[Any, str, str, str]] = [(data, "batch", "data", "batch")]
+def _watched(clock: _Clock, trainer: Trainer, data: DeviceSamples) -> AbstractContextManager[None]:
+    """Time every part of the trainer's steps."""
+    methods: list[tuple[Any, str, str, str]] = [(data, "batch", "data", "batch")]
     for name, layer in _leaves(trainer.model):
-        watched += [(layer, "forward", name, "forward"), (layer, "backward", name, "backward")]
+        methods += [(layer, "forward", name, "forward"), (layer, "backward", name, "backward")]
     name, first = _first_learner(trainer.model)
     if type(first).backward_parameters is not Layer.backward_parameters:  # which calls backward, and is timed there
-        watched.append((first, "backward_parameters", name, "backward"))
-    watched += [(trainer.loss, "forward", "loss", "forward"), (trainer.optimizer, "update", "optimizer", "update")]
-    with ExitStack() as stack:
-        for owner, method, name, operation in watched:
-            call = getattr(owner, method)
-            setattr(owner, method, partial(clock.time, name, operation, call))
-            stack.callback(delattr, owner, method)
-        yield
+        methods.append((first, "backward_parameters", name, "backward"))
+    methods += [(trainer.loss, "forward", "loss", "forward"), (trainer.optimizer, "update", "optimizer", "update")]
+    return watched((owner, method, partial(clock.time, part, does)) for owner, method, part, does in methods)
 
 
-def _leaves(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
-    """The layers without children, by place and kind: "0 Linear", "2.1 ReLU"."""
-    children = layer.children()
-    if not children:
-        yield f"{path} {type(layer).__name__}", layer
-    for name, child in children.items():
-        yield from _leaves(child, f"{path}.{name}" if path else name)
+def _leaves(model: Layer) -> Iterator[tuple[str, Layer]]:
+    return ((name, layer) for name, layer in layers_by_place(model) if not layer.children())
 
 
 def _first_learner(model: Layer) -> tuple[str, Layer]:
@@ -200,14 +189,6 @@ def _works(trainer: Trainer, data: DeviceSamples, rows: int) -> dict[tuple[str, 
 def _itemsize(xp: Any, dtype: Any) -> int:
     information = xp.iinfo if xp.isdtype(dtype, "integral") else xp.finfo
     return int(information(dtype).bits) // 8
-
-
-def _full_batches(backend: Backend, samples: int, recipe: Recipe, seed: int) -> Iterator[Any]:
-    sampler, size = SAMPLERS[recipe.sampler](), min(recipe.batch_size, samples)
-    for epoch in itertools.count():
-        order = backend.asarray(sampler.epoch(samples, size, seed, epoch))
-        for start in range(0, samples - size + 1, size):
-            yield order[start : start + size]
 
 
 def _peaks(backend: Backend, dtype: str) -> dict[str, float]:

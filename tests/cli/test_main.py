@@ -133,7 +133,6 @@ def test_a_command_line_that_makes_no_sense(
         (PermissionError(13, "Permission denied", "/x"), 2, "xpnet recipes: [Errno 13] Permission denied: '/x'\n"),
         (MemoryError(), 2, "xpnet recipes: out of memory\n"),
         (MemoryError("Unable to allocate 9. TiB"), 2, "xpnet recipes: Unable to allocate 9. TiB\n"),
-        (KeyboardInterrupt(), 130, "xpnet recipes: interrupted\n"),
     ],
 )
 def test_exit_statuses(

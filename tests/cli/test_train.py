@@ -161,6 +161,23 @@ def test_more_epochs_are_written_down(xpnet: Any) -> None:
     assert tomllib.loads(Path("run/config.toml").read_text())["training"]["epochs"] == 2
 
 
+def test_checkpoints_by_step(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+    on_checkpoint = library.training.RunFolder.on_checkpoint
+
+    def note(folder: Any, trainer: Any) -> None:
+        steps.append(trainer.step)
+        on_checkpoint(folder, trainer)
+
+    monkeypatch.setattr(library.training.RunFolder, "on_checkpoint", note)
+    xpnet(*DIGITS, "--epochs", 2, "--checkpoint-every", 20, "--stop-after-epoch", 1, "--out", "run")
+    assert steps == [0, 20, 40, 45]
+    assert tomllib.loads(Path("run/config.toml").read_text())["training"]["checkpoint_every"] == 20
+    xpnet("train", "--resume", "run", *CPU, "--checkpoint-every", 30)
+    assert steps == [0, 20, 40, 45, 60, 90]
+    assert tomllib.loads(Path("run/config.toml").read_text())["training"]["checkpoint_every"] == 30
+
+
 def test_a_recipe_in_a_file(xpnet: Any) -> None:
     table = library.load_recipe("digits").to_table()
     table |= {"name": "mine", "training": {"batch_size": 500, "steps": 4, "evaluate_every": 2}}
@@ -173,7 +190,20 @@ def test_a_run_that_explodes_says_so_and_can_be_told_from_a_crash(xpnet: Any) ->
     outcome = xpnet("train", "--recipe", "digits", *CPU, "--optimizer", "sgd", "--lr", 1e30)
     assert outcome.status == 2
     assert "Warning" not in outcome.err
-    assert outcome.err.splitlines()[-1].startswith("xpnet train: the loss stopped being finite at step 2")
+    said = outcome.err.splitlines()[-1]
+    assert said.startswith("xpnet train: step 2 stopped being finite in the output of layer 2 Linear")
+    assert said.endswith("runs/digits-1/last.safetensors, of step 0, is from before")
+    assert library.load_model("runs/digits-1/last.safetensors", library.backend("cpu-reference"))
+
+
+def test_a_run_that_explodes_may_go_on_without_those_steps(xpnet: Any) -> None:
+    options = ["--optimizer", "sgd", "--lr", 1e30, "--on-nonfinite", "skip", "--epochs", 2]
+    outcome = xpnet("train", "--recipe", "digits", *CPU, *options, "--json")
+    (said,) = [message for message in outcome.result["diagnoses"] if "left out" in message]
+    assert said == "44 of 45 steps were left out: their loss or gradients were not finite"
+    assert outcome.result["steps"] == 90
+    records = [json.loads(line) for line in Path("runs/digits-1/metrics.jsonl").read_text().splitlines()]
+    assert [record["steps_left_out"] for record in records if record["event"] == "evaluation"] == [44, 89]
 
 
 def test_mnist_out_of_reach_and_nothing_named_means_the_digits(xpnet: Any) -> None:
@@ -267,6 +297,7 @@ def test_the_digits_by_data_alone_come_with_their_recipe(xpnet: Any) -> None:
         (["--data", "none.npz"], "FOLDER/none.npz cannot be read: No such file or directory"),
         (["--data-dir", "nowhere"], "data_dir must be a folder that exists, not 'nowhere'"),
         (["--epochs", "0"], "epochs must be a whole number of at least 1, not 0"),
+        (["--checkpoint-every", "0"], "checkpoint_every must be a whole number of at least 1, not 0"),
         (["--batch-size", "-5"], "batch_size must be a whole number of at least 1, not -5"),
         (["--lr", "nan"], "learning rate must be a number of at least 0.0, not nan"),
         (["--lr", "-0.1"], "learning rate must be a number of at least 0.0, not -0.1"),
@@ -384,13 +415,3 @@ def test_mnist_damaged(xpnet: Any, data_dir: Path, tmp_path: Path, file: str, da
         complaint = xpnet("train", *named, "--data-dir", "data", *CPU).complaint
         assert file in complaint
         assert not Path("runs").exists()
-
-
-def test_interrupted_on_the_keyboard(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(library.training.RunFolder, "on_checkpoint", interrupt)
-    outcome = xpnet(*DIGITS)
-    assert (outcome.status, outcome.out) == (130, "")
-    assert outcome.err.splitlines()[-1] == "xpnet train: interrupted"

@@ -77,6 +77,12 @@ def flag(b: Backend, gradients: Any, loss: float) -> Any:
     return finite
 
 
+def taken_back(b: Backend, a: Arrays, finite: int) -> Any:
+    values = b.xp.asarray(a["values"], copy=True)
+    ops.take_back(b, values, a["moment"], b.xp.full((1,), finite, dtype=b.xp.int32, device=b.device))
+    return values
+
+
 def accumulated(b: Backend, a: Arrays) -> list[Any]:
     report = ops.new_report(b)
     for step in range(3):
@@ -117,6 +123,7 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
         for labels in ("labels", "targets")
         for result in ops.softmax_cross_entropy(b, a["logits"], a[labels])[:4]
     ],
+    "take_back": lambda b, a: [taken_back(b, a, finite) for finite in (0, 1)],
     "take_rows": lambda b, a: [
         ops.take_rows(b, a["pixels"], a["indices"], 255.0, str(a["x"].dtype).rpartition(".")[2])
     ],

@@ -20,3 +20,11 @@ def test_fifty_steps_are_the_weighted_sum(backend, numbers, dtype, tolerance, de
     expected = decay**50 * start.astype(np.float64) + weights @ values
     assert backend.to_numpy(average).dtype == dtype
     np.testing.assert_allclose(backend.to_numpy(average), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_step_that_makes_no_sense_changes_nothing(backend) -> None:
+    average, values = (backend.xp.asarray(backend.asarray(number), copy=True) for number in ([1.0], [3.0]))
+    ops.average_update(backend, average, values, 0.5, backend.asarray([0], "int32"))
+    assert float(average[0]) == 1.0
+    ops.average_update(backend, average, values, 0.5, backend.asarray([1], "int32"))
+    assert float(average[0]) == 2.0

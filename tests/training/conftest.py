@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 import xpnet
+from xpnet.backends import Backend
 from xpnet.configuration import Recipe, recipe_from_table
 from xpnet.data import Dataset
+from xpnet.training import resume, train
+
+Go = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +50,23 @@ def small_recipe() -> Recipe:
             "training": {"batch_size": 8, "epochs": 4},
         }
     )
+
+
+@pytest.fixture
+def start(small_recipe: Recipe, small_data: Dataset) -> Go:
+    """``start(folder, backend, …)``: train the small recipe there."""
+
+    def go(folder: Path, backend: Backend, recipe: Recipe = small_recipe, **options: Any) -> dict[str, Any]:
+        return train(recipe, small_data, backend, seed=3, out=folder, **options)
+
+    return go
+
+
+@pytest.fixture
+def go_on(small_data: Dataset) -> Go:
+    """``go_on(folder, backend, …)``: resume the run there."""
+
+    def go(folder: Path, backend: Backend, **options: Any) -> dict[str, Any]:
+        return resume(folder, backend, lambda name: small_data, **options)
+
+    return go

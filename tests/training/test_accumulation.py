@@ -41,6 +41,7 @@ def test_each_part_draws_anew_and_no_other_step_draws_the_same(cpu) -> None:
     def compute(part):
         steps.append(context.step)
         parts.append(part.tolist())
+        return xpnet.ops.CrossEntropy(part.sum(), part, part.sum(), None)
 
     for context.step in (0, 1, 2):
         MicroBatches(model, 2).accumulate(np.arange(5), context, compute)
@@ -54,3 +55,52 @@ def test_each_part_draws_anew_and_no_other_step_draws_the_same(cpu) -> None:
 def test_a_number_of_rows_that_cannot_be(cpu, rows) -> None:
     with pytest.raises(xpnet.ConfigurationError, match="micro_batch_size must be a whole number of at least 1"):
         Trainer(network(cpu), xpnet.SoftmaxCrossEntropy(), xpnet.SGD(), micro_batch_size=rows)
+
+
+def nan_at(small_data, row: int):
+    x = small_data.x_train.copy()
+    x[row] = np.nan
+    return x, small_data.y_train
+
+
+def test_a_step_with_a_part_that_is_not_finite_is_left_out(backend, small_data) -> None:
+    """The run with its second batch left out is that which never had it; so is the average."""
+    left_out, without = (
+        Trainer(
+            network(backend),
+            xpnet.SoftmaxCrossEntropy(),
+            xpnet.SGD(0.1),
+            micro_batch_size=3,
+            ema_decay=0.5,
+            on_nonfinite="skip",
+        )
+        for _ in range(2)
+    )
+    left_out.fit(nan_at(small_data, 14), epochs=1, batch_size=8, sampler=xpnet.data.InOrder())
+    x, y = (np.delete(array, np.s_[8:16], axis=0) for array in small_data.train[:2])
+    without.fit((x, y), epochs=1, batch_size=8, sampler=xpnet.data.InOrder())
+    assert left_out.history[-1]["steps_left_out"] == 1
+    for vector in (lambda run: run.model.parameters.vector, lambda run: run.average.values.vector):
+        np.testing.assert_array_equal(backend.to_numpy(vector(left_out)), backend.to_numpy(vector(without)))
+
+
+def test_a_step_with_a_part_that_is_not_finite_stops_the_run(backend, small_data) -> None:
+    run = Trainer(network(backend), xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1), micro_batch_size=3, ema_decay=0.5)
+    with pytest.raises(xpnet.NonFiniteError, match=r"step 2 stopped being finite in the inputs \(sample 14 .* row 6"):
+        run.fit(nan_at(small_data, 14), epochs=1, batch_size=8, sampler=xpnet.data.InOrder())
+    assert np.isfinite(backend.to_numpy(run.average.values.vector)).all()
+
+
+def test_a_bad_label_is_named_by_its_row_in_the_batch(strict) -> None:
+    """On a device that waits for nobody: the joined result counts rows from the batch's first."""
+    model = network(strict)
+    loss, context = xpnet.SoftmaxCrossEntropy(), xpnet.Context(strict, training=True)
+    labels = strict.asarray(np.array([0, 1, 2, 0, 7, 1, 9]))
+    outputs = strict.asarray(np.zeros((7, 3)))
+
+    def compute(part):
+        return loss.forward(strict.xp.take(outputs, part, axis=0), strict.xp.take(labels, part, axis=0), context)
+
+    result = MicroBatches(model, 3).accumulate(strict.asarray(np.arange(7)), context, compute)
+    assert int(result.bad_row) == 4
+    assert result.losses.shape == (7,)

@@ -158,10 +158,6 @@ def with_tensor(name: str, shape: tuple[int, ...]) -> Callable[[Checkpoint], Che
     return lambda saved: replace(saved, tensors={**saved.tensors, name: np.zeros(shape, np.float32)})
 
 
-def with_metadata(name: str, value: object) -> Callable[[Checkpoint], Checkpoint]:
-    return lambda saved: replace(saved, metadata={**saved.metadata, name: value})
-
-
 def without_metadata(name: str) -> Callable[[Checkpoint], Checkpoint]:
     return lambda saved: replace(saved, metadata={key: v for key, v in saved.metadata.items() if key != name})
 
@@ -224,9 +220,8 @@ def test_a_run_comes_back_and_goes_on_with_the_same_bits(backend: Backend, small
         (with_tensor("optimizer/v/2.b", (4,)), r"FILE: .*v/2.b has shape \(4,\); the model needs \(3,\)"),
         (without_metadata("report"), "FILE lacks 'report': it holds a model, but no run to resume"),
         (without_metadata("best_step"), "FILE lacks 'best_step'"),
-        (with_metadata("report", [0.0] * 5), "FILE has a report of 5 numbers, this version of xpnet one of 6: resume"),
     ],
-    ids=["shape of a parameter", "name of a state", "shape of a state", "no report", "no best step", "older report"],
+    ids=["shape of a parameter", "name of a state", "shape of a state", "no report", "no best step"],
 )
 def test_a_run_that_does_not_fit_leaves_the_trainer_as_it_was(
     cpu: Backend, small_data: Dataset, damage: Callable[[Checkpoint], Checkpoint], message: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_every_step_equals_the_equation_in_float64(backend: Backend, sampler: st
     for name, expected in weights.items():
         np.testing.assert_allclose(on_host(model)[name], expected, rtol=0, atol=1e-13)
     report = backend.to_numpy(run.report)
-    np.testing.assert_allclose(report, [loss_sum, len(order), correct, -1.0, -1.0, loss], rtol=1e-12)
+    np.testing.assert_allclose(report, [loss_sum, len(order), correct, -1.0, -1.0, loss, 0.0], rtol=1e-12)
 
 
 def test_backends_agree_to_the_rounding_of_float32(backend: Backend, digits: Dataset) -> None:
@@ -263,6 +264,99 @@ def test_a_run_may_be_stopped_at_the_end_of_each_epoch_too(cpu: Backend) -> None
     ]
 
 
+def test_checkpoints_by_step_change_nothing_else(backend: Backend) -> None:
+    plain, often = network(backend), network(backend)
+    moments: list[tuple[Any, ...]] = []
+    runs = trainer(plain), trainer(often, callbacks=[Recorder(moments)])
+    histories = [
+        run.fit(samples(), steps=14, batch_size=1, checkpoint_every=every, evaluate_every=7, validation=samples(7))
+        for run, every in zip(runs, (None, 4), strict=True)
+    ]
+    assert [moment[:2] for moment in moments if moment[0] in ("evaluation", "checkpoint")] == [
+        ("checkpoint", 4),
+        ("evaluation", 7),
+        ("checkpoint", 7),
+        ("checkpoint", 8),
+        ("checkpoint", 10),
+        ("checkpoint", 12),
+        ("evaluation", 14),
+        ("checkpoint", 14),
+    ]
+    assert without_times(histories[0]) == without_times(histories[1])
+    for name, values in on_host(plain).items():
+        np.testing.assert_array_equal(on_host(often)[name], values)
+
+
+def test_the_order_of_an_epoch_is_drawn_once(cpu: Backend) -> None:
+    drawn = []
+
+    class Counting(InOrder):
+        def epoch(self, samples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+            drawn.append(epoch)
+            return super().epoch(samples, batch_size, seed, epoch)
+
+    trainer(network(cpu)).fit(samples(), epochs=3, batch_size=1, sampler=Counting(), checkpoint_every=2)
+    assert drawn == [0, 1, 2]
+
+
+class StopAt(Callback):
+    """Asks for a stop at the first moment of that name after so many steps."""
+
+    def __init__(self, moment: str, step: int) -> None:
+        self.moment, self.step = moment, step
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        if self.moment == "fit begin":
+            trainer.stop()
+
+    def on_batch(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        if (self.moment, self.step) == ("batch", trainer.step):
+            trainer.stop()
+
+    def on_evaluation(self, trainer: Trainer, record: dict[str, Any], improved: bool) -> None:
+        if (self.moment, self.step) == ("evaluation", trainer.step):
+            trainer.stop()
+
+
+@pytest.mark.parametrize(
+    ("moment", "step"), [("fit begin", 1), ("batch", 1), ("batch", 4), ("evaluation", 3), ("evaluation", 9)]
+)
+def test_a_stop_ends_with_a_checkpoint_after_the_step(backend: Backend, moment: str, step: int) -> None:
+    whole = network(backend)
+    trainer(whole).fit(samples(), epochs=3, batch_size=4)
+    moments: list[tuple[Any, ...]] = []
+    run = trainer(network(backend), callbacks=[StopAt(moment, step), Recorder(moments)])
+    run.fit(samples(), epochs=3, batch_size=4)
+    assert run.step == step
+    assert [moment[:2] for moment in moments[-2:]] == [("checkpoint", step), ("fit end", step)]
+    run.callbacks.clear()
+    run.fit(samples(), epochs=3, batch_size=4)
+    assert run.step == 9
+    for name, values in on_host(whole).items():
+        np.testing.assert_array_equal(on_host(run.model)[name], values)
+
+
+def test_a_callback_that_fails_at_the_beginning_still_gets_its_end(cpu: Backend) -> None:
+    class Fails(Callback):
+        def on_fit_begin(self, trainer: Trainer) -> None:
+            raise OSError("no room")
+
+    moments: list[tuple[Any, ...]] = []
+    with pytest.raises(OSError, match="no room"):
+        trainer(network(cpu), callbacks=[Recorder(moments), Fails()]).fit(samples(), epochs=1)
+    assert [moment[0] for moment in moments] == ["fit begin", "fit end"]
+
+
+def test_a_clock_that_is_set_back(cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of day goes backwards; the time spent does not."""
+    hours = iter(range(10**6, 0, -1))
+    for name in ("time", "time_ns"):
+        monkeypatch.setattr(time, name, lambda: next(hours) * 3600)
+    run = trainer(network(cpu))
+    spent = [record["training_seconds"] for record in events(run.fit(samples(), epochs=4), "evaluation")]
+    assert 0.0 < spent[0] < spent[1] < spent[2] < spent[3] < 60.0
+
+
 def test_the_loss_is_reported_every_hundred_steps_of_an_epoch(cpu: Backend) -> None:
     x, y, _ = samples(250)
     model = network(cpu)
@@ -286,7 +380,7 @@ def test_rows_of_probabilities_train_as_class_indices_do(backend: Backend) -> No
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_clear_error(backend: Backend, digits: Dataset) -> None:
     model = Sequential(xpnet.Flatten(), Linear(64, 16, "relu"), Linear(16, 10)).initialize(backend)
     run = trainer(model, learning_rate=1e30)
-    message = r"stopped being finite at step 2\b.*learning rate 1e\+30"
+    message = r"step 2 stopped being finite in the output of layer 2 Linear, with the learning rate 1e\+30"
     with pytest.raises(NonFiniteError, match=message):
         run.fit(Samples(digits.x_train, digits.y_train, 16.0), epochs=1)
 
@@ -295,7 +389,7 @@ def test_the_step_of_a_loss_that_is_not_finite_is_counted_as_in_the_records(back
     x, y, _ = samples()
     x[6] = np.nan  # in the fourth batch of two rows
     run = trainer(network(backend))
-    with pytest.raises(NonFiniteError, match=r"at step 4\b"):
+    with pytest.raises(NonFiniteError, match=r"step 4 .* the inputs \(sample 6 of the training set, row 0 of the"):
         run.fit((x, y), epochs=1, batch_size=2, sampler=InOrder())
     assert [record["step"] for record in events(run.history, "batch")] == [1]
 
@@ -306,7 +400,7 @@ def test_a_run_gone_wrong_leaves_the_earlier_checkpoint_alone(backend: Backend) 
     x[6] = np.nan
     moments: list[tuple[Any, ...]] = []
     run = trainer(network(backend), callbacks=[Recorder(moments)])
-    with pytest.raises(NonFiniteError, match=r"at step 4\b"):
+    with pytest.raises(NonFiniteError, match=r"step 4 .* the inputs \(sample 6 of the training set, row 0 of the"):
         run.fit((x, y), epochs=3, batch_size=2, sampler=InOrder(), evaluate_every=1000)
     assert "checkpoint" not in [moment[0] for moment in moments]
 
@@ -320,6 +414,7 @@ def test_a_run_gone_wrong_leaves_the_earlier_checkpoint_alone(backend: Backend) 
         ({"steps": 1.5}, "steps must be a whole number of at least 1, not 1.5"),
         ({"epochs": 1, "batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
         ({"epochs": 1, "evaluate_every": 0}, "evaluate_every must be a whole number of at least 1, not 0"),
+        ({"epochs": 1, "checkpoint_every": 0}, "checkpoint_every must be a whole number of at least 1, not 0"),
         ({"epochs": 1, "stop_after_epoch": -1}, "stop_after_epoch must be a whole number of at least 1, not -1"),
     ],
 )

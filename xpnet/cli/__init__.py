@@ -9,29 +9,33 @@ import sys
 from collections.abc import Sequence
 
 from xpnet import __version__
-from xpnet.cli import doctor, evaluate, profile, recipes, train
+from xpnet.cli import doctor, evaluate, parity, profile, recipes, train
+from xpnet.cli.signals import Interrupted, handling, interrupt
 from xpnet.errors import Error
 
-COMMANDS = (train, evaluate, profile, recipes, doctor)
+COMMANDS = (train, evaluate, parity, profile, recipes, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 2 for an error the user can mend, 130 when interrupted."""
+    """Run a command and return its exit status.
+
+    That is 0, or what the command's own ``status`` makes of its result; 2 for an error the user can mend; 130 or 143
+    when told to stop.
+    """
     options = _parser().parse_args(arguments)
     try:
-        result = options.run(options)
+        with handling(interrupt):
+            result = options.run(options)
         _print(json.dumps(result, allow_nan=False) if options.json else options.render(result))
-        return 0
+        return int(options.status(result))
     except (Error, OSError, MemoryError) as error:
         if options.debug:
             raise
         print(f"xpnet {options.command}: {str(error) or 'out of memory'}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        if options.debug:
-            raise
-        print(f"xpnet {options.command}: interrupted", file=sys.stderr)
-        return 130
+    except Interrupted as interruption:
+        print(f"xpnet {options.command}: {interruption}", file=sys.stderr)
+        return interruption.status
 
 
 def _print(text: str) -> None:
@@ -60,5 +64,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_arguments(subparser)
         subparser.add_argument("--json", action="store_true", help="print one JSON object, the last line of stdout")
         subparser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
-        subparser.set_defaults(run=command.run, render=command.render)
+        status = getattr(command, "status", lambda result: 0)
+        subparser.set_defaults(run=command.run, render=command.render, status=status)
     return parser

@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw …")
     parser.add_argument("--seed", type=int, metavar="N", help="of initial weights and of the order; default 0")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default runs/RECIPE-N")
+    parser.add_argument("--checkpoint-every", type=int, metavar="N", help="save every N steps too; changes no result")
+    parser.add_argument(
+        "--on-nonfinite", metavar="WHAT", help="stop (default) at a step that is not finite, or skip it and count"
+    )
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in that folder")
     parser.add_argument("--stop-after-epoch", type=int, metavar="N", help="stop early there, to be resumed")
 
@@ -39,33 +43,39 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Train, and return the run's figures."""
     import xpnet
     from xpnet import training
+    from xpnet.cli.stopping import StopOnSignal
 
     backend = xpnet.backend(options.device)
-    callbacks = [training.Progress()]
+    stop = StopOnSignal()
+    callbacks = [training.Progress(), stop]
     if options.resume is not None:
         _refuse_fresh_run_options(options)
         say(f"device: {_describe(backend.name, options.device)}")
-        load = partial(xpnet.data.load, data_dir=options.data_dir)
-        return training.resume(
+        result = training.resume(
             options.resume,
             backend,
-            load,
+            partial(xpnet.data.load, data_dir=options.data_dir),
             data=_data_name(options.data),
             epochs=options.epochs,
+            checkpoint_every=options.checkpoint_every,
+            on_nonfinite=options.on_nonfinite,
             stop_after_epoch=options.stop_after_epoch,
             callbacks=callbacks,
         )
-    recipe, dataset = _recipe_and_data(options)
-    say(f"device: {_describe(backend.name, options.device)}   recipe: {recipe.name}   data: {dataset.name}")
-    return training.train(
-        recipe,
-        dataset,
-        backend,
-        seed=options.seed or 0,
-        out=options.out,
-        stop_after_epoch=options.stop_after_epoch,
-        callbacks=callbacks,
-    )
+    else:
+        recipe, dataset = _recipe_and_data(options)
+        say(f"device: {_describe(backend.name, options.device)}   recipe: {recipe.name}   data: {dataset.name}")
+        result = training.train(
+            recipe,
+            dataset,
+            backend,
+            seed=options.seed or 0,
+            out=options.out,
+            stop_after_epoch=options.stop_after_epoch,
+            callbacks=callbacks,
+        )
+    stop.require_done(result["run_dir"])
+    return result
 
 
 def render(result: dict[str, Any]) -> str:
@@ -97,7 +107,15 @@ def _recipe_and_data(options: argparse.Namespace) -> tuple[Any, Any]:
 
 def _with_options(recipe: Any, options: argparse.Namespace) -> Any:
     data = _data_name(recipe.data if options.data is None else options.data)
-    return recipe.with_options(data, options.epochs, options.batch_size, options.lr, options.optimizer)
+    return recipe.with_options(
+        data,
+        options.epochs,
+        options.batch_size,
+        options.lr,
+        options.optimizer,
+        options.checkpoint_every,
+        options.on_nonfinite,
+    )
 
 
 def _data_name(data: str | None) -> str | None:

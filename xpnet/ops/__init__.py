@@ -20,7 +20,7 @@ from xpnet.ops.cross_entropy import CrossEntropy, softmax, softmax_backward, sof
 from xpnet.ops.plain_updates import adagrad_update, lion_update, rmsprop_update
 from xpnet.ops.reports import accumulate, new_report
 from xpnet.ops.rows import take_rows
-from xpnet.ops.updates import adam_update, all_finite, momentum_update, sgd_update
+from xpnet.ops.updates import adam_update, all_finite, momentum_update, sgd_update, take_back
 
 __all__ = [
     "ACTIVATIONS",
@@ -46,6 +46,7 @@ __all__ = [
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
+    "take_back",
     "take_rows",
     "tanh",
     "tanh_backward",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from xpnet.backends import Array, Backend
+from xpnet.ops.updates import assign
 
 
-def average_update(backend: Backend, average: Array, values: Array, decay: float) -> None:
+def average_update(backend: Backend, average: Array, values: Array, decay: float, finite: Array | None = None) -> None:
     """a ← β a + (1-β) θ, in place, as a + (1-β) (θ - a), which loses nothing of a small difference.
 
     Args:
@@ -13,6 +14,7 @@ def average_update(backend: Backend, average: Array, values: Array, decay: float
         average: (P,), a, updated.
         values: (P,), θ.
         decay: β.
+        finite: (1,) int32; 0: nothing is updated.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -21,4 +23,4 @@ def average_update(backend: Backend, average: Array, values: Array, decay: float
     >>> average
     array([2.5])
     """
-    average[...] = average + (1 - decay) * (values - average)
+    assign(backend, finite, average, average + (1 - decay) * (values - average))

@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from xpnet.backends import Array, Backend
 from xpnet.errors import OutOfRangeError
 from xpnet.ops.cross_entropy import CrossEntropy
 
-LOSS_SUM, COUNT, CORRECT, FIRST_NON_FINITE_STEP, BAD_LABEL_ROW, LAST_LOSS = range(6)
-LENGTH = 6
+NEW = {  # -1: there was no such step, no such row in its batch
+    "loss_sum": 0.0,
+    "count": 0.0,
+    "correct": 0.0,
+    "first_non_finite_step": -1.0,
+    "bad_label_row": -1.0,
+    "last_loss": 0.0,
+    "steps_left_out": 0.0,
+}
+LENGTH = len(NEW)
+LOSS_SUM, COUNT, CORRECT, FIRST_NON_FINITE_STEP, BAD_LABEL_ROW, LAST_LOSS, STEPS_LEFT_OUT = range(LENGTH)
 
 
 def new_report(backend: Backend) -> Array:
-    """(6,) float64: what the constants above name; -1 where there was no such step, or no such row in its batch."""
+    """(7,) float64: the values of NEW, in its order."""
+    return from_names(backend, NEW)
+
+
+def by_name(backend: Backend, report: Array) -> dict[str, float]:
+    """The report on the host, as a checkpoint keeps it."""
+    return dict(zip(NEW, backend.to_numpy(report).tolist(), strict=True))
+
+
+def from_names(backend: Backend, values: Mapping[str, float]) -> Array:
+    """The report that ``by_name`` gave; what an older version had no name for is as in a new report.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> from_names(cpu, {"count": 4.0})
+    array([ 0.,  4.,  0., -1., -1.,  0.,  0.])
+    """
     report = backend.aligned_zeros(LENGTH, "float64")
-    report[FIRST_NON_FINITE_STEP] = report[BAD_LABEL_ROW] = -1.0
+    report[...] = backend.asarray([values.get(name, new) for name, new in NEW.items()], "float64")
     return report
 
 
@@ -34,35 +60,71 @@ def read(backend: Backend, report: Array) -> list[float]:
     return values
 
 
-def accumulate(backend: Backend, report: Array, result: CrossEntropy, rows: int, step: int) -> None:
+def accumulate(
+    backend: Backend, report: Array, result: CrossEntropy, rows: int, step: int, finite: Array | None = None
+) -> None:
     """Add one batch to the report vector, in place and without waiting for the device.
 
     Args:
         backend: where the arrays live.
-        report: (6,) float64, updated.
+        report: (7,) float64, updated.
         result: of the batch.
         rows: how many rows the batch has.
         step: the step's number.
+        finite: (1,) int32; 0: the step was left out, and adds nothing but one to the steps left out. None: the loss
+            alone decides what is finite, and is added whatever it is.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
     >>> report, half = new_report(cpu), cpu.asarray(0.5)
     >>> accumulate(cpu, report, CrossEntropy(half, half, cpu.asarray(3.0), None), 4, 7)
     >>> report
-    array([ 2. ,  4. ,  3. , -1. , -1. ,  0.5])
+    array([ 2. ,  4. ,  3. , -1. , -1. ,  0.5,  0. ])
     """
     if backend.reads_are_free:  # arithmetic on numbers takes a tenth of the time of arrays with one element
         loss, correct = float(result.loss), float(result.correct)
-        if not math.isfinite(loss) and report[FIRST_NON_FINITE_STEP] < 0:
+        good = math.isfinite(loss) if finite is None else bool(finite[0])
+        if not good and report[FIRST_NON_FINITE_STEP] < 0:
             report[FIRST_NON_FINITE_STEP] = step
-    else:
-        xp, loss, correct = backend.xp, result.loss, result.correct
-        first_bad = report[FIRST_NON_FINITE_STEP, ...]
-        newly_bad = ~xp.isfinite(loss) & (first_bad < 0)
-        report[FIRST_NON_FINITE_STEP] = xp.where(newly_bad, xp.full_like(first_bad, step), first_bad)
-        if result.bad_row is not None:
-            report[BAD_LABEL_ROW] = xp.where(newly_bad, result.bad_row, report[BAD_LABEL_ROW, ...])
-    report[LOSS_SUM] += loss * rows
-    report[COUNT] += rows
-    report[CORRECT] += correct
+        report[LAST_LOSS] = loss
+        if not good and finite is not None:
+            report[STEPS_LEFT_OUT] += 1
+            return
+        report[LOSS_SUM] += loss * rows
+        report[COUNT] += rows
+        report[CORRECT] += correct
+        return
+    xp, loss, first_bad = backend.xp, result.loss, report[FIRST_NON_FINITE_STEP, ...]
+    good = xp.isfinite(loss) if finite is None else finite[0, ...] == 1
+    newly_bad = ~good & (first_bad < 0)
+    report[FIRST_NON_FINITE_STEP] = xp.where(newly_bad, xp.full_like(first_bad, step), first_bad)
+    if result.bad_row is not None:
+        report[BAD_LABEL_ROW] = xp.where(newly_bad, result.bad_row, report[BAD_LABEL_ROW, ...])
     report[LAST_LOSS] = loss
+    added = xp.stack([loss * rows, xp.full_like(loss, rows), result.correct])
+    if finite is not None:
+        added = xp.where(good, added, xp.zeros_like(added))
+        report[STEPS_LEFT_OUT] += 1 - xp.astype(good, xp.float64)
+    report[: CORRECT + 1] += added
+
+
+def hold(backend: Backend, report: Array, finite: Array) -> None:
+    """finite ← 0 when an earlier step was not finite: whatever reads it leaves the state as that step found it.
+
+    Args:
+        backend: where the arrays live.
+        report: (7,) float64.
+        finite: (1,) int32, updated.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> report, finite = new_report(cpu), cpu.asarray([1], "int32")
+    >>> report[FIRST_NON_FINITE_STEP] = 3
+    >>> hold(cpu, report, finite)
+    >>> finite
+    array([0], dtype=int32)
+    """
+    if not backend.reads_are_free:
+        finite[...] = finite * backend.xp.astype(report[FIRST_NON_FINITE_STEP, ...] < 0, backend.xp.int32)
+    elif report[FIRST_NON_FINITE_STEP] >= 0:
+        finite[0] = 0

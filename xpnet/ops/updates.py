@@ -41,6 +41,19 @@ def all_finite(backend: Backend, gradients: Array, loss: Array, finite: Array) -
         finite[0] = 0
 
 
+def take_back(backend: Backend, values: Array, earlier: Array, finite: Array) -> None:
+    """values ← earlier where ``finite``, (1,) int32, holds 0: running statistics that a bad batch has spoilt.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> mean = cpu.asarray([float("nan"), 0.0])
+    >>> take_back(cpu, mean, cpu.asarray([1.0, 2.0]), cpu.asarray([0], "int32"))
+    >>> mean
+    array([1., 2.])
+    """
+    values[...] = backend.xp.where(finite == 1, values, earlier)
+
+
 def sgd_update(backend: Backend, values: Array, gradients: Array, settings: Array, finite: Array | None = None) -> None:
     """θ ← θ - η g.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xpnet import ops
+from xpnet.backends import Array
 from xpnet.errors import finite_number
 from xpnet.layers import Layer
 from xpnet.parameters import NamedVector
@@ -44,9 +45,9 @@ class MovingAverage:
         self.values = NamedVector(self._backend, self._parameters.shapes, self._parameters.dtype)
         self.values.vector[...] = self._parameters.vector
 
-    def update(self) -> None:
-        """Take in the present weights; nothing waits for the device."""
-        ops.average_update(self._backend, self.values.vector, self._parameters.vector, self.decay)
+    def update(self, finite: Array | None = None) -> None:
+        """Take in the present weights, unless ``finite`` holds 0; nothing waits for the device."""
+        ops.average_update(self._backend, self.values.vector, self._parameters.vector, self.decay, finite)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

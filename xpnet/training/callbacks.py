@@ -28,7 +28,7 @@ class Callback:
         """After an evaluation; ``improved`` when it is the best so far."""
 
     def on_checkpoint(self, trainer: Trainer) -> None:
-        """When the run may be stopped and resumed: after an evaluation, and at the end of each epoch."""
+        """When the run may be resumed from: after an evaluation or an epoch, every N steps if asked for, at a stop."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last step, or when the run failed."""

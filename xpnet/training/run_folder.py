@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from xpnet import checkpoint
-from xpnet.atomic import write_atomically
+from xpnet.atomic import remove_leftovers, write_atomically
 from xpnet.checkpoint import Checkpoint
-from xpnet.errors import FileFormatError, MissingFileError, RunFolderError
+from xpnet.errors import FileFormatError, MissingFileError, NonFiniteError, RunFolderError
 from xpnet.training.callbacks import Callback, Record
+from xpnet.training.run_lock import LOCK, RunLock
 from xpnet.training.snapshots import capture, restore
 from xpnet.training.trainer import Trainer
 
@@ -21,19 +23,36 @@ from xpnet.training.trainer import Trainer
 class RunFolder(Callback):
     """Keeps a run on disk, so that it can be looked at, evaluated and resumed.
 
+    A context: within it no other process may enter the folder, and on the way in what killed ones left is removed.
     ``last.safetensors`` is the only truth: it records how long ``metrics.jsonl`` was, and on resume the rest of that
     file is cut off. ``best`` is written before ``last``, and only for a strictly better test accuracy.
 
     Args:
         path: an existing folder, see :func:`create_run_folder`.
-        metadata: goes into every checkpoint (the recipe, under "recipe").
+        metadata: goes into every checkpoint; the table under "recipe" is also what config.toml says.
+
+    Raises:
+        RunFolderError: another process is in the folder, the disk refuses, or the folder is gone.
     """
 
     def __init__(self, path: Path, metadata: Mapping[str, Any]) -> None:
         self.path = path
         self.metadata = dict(metadata)
+        self._lock = RunLock(path)
         self._lines: list[str] = []
+        self._metrics_length = 0
         self._improved = False
+        self._saved_step = 0
+
+    def __enter__(self) -> RunFolder:
+        self._lock.__enter__()
+        if self._lock.exclusive:
+            for path in (self.configuration, self.best, self.last):
+                remove_leftovers(path)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.__exit__(*exception)
 
     @property
     def last(self) -> Path:
@@ -50,24 +69,27 @@ class RunFolder(Callback):
         """One JSON object a line: the history."""
         return self.path / "metrics.jsonl"
 
-    def write_configuration(self, table: Mapping[str, Any]) -> None:
-        """Write config.toml."""
-        import tomli_w
+    @property
+    def configuration(self) -> Path:
+        """The recipe, and with which seed and where it was last trained."""
+        return self.path / "config.toml"
 
-        write_atomically(self.path / "config.toml", tomli_w.dumps(table).encode())
+    def require_new(self) -> None:
+        """Raise RunFolderError when there is anything in the folder."""
+        if any(path.name != LOCK for path in self.path.iterdir()):
+            raise RunFolderError(f"{self.path} is not empty: name another --out, or go on with --resume {self.path}")
 
-    def load_last(self) -> Checkpoint:
-        """The last checkpoint; MissingFileError when this is no run folder, or nothing was saved yet."""
+    def require_saved(self) -> None:
+        """Raise MissingFileError when this is no run folder, or nothing was saved yet."""
         if not self.last.is_file():
             raise MissingFileError(f"{self.path} holds no run to resume: there is no {self.last.name} in it")
-        return checkpoint.load(self.last)
 
     def restore(self, trainer: Trainer, saved: Checkpoint) -> None:
         """Put the trainer, its history included, into the state of a checkpoint of this folder."""
         restore(trainer, saved, str(self.last))
         length = saved.metadata.get("metrics_length", 0)
         try:
-            with open(self.metrics, "r+b") as file:
+            with open(self.metrics, "r+b" if length else "a+b") as file:  # it begins with the first line
                 lines = file.read(length)
                 if len(lines) == length:
                     file.truncate(length)
@@ -79,15 +101,31 @@ class RunFolder(Callback):
             trainer.history = [json.loads(line) for line in lines.splitlines()]
         except ValueError as error:
             raise FileFormatError(f"{self.metrics} is damaged: {error}") from None
+        self._metrics_length = length
+        self._saved_step = trainer.step
+
+    @contextlib.contextmanager
+    def naming_last(self) -> Iterator[None]:
+        """A block in which a run that stops at numbers that are not finite names its last good checkpoint."""
+        try:
+            yield
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}; {self.last}, of step {self._saved_step}, is from before") from None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Save the initial state, so that a run interrupted at any moment can be resumed."""
+        """Save the initial state, so that a run interrupted at any moment can be resumed; then, what the run is."""
+        import tomli_w
+
         if trainer.step == 0:
             self.on_checkpoint(trainer)
+        table = {**self.metadata["recipe"], "run": {"seed": trainer.seed, "device": trainer.backend.name}}
+        write_atomically(self.configuration, tomli_w.dumps(table).encode())
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Keep the history of a run that failed, too; on resume it is cut."""
-        self._append_metrics()
+        with contextlib.suppress(RunFolderError):  # what made the run fail is what shall be told
+            self._lock.require_held()
+            self._append_metrics()
 
     def on_batch(self, trainer: Trainer, record: Record) -> None:
         """Keep the line for the next checkpoint."""
@@ -104,36 +142,48 @@ class RunFolder(Callback):
 
     def on_checkpoint(self, trainer: Trainer) -> None:
         """Metrics first, then best, then last: whatever is cut off, last tells what counts."""
-        length = self._append_metrics()
-        saved = capture(trainer, {**self.metadata, "metrics_length": length})
-        if self._improved:
-            checkpoint.save(self.best, saved)
-            self._improved = False
-        checkpoint.save(self.last, saved)
+        self._lock.require_held()
+        try:
+            self._append_metrics()
+            saved = capture(trainer, {**self.metadata, "metrics_length": self._metrics_length})
+            if self._improved:
+                checkpoint.save(self.best, saved)
+                self._improved = False
+            checkpoint.save(self.last, saved)
+            self._saved_step = trainer.step
+        except RunFolderError as error:
+            if not self.last.is_file():
+                raise
+            raise RunFolderError(
+                f"{error}; what was saved before is whole: mend that, then --resume {self.path}"
+            ) from error
 
-    def _append_metrics(self) -> int:
+    def _append_metrics(self) -> None:
+        if not self._lines:
+            return
         try:
             with open(self.metrics, "ab") as file:
                 file.write("".join(self._lines).encode())
                 file.flush()
                 os.fsync(file.fileno())
-                self._lines.clear()
-                return file.tell()
+                length = file.tell()
         except OSError as error:
+            with contextlib.suppress(OSError):  # half a line
+                os.truncate(self.metrics, self._metrics_length)
             raise RunFolderError(f"cannot write {self.metrics}: {error.strerror}") from None
+        self._metrics_length = length
+        self._lines.clear()
 
 
 def create_run_folder(path: Path | None, name: str) -> Path:
     """Make the folder for a new run: ``path``, or the next free ``runs/NAME-1``, ``runs/NAME-2``, ….
 
     Raises:
-        RunFolderError: ``path`` is a file, is not empty, or cannot be made.
+        RunFolderError: ``path`` is a file, or cannot be made.
     """
     try:
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise RunFolderError(f"{path} is not empty: name another --out, or go on with --resume {path}")
             return path
         parent = Path("runs")
         parent.mkdir(exist_ok=True)
@@ -144,8 +194,6 @@ def create_run_folder(path: Path | None, name: str) -> Path:
                 return parent / f"{name}-{number}"
             except FileExistsError:
                 number += 1
-    except RunFolderError:
-        raise
     except OSError as error:
         where = path or Path("runs")
         reason = "a file of that name is in the way" if where.is_file() else error.strerror

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from xpnet import checkpoint
 from xpnet.backends import Backend
 from xpnet.configuration import Recipe, build, recipe_from_table
 from xpnet.data import SAMPLERS, Dataset, steps_per_epoch
@@ -30,7 +31,7 @@ def train(
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Summary:
-    """Train a recipe from the start.
+    """Train a recipe from the start; a stop (:meth:`Trainer.stop`) or a crash leaves what ``resume`` goes on with.
 
     Args:
         recipe: what to do.
@@ -59,8 +60,10 @@ def train(
         positive_integer("stop_after_epoch", stop_after_epoch)
     seed = operator.index(seed)
     model.initialize(backend, seed)
-    folder = RunFolder(create_run_folder(None if out is None else Path(out), recipe.name), _metadata(recipe, dataset))
-    return _fit(recipe, dataset, model, folder, seed, stop_after_epoch, callbacks)
+    path = create_run_folder(None if out is None else Path(out), recipe.name)
+    with RunFolder(path, _metadata(recipe, dataset)) as folder:
+        folder.require_new()
+        return _fit(recipe, dataset, model, folder, seed, stop_after_epoch, callbacks)
 
 
 def resume(
@@ -70,6 +73,8 @@ def resume(
     *,
     data: str | None = None,
     epochs: int | None = None,
+    checkpoint_every: int | None = None,
+    on_nonfinite: str | None = None,
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Summary:
@@ -83,6 +88,8 @@ def resume(
         epochs: train up to this many in all; refused under a learning-rate schedule that depends on their number. An
             evaluation that was due only because the run ended there stays in the history, and what a schedule saw of
             it counts.
+        checkpoint_every: steps between checkpoints from now on.
+        on_nonfinite: what becomes from now on of steps that are not finite: "stop" or "skip".
         stop_after_epoch: stop early there.
         callbacks: who watches.
 
@@ -90,18 +97,22 @@ def resume(
         As ``train``.
     """
     run = RunFolder(Path(folder), {})
-    saved = run.load_last()
-    recipe = recipe_of(saved.metadata, str(run.last))
-    recipe = recipe.with_options(data=data, epochs=epochs)
-    dataset = load_data(recipe.data)
-    if saved.metadata.get("fingerprint") != dataset.fingerprint:
-        raise ConfigurationError(
-            f"{recipe.data} is not what the run in {folder} was trained on: name the same data, with --data-dir or, "
-            "where its file has moved, with --data"
+    run.require_saved()
+    with run:
+        saved = checkpoint.load(run.last)
+        recipe = recipe_of(saved.metadata, str(run.last))
+        recipe = recipe.with_options(
+            data=data, epochs=epochs, checkpoint_every=checkpoint_every, on_nonfinite=on_nonfinite
         )
-    run.metadata = _metadata(recipe, dataset)
-    model = model_from(saved, backend, str(run.last))
-    return _fit(recipe, dataset, model, run, saved.metadata["seed"], stop_after_epoch, callbacks, saved)
+        dataset = load_data(recipe.data)
+        if saved.metadata.get("fingerprint") != dataset.fingerprint:
+            raise ConfigurationError(
+                f"{recipe.data} is not what the run in {folder} was trained on: name the same data, with --data-dir "
+                "or, where its file has moved, with --data"
+            )
+        run.metadata = _metadata(recipe, dataset)
+        model = model_from(saved, backend, str(run.last))
+        return _fit(recipe, dataset, model, run, saved.metadata["seed"], stop_after_epoch, callbacks, saved)
 
 
 def _metadata(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
@@ -134,23 +145,25 @@ def _fit(
         micro_batch_size=recipe.micro_batch_size,
         ema_decay=recipe.ema_decay,
         callbacks=[*callbacks, folder],
+        on_nonfinite=recipe.on_nonfinite,
     )
     if saved is not None:
         folder.restore(trainer, saved)
         _require_more(trainer, recipe, dataset, folder, stop_after_epoch)
-    folder.write_configuration({**recipe.to_table(), "run": {"seed": seed, "device": trainer.backend.name}})
     pixel_range = dataset.pixel_range if recipe.scale else 1.0
-    trainer.fit(
-        dataset.train._replace(pixel_range=pixel_range),
-        validation=dataset.test._replace(pixel_range=pixel_range),
-        epochs=recipe.epochs,
-        steps=recipe.steps,
-        batch_size=recipe.batch_size,
-        sampler=SAMPLERS[recipe.sampler](),
-        evaluate_every=recipe.evaluate_every,
-        evaluate_train=recipe.evaluate_train,
-        stop_after_epoch=stop_after_epoch,
-    )
+    with folder.naming_last():
+        trainer.fit(
+            dataset.train._replace(pixel_range=pixel_range),
+            validation=dataset.test._replace(pixel_range=pixel_range),
+            epochs=recipe.epochs,
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            sampler=SAMPLERS[recipe.sampler](),
+            evaluate_every=recipe.evaluate_every,
+            evaluate_train=recipe.evaluate_train,
+            checkpoint_every=recipe.checkpoint_every,
+            stop_after_epoch=stop_after_epoch,
+        )
     return _summarize(trainer, recipe, dataset, folder)
 
 

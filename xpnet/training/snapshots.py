@@ -15,6 +15,7 @@ from xpnet.checkpoint import Checkpoint
 from xpnet.configuration import build, describe
 from xpnet.errors import ConfigurationError, Error, FileFormatError
 from xpnet.layers import Flatten, Layer, Linear, Sequential
+from xpnet.ops import reports
 from xpnet.parameters import NamedVector
 from xpnet.training.trainer import Trainer
 
@@ -80,7 +81,7 @@ def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
 def capture(trainer: Trainer, metadata: Mapping[str, Any]) -> Checkpoint:
     """The whole state of a run, with ``metadata`` added."""
     state = {name: getattr(trainer, name) for name in _STATE}
-    report = trainer.backend.to_numpy(trainer.report).tolist()
+    report = reports.by_name(trainer.backend, trainer.report)
     own = {"model": describe(trainer.model), **state, "report": report, "schedule": trainer.optimizer.schedule_state}
     return Checkpoint(_tensors(_trainer_vectors(trainer)), {**own, **metadata})
 
@@ -89,14 +90,9 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
     """Put a trainer into the state that ``capture`` took; it then goes on with the same bits."""
     try:
         state = {name: saved.metadata[name] for name in _STATE}
-        report = trainer.backend.asarray(saved.metadata["report"], "float64")
+        report = reports.from_names(trainer.backend, saved.metadata["report"])
     except KeyError as error:
         raise FileFormatError(f"{origin} lacks {error}: it holds a model, but no run to resume") from None
-    if report.shape != trainer.report.shape:
-        raise FileFormatError(
-            f"{origin} has a report of {report.shape[0]} numbers, this version of xpnet one of "
-            f"{trainer.report.shape[0]}: resume with the version that wrote it"
-        )
     schedule = saved.metadata.get("schedule", {})
     if schedule.keys() != trainer.optimizer.schedule_state.keys():
         raise FileFormatError(
@@ -106,7 +102,7 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
     _restore(_trainer_vectors(trainer), saved, origin, kinds=("parameters", "buffers", "optimizer"))
     trainer.optimizer.schedule_state = schedule
     vars(trainer).update(state)
-    trainer.report[...] = report
+    trainer.report = report
 
 
 def _model_vectors(model: Layer) -> dict[str, NamedVector]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from xpnet import ops
 from xpnet.backends import Array
-from xpnet.data import Sampler, Samples, Shuffled, epoch_order, steps_per_epoch
-from xpnet.errors import CallOrderError, ConfigurationError, NonFiniteError, memory_for, positive_integer
+from xpnet.configuration import ON_NONFINITE
+from xpnet.data import Sampler, Samples, Shuffled, epoch_order
+from xpnet.errors import CallOrderError, NonFiniteError, memory_for, one_of
 from xpnet.layers import Context, Layer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.ops import reports
@@ -23,22 +24,12 @@ from xpnet.training.averaging import MovingAverage
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import evaluate
+from xpnet.training.replay import first_non_finite
+from xpnet.training.schedule import Schedule
+
+BatchOf = Callable[[int], Array]  # from a step's number to the rows of its batch
 
 REPORT_EVERY = 100  # steps; the host waits for the device only then
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long to train, and when to evaluate: all in steps."""
-
-    steps_per_epoch: int
-    total: int
-    stop: int
-    evaluate_every: int
-
-    def evaluates_after(self, step: int) -> bool:
-        """Whether an evaluation is due when ``step`` steps were taken."""
-        return step % self.evaluate_every == 0 or step == self.total
 
 
 class Trainer:
@@ -54,6 +45,9 @@ class Trainer:
         ema_decay: β of an exponential moving average of the weights, which evaluations and checkpoints are of: 0.999
             remembers some thousand steps. None: no average.
         callbacks: who watches.
+        on_nonfinite: what becomes of a step whose loss or gradients are not all finite. Nothing is updated either way.
+            "stop": no later step is taken; the next report raises, and names the layer. "skip": the step is left out
+            and counted, and the run goes on.
 
     Attributes:
         average: the :class:`~xpnet.training.MovingAverage`; None without ``ema_decay``.
@@ -85,7 +79,9 @@ class Trainer:
         micro_batch_size: int | None = None,
         ema_decay: float | None = None,
         callbacks: Iterable[Callback] = (),
+        on_nonfinite: str = ON_NONFINITE[0],
     ) -> None:
+        self.on_nonfinite = one_of("on_nonfinite", on_nonfinite, ON_NONFINITE)
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed = seed
         self.callbacks = list(callbacks)
@@ -98,6 +94,10 @@ class Trainer:
         self.samples_seen = 0
         self.report = ops.new_report(self.backend)
         self.schedule: Schedule | None = None
+        self._stopping = False
+        self._finite = self.backend.aligned_zeros(1, "int32")
+        _, gradients, buffers = model.vectors
+        self._gradients, self._buffers = gradients.vector, buffers.vector
         self.micro_batches = None if micro_batch_size is None else MicroBatches(model, micro_batch_size)
         self.average = None if ema_decay is None else MovingAverage(model, ema_decay)
         optimizer.initialize(model)
@@ -114,6 +114,7 @@ class Trainer:
         validation: Samples | tuple[Any, ...] | None = None,
         evaluate_every: int | None = None,
         evaluate_train: bool = False,
+        checkpoint_every: int | None = None,
         stop_after_epoch: int | None = None,
     ) -> list[Record]:
         """Train from ``self.step`` on, and return the history.
@@ -126,11 +127,14 @@ class Trainer:
             validation: what to evaluate on, and to choose the best by.
             evaluate_every: steps between evaluations; None: at the end of each epoch.
             evaluate_train: evaluate on ``train`` too; otherwise its figures are gathered while training.
+            checkpoint_every: steps between checkpoints, beside those after each evaluation and at the end of each
+                epoch; None: those alone. Which steps are saved changes no bit of the run.
             stop_after_epoch: stop early there, to be resumed.
 
         Raises:
             CallOrderError: the optimizer was given to another trainer since.
-            NonFiniteError: the loss is not finite at a reporting point. Checkpoints of earlier moments stay.
+            NonFiniteError: at a reporting point, a step was not finite, and ``on_nonfinite`` is "stop": the model is as
+                that step found it. Checkpoints of earlier moments stay.
             OutOfRangeError: the sampler gave the index of no row; or, at a reporting point of a device, a label of a
                 batch was no class.
             OutOfMemoryError: with the batch size and how much was asked for. Checkpoints of earlier moments stay.
@@ -139,45 +143,69 @@ class Trainer:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
         data = DeviceSamples(self.model, train)
         held_out = None if validation is None else DeviceSamples(self.model, validation)
-        schedule = _schedule(len(data), batch_size, epochs, steps, evaluate_every, stop_after_epoch)
+        schedule = Schedule.of(len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch)
         self.optimizer.plan(schedule.total, self.step)
         self.schedule = schedule
-        self._notify("on_fit_begin")
-        self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
+        self._stopping = False
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
         sampler = sampler or Shuffled()
+
+        @lru_cache(maxsize=1)
+        def order_of(epoch: int) -> Array:
+            return self.backend.asarray(epoch_order(sampler, len(data), batch_size, self.seed, epoch))
+
+        def batch_of(step: int) -> Array:
+            epoch, place = divmod(step, schedule.steps_per_epoch)
+            order = order_of(epoch)
+            return order[place * batch_size : min((place + 1) * batch_size, order.shape[0])]  # no slice past the end
+
         try:
+            self._notify("on_fit_begin")
+            self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
             with (
                 self.backend.ignoring_overflow(),  # the report tells
                 memory_for(f"training with batches of {batch_size:,} rows", "make them smaller (--batch-size)"),
             ):
                 while self.step < schedule.stop:
-                    self._train_until_due(schedule, data, sampler, batch_size, context)
-                    report = self._finite_report()
+                    self._train_until_due(schedule, data, batch_of, context)
+                    report = self._finite_report(data, batch_of)
                     if schedule.evaluates_after(self.step):
                         with nullcontext() if self.average is None else self.average.applied():
                             self._evaluate(schedule, data, held_out, evaluate_train, report)
                     self._notify("on_checkpoint")
+                    if self._stopping:
+                        break
         finally:
             self._notify("on_fit_end")
         return self.history
 
+    def stop(self) -> None:
+        """Let ``fit`` end after the step under way, or the next one, with a checkpoint; to be resumed.
+
+        For a callback, another thread or a signal handler: nothing happens but that the wish is noted.
+        """
+        self._stopping = True
+
     def _train_until_due(
-        self, schedule: Schedule, data: DeviceSamples, sampler: Sampler, batch_size: int, context: Context
+        self,
+        schedule: Schedule,
+        data: DeviceSamples,
+        batch_of: BatchOf,
+        context: Context,
     ) -> None:
-        """Take steps to the next evaluation or the end of the epoch, whichever comes first."""
+        """Take steps to the next checkpoint, or until somebody asks for a stop."""
         began = time.perf_counter()
-        epoch, place = divmod(self.step, schedule.steps_per_epoch)
-        if place == 0:
+        if self.step % schedule.steps_per_epoch == 0:
+            left_out = self.report[reports.STEPS_LEFT_OUT, ...]  # of the whole run
             self.report = ops.new_report(self.backend)
-        order = self.backend.asarray(epoch_order(sampler, len(data), batch_size, self.seed, epoch))
-        for place in range(place, schedule.steps_per_epoch):  # noqa: B020 - from where the epoch stands
-            stop = min((place + 1) * batch_size, order.shape[0])  # the standard defines no slice past the end
-            self.train_step(data, order[place * batch_size : stop], context)
-            self.samples_seen += stop - place * batch_size
-            if place % REPORT_EVERY == 0:
-                self._report_batch()
-            if self.step == schedule.stop or schedule.evaluates_after(self.step):
+            self.report[reports.STEPS_LEFT_OUT] = left_out
+        for step in range(self.step, schedule.next_checkpoint(self.step)):
+            indices = batch_of(step)
+            self.train_step(data, indices, context)
+            self.samples_seen += indices.shape[0]
+            if step % schedule.steps_per_epoch % REPORT_EVERY == 0:
+                self._report_batch(data, batch_of)
+            if self._stopping:
                 break
         self.backend.synchronize()
         self.training_seconds += time.perf_counter() - began
@@ -185,32 +213,48 @@ class Trainer:
     def train_step(self, data: DeviceSamples, indices: Array, context: Context) -> None:
         """One step on the rows at ``indices``, under a training context; nothing waits for the device."""
         context.step = self.step
+        kept_buffers = self.backend.xp.asarray(self._buffers, copy=True) if self._buffers.shape[0] else None
         if self.micro_batches is None:
-            self._gradients(data, indices, context)
+            result = self._backpropagate(data, indices, context)
         else:
-            self.micro_batches.accumulate(indices, context, lambda part: self._gradients(data, part, context))
-        self.optimizer.update(self.step)
+            result = self.micro_batches.accumulate(
+                indices, context, lambda part: self._backpropagate(data, part, context)
+            )
+        ops.all_finite(self.backend, self._gradients, result.loss, self._finite)
+        if self.on_nonfinite == "stop":
+            reports.hold(self.backend, self.report, self._finite)
+        self.optimizer.update(self.step, self._finite)
         if self.average is not None:
-            self.average.update()
+            self.average.update(self._finite)
+        if kept_buffers is not None:
+            ops.take_back(self.backend, self._buffers, kept_buffers, self._finite)
         self.step += 1
+        ops.accumulate(self.backend, self.report, result, indices.shape[0], self.step, self._finite)
 
-    def _gradients(self, data: DeviceSamples, indices: Array, context: Context) -> None:
+    def _backpropagate(self, data: DeviceSamples, indices: Array, context: Context) -> ops.CrossEntropy:
+        """The loss on these rows, with its gradient left in the model."""
         x, y = data.batch(indices, context, self.model.dtype)
         result = self.loss.forward(self.model.forward(x, context), y, context)
         self.model.backward_parameters(self.loss.backward(context), context)
-        ops.accumulate(self.backend, self.report, result, indices.shape[0], self.step + 1)
+        return result
 
-    def _read_report(self) -> list[float]:
+    def _read_report(self, data: DeviceSamples, batch_of: BatchOf) -> list[float]:
         """The report vector on the host: the one place where training waits for the device."""
         report = reports.read(self.backend, self.report)
-        bad_step = report[reports.FIRST_NON_FINITE_STEP]
-        if bad_step >= 0:
-            raise self._non_finite(f"the loss stopped being finite at step {bad_step:.0f}")
+        bad_step = int(report[reports.FIRST_NON_FINITE_STEP])
+        if bad_step >= 0 and self.on_nonfinite == "stop":
+            context = Context(self.backend, training=True, seed=self.seed)
+            context.step = bad_step - 1
+            where = first_non_finite(self.model, self.loss, data, batch_of(bad_step - 1), context)
+            raise self._non_finite(f"step {bad_step} stopped being finite in {where or 'a place that a replay hides'}")
+        if left_out := int(report[reports.STEPS_LEFT_OUT]):
+            message = f"{left_out} of {self.step} steps were left out: their loss or gradients were not finite"
+            self._diagnose("steps left out", message)
         return report
 
-    def _finite_report(self) -> list[float]:
+    def _finite_report(self, data: DeviceSamples, batch_of: BatchOf) -> list[float]:
         """What is not finite shall not become a checkpoint: neither the loss nor, after the last step, a parameter."""
-        report = self._read_report()
+        report = self._read_report(data, batch_of)
         if not bool(self.backend.xp.all(self.backend.xp.isfinite(self.model.vectors.parameters.vector))):
             raise self._non_finite(f"a parameter is not finite after step {self.step}")
         return report
@@ -221,8 +265,8 @@ class Trainer:
             f"{what}, with the learning rate {rate:g}: lower it, and check the data for values that are not finite"
         )
 
-    def _report_batch(self) -> None:
-        report = self._read_report()
+    def _report_batch(self, data: DeviceSamples, batch_of: BatchOf) -> None:
+        report = self._read_report(data, batch_of)
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
     def _evaluate(
@@ -234,10 +278,14 @@ class Trainer:
         report: list[float],
     ) -> None:
         count = report[reports.COUNT]
-        train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
+        train_loss, train_accuracy = math.nan, math.nan  # where every step was left out
+        if count:
+            train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
         if evaluate_train:
             train_loss, train_accuracy, _ = evaluate(self.model, data, self.loss)
         figures = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+        if self.on_nonfinite == "skip":
+            figures["steps_left_out"] = int(report[reports.STEPS_LEFT_OUT])
         improved = False
         if held_out is not None:
             outcome = evaluate(self.model, held_out, self.loss)
@@ -267,22 +315,3 @@ class Trainer:
     def _notify(self, moment: str, *details: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, moment)(self, *details)
-
-
-def _schedule(
-    samples: int,
-    batch_size: int,
-    epochs: int | None,
-    steps: int | None,
-    evaluate_every: int | None,
-    stop_after_epoch: int | None,
-) -> Schedule:
-    per_epoch = steps_per_epoch(samples, batch_size)
-    if (epochs is None) == (steps is None):
-        raise ConfigurationError(f"give either epochs or steps, not epochs={epochs} and steps={steps}")
-    total = positive_integer("steps", steps) if epochs is None else positive_integer("epochs", epochs) * per_epoch
-    stop = total
-    if stop_after_epoch is not None:
-        stop = min(total, positive_integer("stop_after_epoch", stop_after_epoch) * per_epoch)
-    every = per_epoch if evaluate_every is None else positive_integer("evaluate_every", evaluate_every)
-    return Schedule(per_epoch, total, stop, every)

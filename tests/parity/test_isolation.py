@@ -1,0 +1,83 @@
+"""A step taken apart: each part has what it had in training, and gives there what it gave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import Adam, Linear, ReLU, Sequential
+from xpnet.data import Samples
+from xpnet.parity.isolation import Batch, LossPass, Pass, Update, Workbench, taken_apart
+
+RNG = np.random.default_rng(12)
+TRAIN = Samples(RNG.integers(0, 256, (20, 6), np.uint8), RNG.integers(0, 3, 20), 255.0)
+ROWS = np.array([3, 1, 4, 1, 5, 9])
+
+
+@pytest.fixture
+def bench(backend) -> Workbench:
+    model = Sequential(Linear(6, 4), ReLU(), Linear(4, 3)).initialize(xpnet.backend("float64"), seed=2)
+    return Workbench(backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), TRAIN, 0, "float32")
+
+
+def test_a_part_gives_what_it_gave_in_training(bench):
+    bench.train(ROWS[::-1])  # so that the optimizer has a state
+    before = {name: bench.fetch(view) for name, view in bench.model.parameters.items()}
+    parts = taken_apart(bench, ROWS)
+    after = {name: bench.fetch(view) for name, view in bench.model.parameters.items()}
+    gradients = {name: bench.fetch(view) for name, view in bench.model.gradients.items()}
+    assert [type(part) for part in parts] == [Batch, Pass, Pass, Pass, LossPass, Update]
+    found = [{tuple(key): array for key, array in bench.compute(part).items()} for part in parts]
+    batch, first, relu, last, loss, update = found
+
+    np.testing.assert_array_equal(batch["data", "batch", "x"], (TRAIN.x[ROWS] / np.float32(255)).astype(np.float32))
+    np.testing.assert_array_equal(batch["data", "batch", "y"], TRAIN.y[ROWS])
+    y = first["0 Linear", "forward", "y"]
+    np.testing.assert_allclose(y, TRAIN.x[ROWS] / 255 @ before["0.W"] + before["0.b"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(relu["1 ReLU", "forward", "y"], np.maximum(y, 0))
+    np.testing.assert_array_equal(parts[3].x, np.maximum(y, 0))
+    np.testing.assert_array_equal(parts[4].logits, last["2 Linear", "forward", "y"])
+    np.testing.assert_array_equal(parts[3].backward[1], loss["loss", "gradient", "logits"])
+    np.testing.assert_array_equal(parts[1].backward[1], relu["1 ReLU", "input gradient", "dx"])
+    assert parts[1].backward[0] == "backward_parameters"
+    assert ("0 Linear", "input gradient", "dx") not in first
+    for place, part in (("0", first), ("2", last)):
+        for name in "Wb":
+            np.testing.assert_array_equal(part[f"{place} Linear", "gradient", name], gradients[f"{place}.{name}"])
+            np.testing.assert_array_equal(update[f"{place} Linear", "update", name], after[f"{place}.{name}"])
+    assert update["2 Linear", "update", "m of W"].any()
+    assert (after["2.W"] != before["2.W"]).all()
+
+
+def test_taking_a_step_apart_is_that_step_in_training(bench):
+    model = bench.model.to(bench.backend)
+    other = Workbench(bench.backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), TRAIN, 0, "float32")
+    for _ in range(2):
+        taken_apart(bench, ROWS)
+        other.train(ROWS)
+    for name, view in bench.model.parameters.items():
+        np.testing.assert_array_equal(bench.fetch(view), other.fetch(other.model.parameters[name]))
+    assert not any("forward" in vars(layer) for layer in bench.layers.values())  # nobody watches any longer
+
+
+def test_numbers_are_rounded_to_the_narrowest_type_and_integers_stay(bench):
+    assert bench.rounded(np.array([0.1])).tolist() == [float(np.float32(0.1))]
+    counts = np.array([2**40 + 1])
+    assert bench.rounded(counts) is counts
+    assert bench.fetch(bench.bring(counts)).tolist() == [2**40 + 1]
+    weights = xpnet.Linear(6, 4).initialize(xpnet.backend("float64")).parameters["W"]
+    double = Linear(6, 4).initialize(xpnet.backend("float64"))
+    wide = Workbench(xpnet.backend("float64"), double, bench.trainer.loss, Adam(), TRAIN, 0, "float32")
+    np.testing.assert_array_equal(wide.model.parameters["W"], weights.astype(np.float32))
+
+
+def test_a_gradient_that_is_never_written_shows(cpu):
+    class Lazy(Linear):
+        def backward_parameters(self, dy, context):
+            self._take_kept()
+
+    model = Sequential(Lazy(6, 3)).initialize(cpu)
+    bench = Workbench(cpu, model, xpnet.SoftmaxCrossEntropy(), Adam(), TRAIN, 0, "float32")
+    found = bench.compute(taken_apart(bench, ROWS)[1])
+    assert np.isnan(found["0 Lazy", "gradient", "W"]).all()

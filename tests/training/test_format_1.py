@@ -1,0 +1,87 @@
+"""A run saved when format 1 was new, after step 4 of 9, within its second epoch: it is read, and goes on, for ever.
+
+The values were written down on the day it was saved.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import checkpoint
+from xpnet.backends import Backend
+from xpnet.configuration import recipe_from_table
+from xpnet.data import Dataset
+from xpnet.training import load_model, resume, train
+
+RUN = Path(__file__).with_name("run-v1")
+SHAPES = {"0.W": (4, 5), "0.b": (5,), "1.W": (5, 3), "1.b": (3,)}
+VALUES = {
+    "parameters/0.b": [0.40251624584198, 0.10336629301309586, 0.28191712498664856, -0.1781737506389618, -0.060524005],
+    "parameters/1.b": [0.20394332706928253, -0.1993025243282318, 0.3008243441581726],
+    "optimizer/m/1.b": [0.0103842094540596, -0.04637259244918823, 0.03598839044570923],
+    "optimizer/v/1.b": [0.000199495509150438, 0.0006440128781832755, 0.00023165051243267953],
+}
+STATE = {
+    "seed": 7,
+    "step": 4,
+    "samples_seen": 13,
+    "best_accuracy": 1 / 3,
+    "best_step": 3,
+    "training_seconds": 0.0023177139955805615,
+    "metrics_length": 414,
+    "report": {
+        "loss_sum": 3.960045337677002,
+        "count": 4.0,
+        "correct": 2.0,
+        "first_non_finite_step": -1.0,
+        "bad_label_row": -1.0,
+        "last_loss": 0.9900113344192505,
+        "steps_left_out": 0.0,
+    },
+    "fingerprint": "d75d2232184b9baf7dda458e307fa701",
+}
+
+
+@pytest.fixture
+def data() -> Dataset:
+    """What it was trained on."""
+    x, y = np.arange(48, dtype=np.float32).reshape(12, 4) / 48, np.arange(12) % 3
+    return Dataset("small", x[:9], y[:9], x[9:], y[9:], classes=3, pixel_range=1.0)
+
+
+def test_every_value_is_read() -> None:
+    saved = checkpoint.load(RUN / "last.safetensors")
+    assert {name: tensor.shape for name, tensor in saved.tensors.items()} == {
+        f"{kind}/{name}": shape
+        for kind in ("parameters", "optimizer/m", "optimizer/v")
+        for name, shape in SHAPES.items()
+    }
+    for name, values in VALUES.items():
+        np.testing.assert_array_equal(saved.tensors[name], np.array(values, np.float32), strict=True)
+    assert {name: saved.metadata[name] for name in STATE} == STATE
+    assert recipe_from_table(saved.metadata["recipe"]).checkpoint_every == 2
+
+
+def test_its_network_answers_as_it_did(backend: Backend) -> None:
+    model = load_model(RUN / "last.safetensors", backend)
+    answer = model.predict(np.array([[0.0, 0.25, 0.5, 0.75]], np.float32))
+    np.testing.assert_allclose(answer, [[0.006636523608, -0.067365606014, 0.390200840346]], rtol=0, atol=1e-6)
+
+
+def test_it_goes_on_as_if_it_had_never_stopped(backend: Backend, data: Dataset, tmp_path: Path) -> None:
+    """To the weights of the same recipe trained today, as near as backends and processors are to each other."""
+    shutil.copytree(RUN, tmp_path / "run")
+    resumed = resume(tmp_path / "run", backend, lambda name: data)
+    recipe = recipe_from_table(checkpoint.load(RUN / "last.safetensors").metadata["recipe"])
+    whole = train(recipe, data, xpnet.backend("cpu-reference"), seed=7, out=tmp_path / "whole")
+    assert resumed["steps"] == whole["steps"] == 9
+    ends = [checkpoint.load(tmp_path / name / "last.safetensors") for name in ("run", "whole")]
+    assert ends[0].tensors.keys() == ends[1].tensors.keys()
+    for name, tensor in ends[0].tensors.items():
+        np.testing.assert_allclose(tensor, ends[1].tensors[name], rtol=0, atol=2e-6)
+    assert ends[0].metadata["samples_seen"] == ends[1].metadata["samples_seen"] == 27

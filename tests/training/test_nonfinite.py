@@ -1,0 +1,195 @@
+"""Steps whose loss or gradients are not finite: they change nothing, are told with their place, or left out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import Context, Linear, NonFiniteError, Sequential, SoftmaxCrossEntropy, Trainer
+from xpnet.backends import Backend
+from xpnet.data import InOrder
+from xpnet.layers import Declaration, Layer
+from xpnet.training import DeviceSamples
+from xpnet.training.snapshots import capture, restore
+
+OPTIMIZERS = {"SGD": lambda: xpnet.SGD(0.1), "Momentum": lambda: xpnet.Momentum(0.1), "Adam": lambda: xpnet.Adam(0.1)}
+
+
+class Statistics(Layer):
+    """Passes its input on, and sums it up in a buffer."""
+
+    def declare_buffers(self) -> dict[str, Declaration]:
+        return {"sum": Declaration((4,), xpnet.Constant(0.0))}
+
+    def forward(self, x: Any, context: Context) -> Any:
+        if context.training:
+            self.buffers["sum"][...] = self.buffers["sum"] + context.backend.xp.sum(x, axis=0)
+        return x
+
+    def backward(self, dy: Any, context: Context) -> Any:
+        return dy
+
+
+class Spoilt(Layer):
+    """Passes on what it gets; in the fourth step, times ``forth`` and ``back``."""
+
+    def __init__(self, forth: float = 1.0, back: float = 1.0) -> None:
+        self.forth, self.back = forth, back
+
+    def forward(self, x: Any, context: Context) -> Any:
+        return x * self.forth if context.step == 3 else x * 1.0
+
+    def backward(self, dy: Any, context: Context) -> Any:
+        return dy * self.back if context.step == 3 else dy * 1.0
+
+
+def data(rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    x = np.random.default_rng(0).uniform(0.1, 1.0, (rows, 4)).astype(np.float32)
+    return x, np.argmax(x[:, :3], axis=1)
+
+
+def network(backend: Backend, *more: Layer) -> Sequential:
+    return Sequential(*more, Linear(4, 6, "tanh"), Linear(6, 3)).initialize(backend, seed=1)
+
+
+def state(trainer: Trainer) -> dict[str, bytes]:
+    """The bits of the parameters, the buffers and the optimizer's state."""
+    parameters, _, buffers = trainer.model.vectors
+    vectors = {"parameters": parameters, "buffers": buffers, **trainer.optimizer.state}
+    return {name: trainer.backend.to_numpy(views.vector).tobytes() for name, views in vectors.items()}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_model_is_as_the_bad_step_found_it(backend: Backend, optimizer: str) -> None:
+    """Steps 5 to 10 are good ones; the run stops at the report after the tenth."""
+    x, y = data()
+    good = Trainer(network(backend, Statistics()), SoftmaxCrossEntropy(), OPTIMIZERS[optimizer]())
+    good.fit((x[:12], y[:12]), epochs=1, batch_size=4, sampler=InOrder())
+    x[13, 2] = np.inf
+    bad = Trainer(network(backend, Statistics()), SoftmaxCrossEntropy(), OPTIMIZERS[optimizer]())
+    message = r"step 4 stopped being finite in the inputs \(sample 13 of the training set, row 1 of the batch\), with"
+    with pytest.raises(NonFiniteError, match=message):
+        bad.fit((x, y), epochs=1, batch_size=4, sampler=InOrder())
+    # The buffers were overwritten when the step was taken again, to find the place.
+    assert state(bad) | {"buffers": b""} == state(good) | {"buffers": b""}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_skipped_steps_change_nothing_and_are_counted(backend: Backend, optimizer: str) -> None:
+    """As a run that never had those batches, but for the number of the step that Adam counts with."""
+    x, y = data()
+    spoilt = x.copy()
+    spoilt[[13, 14, 30]] = np.nan
+    context = Context(backend, training=True)
+    runs = []
+    for values in (spoilt, x):
+        trainer = Trainer(
+            network(backend, Statistics()), SoftmaxCrossEntropy(), OPTIMIZERS[optimizer](), on_nonfinite="skip"
+        )
+        runs.append(trainer)
+        samples = DeviceSamples(trainer.model, (values, y))
+        with backend.ignoring_overflow():
+            for step in range(10):
+                if values is x and step in (3, 7):
+                    trainer.step += 1
+                    continue
+                trainer.train_step(samples, backend.asarray(np.arange(4 * step, 4 * step + 4)), context)
+    assert state(runs[0]) == state(runs[1])
+    figures = [xpnet.ops.reports.by_name(backend, run.report) for run in runs]
+    assert figures[0] | {"first_non_finite_step": -1.0, "steps_left_out": 0.0} == figures[1]
+    assert (figures[0]["first_non_finite_step"], figures[0]["steps_left_out"], figures[0]["count"]) == (4, 2, 32)
+
+
+def test_a_run_that_skips_goes_on_and_says_so(backend: Backend) -> None:
+    x, y = data()
+    x[13] = np.nan
+    trainer = Trainer(network(backend), SoftmaxCrossEntropy(), xpnet.Adam(0.1), on_nonfinite="skip")
+    history = trainer.fit((x, y), epochs=20, batch_size=4)
+    evaluations = [record for record in history if record["event"] == "evaluation"]
+    assert [record["steps_left_out"] for record in evaluations] == list(range(1, 21))
+    assert evaluations[-1]["train_accuracy"] > 0.9
+    (diagnosis,) = [record for record in history if record.get("kind") == "steps left out"]
+    assert diagnosis["message"].startswith("1 of ")
+    assert diagnosis["message"].endswith("steps were left out: their loss or gradients were not finite")
+
+
+def test_every_step_skipped(backend: Backend) -> None:
+    x, y = data()
+    trainer = Trainer(network(backend), SoftmaxCrossEntropy(), xpnet.SGD(0.1), on_nonfinite="skip")
+    before = state(trainer)
+    (record,) = [
+        record for record in trainer.fit((x * np.nan, y), epochs=1, batch_size=4) if record["event"] == "evaluation"
+    ]
+    assert math.isnan(record["train_loss"])
+    assert record["steps_left_out"] == 10
+    assert state(trainer) == before
+
+
+def test_a_skipping_run_is_resumed_exactly(backend: Backend) -> None:
+    x, y = data()
+    x[13] = np.nan
+    whole, again = (
+        Trainer(network(backend), SoftmaxCrossEntropy(), xpnet.Adam(0.1), on_nonfinite="skip") for _ in range(2)
+    )
+    whole.fit((x, y), steps=17, batch_size=4)
+    restore(again, capture(whole, {}), "FILE")
+    for trainer in (whole, again):
+        trainer.fit((x, y), epochs=3, batch_size=4)
+    assert state(again) == state(whole)
+    assert backend.to_numpy(again.report).tolist() == backend.to_numpy(whole.report).tolist()
+
+
+@pytest.mark.parametrize("factor", [math.inf, math.nan])
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("way", ["forth", "back"])
+def test_the_first_array_is_named(backend: Backend, factor: float, place: int, way: str) -> None:
+    x, y = data()
+    layers: list[Layer] = [Linear(4, 4), Linear(4, 3)]
+    layers.insert(place, Spoilt(**{way: factor}))
+    trainer = Trainer(Sequential(*layers).initialize(backend), SoftmaxCrossEntropy(), xpnet.SGD(0.01))
+    said = {"forth": "the output of layer {} Spoilt", "back": "the gradient that layer {} Spoilt hands back"}[way]
+    if way == "back" and place == 0:  # nobody wants the gradient with respect to the data
+        trainer.fit((x, y), epochs=1, batch_size=4)
+        return
+    with pytest.raises(NonFiniteError, match=f"step 4 stopped being finite in {said.format(place)}, with the learning"):
+        trainer.fit((x, y), epochs=1, batch_size=4, sampler=InOrder())
+
+
+def test_a_sum_that_overflows_is_named(backend: Backend) -> None:
+    x, y = data()
+    model = Sequential(Spoilt(forth=1e38), Linear(4, 3, weights=xpnet.Constant(5.0))).initialize(backend)
+    trainer = Trainer(model, SoftmaxCrossEntropy(), xpnet.SGD(0.01))
+    with pytest.raises(NonFiniteError, match="step 4 stopped being finite in the output of layer 1 Linear"):
+        trainer.fit((x, y), epochs=1, batch_size=4, sampler=InOrder())
+
+
+def test_the_gradient_of_a_parameter_is_named(backend: Backend) -> None:
+    """dW = xᵀ dz overflows where neither x nor dz does."""
+    x, y = data()
+    x[12:16] *= 1e30
+    model = Sequential(Linear(4, 3, weights=xpnet.Constant(0.0)), Spoilt(back=1e15)).initialize(backend)
+    trainer = Trainer(model, SoftmaxCrossEntropy(), xpnet.SGD(1e-30))
+    with pytest.raises(NonFiniteError, match="step 4 stopped being finite in the gradient of W in layer 0 Linear"):
+        trainer.fit((x, y), epochs=1, batch_size=4, sampler=InOrder())
+
+
+@pytest.mark.parametrize("value", ["Stop", "ignore", None])
+def test_what_there_is_to_choose(cpu: Backend, value: Any) -> None:
+    with pytest.raises(xpnet.ConfigurationError, match=r"on_nonfinite.*the choices are stop, skip"):
+        Trainer(network(cpu), SoftmaxCrossEntropy(), xpnet.SGD(0.1), on_nonfinite=value)
+
+
+def test_an_infinite_loss_with_finite_gradients(backend: Backend) -> None:
+    """The label's logit is -inf: its loss is infinite, its gradient 0 - 1."""
+    gradients, finite = backend.asarray([[0.5, -1.0, 0.5]]), backend.asarray([7], "int32")
+    logits = backend.asarray([[0.0, -np.inf, 0.0]], "float32")
+    with backend.ignoring_overflow():
+        result = xpnet.ops.softmax_cross_entropy(backend, logits, backend.asarray([1]))
+    np.testing.assert_array_equal(backend.to_numpy(result.gradient), backend.to_numpy(gradients))
+    finite = backend.xp.asarray(finite, copy=True)
+    xpnet.ops.all_finite(backend, backend.xp.reshape(result.gradient, (-1,)), result.loss, finite)
+    assert backend.to_numpy(finite).tolist() == [0]

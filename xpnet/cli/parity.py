@@ -1,0 +1,99 @@
+"""``xpnet parity``: whether several backends compute the same."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from xpnet.cli.arguments import add_data_dir, say
+
+NAME = "parity"
+HELP = "Whether backends compute the same, layer by layer, as far as rounding allows; status 1 where they do not."
+EXAMPLE = "xpnet parity --recipe torch-mlp --backends float64,cpu"
+DEFAULT_RECIPE = "torch-mlp"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--recipe", metavar="NAME|FILE.toml", help=f"default {DEFAULT_RECIPE}")
+    network.add_argument("--checkpoint", type=Path, metavar="FILE", help="a run's, to start from its weights")
+    parser.add_argument(
+        "--backends",
+        metavar="A,B,…",
+        help="the reference first; default float64,cpu-reference,cpu, and cuda where it works",
+    )
+    parser.add_argument("--data", metavar="NAME|FILE", help="default: the recipe's")
+    add_data_dir(parser)
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help="steps to compare; default 10")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and order; default 0")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare, and return every figure."""
+    import xpnet
+    from xpnet import training
+    from xpnet.parity import compare_recipe
+
+    if options.backends is None:
+        names = ["float64", "cpu-reference", "cpu", *([] if xpnet.cuda_problem() else ["cuda"])]
+    else:
+        names = [name.strip() for name in options.backends.split(",")]
+    backends = list(map(xpnet.backend, names))
+    if options.checkpoint is None:
+        model, recipe = None, xpnet.load_recipe(options.recipe or DEFAULT_RECIPE)
+    else:
+        model, metadata = training.load_model_and_metadata(options.checkpoint, backends[0])
+        recipe = training.recipe_of(metadata, str(options.checkpoint))
+    recipe = recipe.with_options(data=options.data)
+    dataset = xpnet.data.load(recipe.data, data_dir=options.data_dir)
+    say(f"backends: {', '.join(backend.name for backend in backends)}   recipe: {recipe.name}   data: {dataset.name}")
+    parity = compare_recipe(recipe, dataset, backends, steps=options.steps, seed=options.seed, model=model)
+    figures = {"recipe": recipe.name, "data": dataset.name, "seed": options.seed, **parity.to_table()}
+    for name in ("rows", "drift"):
+        figures[name] = [training.finite_or_null(row) for row in figures[name]]
+    first = figures["first_divergence"]
+    return {**figures, "first_divergence": first and training.finite_or_null(first)}
+
+
+def status(result: dict[str, Any]) -> int:
+    """1 when something diverges."""
+    return 0 if result["first_divergence"] is None else 1
+
+
+def render(result: dict[str, Any]) -> str:
+    """The table, for people."""
+    wide = max(len(row["layer"]) for row in result["rows"]) + 2
+    lines = [_line(wide, "backend", "layer", "quantity", "array", "ulps", "bound", "relative", "verdict")]
+    for row in result["rows"]:
+        verdict = "ok" if row["agrees"] else "DIVERGES"
+        names = (row[name] for name in ("backend", "layer", "quantity", "array"))
+        lines.append(_line(wide, *names, *(_number(row[name]) for name in ("ulps", "bound", "relative")), verdict))
+    for drift in result["drift"]:
+        lines.append(
+            f"{drift['backend']}, trained by itself: parameters {_number(drift['parameters'])} of their length from "
+            f"{result['backends'][0]}'s, loss {_number(drift['loss'])}"
+        )
+    return "\n".join([*lines, _conclusion(result)])
+
+
+def _line(wide: int, backend: str, layer: str, quantity: str, array: str, *more: str) -> str:
+    ulps, bound, relative, verdict = more
+    where = f"{backend:<15}{layer:<{wide}}{quantity:<16}{array:<8}"
+    return f"{where}{ulps:>10}{bound:>10}{relative:>10}  {verdict}"
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3g}"
+
+
+def _conclusion(result: dict[str, Any]) -> str:
+    row, steps = result["first_divergence"], result["steps"]
+    if row is None:
+        return f"{', '.join(result['backends'])} agree in {steps} steps"
+    return (
+        f"first divergence: layer {row['layer']}, {row['quantity']} ({row['array']}), on {row['backend']} at step "
+        f"{row['step']}: {_number(row['ulps'])} ulps from {result['backends'][0]}, where rounding explains "
+        f"{_number(row['bound'])}"
+    )

@@ -1,0 +1,216 @@
+"""How far rounding can carry a result: a computation repeated in an arithmetic that errs on purpose.
+
+A running error analysis (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd edition, 2002, section 3.3) of
+code as it stands. In float64 the computation is run once as it is, and then again and again: in each run one of its
+operations errs by as much as it might in the narrower type, and how far that carries the result is measured. With u
+the unit roundoff, an operation errs by
+
+- u |v|, for a result v of +, -, ×, ÷ or a square root, and 8 u |v| for exp, tanh and their like (4 ulps);
+- min(K, λ sqrt(K)) u Σ|tₖ|, for a sum of K terms tₖ, as in a matrix product, whatever the order of its terms. K u Σ|tₖ|
+  holds always (Higham, equation 3.5, to first order); λ sqrt(K) u Σ|tₖ| but for a probability of 2 exp(-λ²/2) for each
+  rounding (Higham and Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41, 2019).
+
+So the lengths of the sums are those that occur, and no layer has to declare anything. What is not seen is rounding
+inside functions that are neither in the array-API standard nor a NumPy ufunc.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xpnet import random
+from xpnet.backends import Array, Backend, backend
+
+ROUNDOFF = 2.0**-24  # float32's; a bound for another type is proportional
+CONFIDENCE = 2.0  # λ
+RUNS = 8  # the operations of a long computation take turns in so many groups
+
+_EXACT = {np.negative, np.positive, np.absolute, np.sign, np.maximum, np.minimum, np.fmax, np.fmin, np.copysign}
+_EXACT |= {np.floor, np.ceil, np.trunc, np.rint}
+_ROUNDED_ONCE = {np.add, np.subtract, np.multiply, np.divide, np.sqrt, np.square, np.reciprocal}
+_ROUNDINGS_OF_A_FUNCTION = 8
+_PRODUCTS = {np.dot, np.inner, np.tensordot}
+
+_UNIFORM = 2.0 * random.uniform(random.stream_key(0, "rounding errors"), 65_521) - 1.0
+# Not all of one magnitude, but of 1 to 2: else two operations' errors might cancel everywhere.
+_DRAWS = _UNIFORM + np.copysign(1.0, _UNIFORM)
+
+Arrays = Mapping[Any, np.ndarray]
+
+
+@dataclass
+class Errors:
+    """Which operations err in this run: every ``RUNS``-th from ``group`` on, in the direction ``sign``."""
+
+    sign: float = 0.0
+    group: int = 0
+    operations: int = 0
+
+    def begin(self, group: int, sign: float) -> None:
+        """A new run."""
+        self.group, self.sign, self.operations = group, sign, 0
+
+    def after(self, result: Any, magnitude: Callable[[], Any], out: np.ndarray | None = None) -> Any:
+        """The result of an operation, off by ``magnitude`` roundoffs, up or down, if its turn has come."""
+        self.operations += 1
+        if self.sign == 0.0 or (self.operations - 1) % RUNS != self.group:
+            return result
+        draws = self.sign * np.resize(np.roll(_DRAWS, 31 * self.operations), np.shape(result))
+        return np.add(result, magnitude() * draws * ROUNDOFF, out=out)
+
+
+class ErringArray(np.ndarray):
+    """A float64 array, each operation on which errs when its turn comes."""
+
+    errors: Errors | None = None
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.errors = getattr(source, "errors", None)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **options: Any) -> Any:
+        """The operation, and its error."""
+        errors, inputs = _errors_of(*inputs, *out), tuple(map(_plain, inputs))
+        into = {"out": tuple(map(_plain, out))} if out else {}
+        result = getattr(ufunc, method)(*inputs, **into, **options)
+        if errors is None or not _is_floating(result) or ufunc in _EXACT:
+            return out[0] if len(out) == 1 else result
+        result = errors.after(result, lambda: _magnitude(ufunc, method, inputs, options, result), *into.get("out", ()))
+        return out[0] if out else erring(result, errors)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        """What NumPy makes of it, with an error where it is a product that is no ufunc."""
+        if function not in _PRODUCTS:
+            return super().__array_function__(function, types, arguments, options)
+        a, b, *more = map(_plain, arguments)
+        result = function(a, b, *more, **options)
+        terms = math.sqrt(a.size * b.size / max(1, np.size(result)))  # M·K and K·N numbers give M·N
+        errors = _errors_of(*arguments)
+        if errors is not None:
+            result = errors.after(result, lambda: _of_sum(terms) * function(np.abs(a), np.abs(b), *more, **options))
+        return erring(result, errors)
+
+
+def erring(array: Any, errors: Errors | None) -> ErringArray:
+    """The array as one on which operations err; it shares its memory."""
+    view = np.asarray(array).view(ErringArray)
+    view.errors = errors
+    return view
+
+
+class ErringNamespace:
+    """An array namespace, all of whose arrays err: those, too, that a function makes from nothing."""
+
+    def __init__(self, namespace: Any, errors: Errors) -> None:
+        self._namespace, self._errors = namespace, errors
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._namespace, name)
+        if isinstance(attribute, type) or not callable(attribute):
+            return attribute
+
+        def function(*arguments: Any, **options: Any) -> Any:
+            result = attribute(*arguments, **options)
+            if type(result) in (tuple, list):
+                return type(result)(erring(item, self._errors) for item in result)
+            return erring(result, self._errors) if isinstance(result, (np.ndarray, np.generic)) else result
+
+        return function
+
+
+@dataclass(frozen=True)
+class ErringBackend(Backend):
+    """A backend of such arrays."""
+
+    errors: Errors = field(default_factory=Errors)
+
+    def asarray(self, value: Any, dtype: str | None = None) -> Array:
+        """See :meth:`Backend.asarray`."""
+        return erring(np.asarray(value, dtype), self.errors)
+
+    def owns(self, value: Any) -> bool:
+        """See :meth:`Backend.owns`."""
+        return isinstance(value, np.ndarray)
+
+
+def erring_backend() -> ErringBackend:
+    """The backend "float64", in the arithmetic that errs.
+
+    >>> cpu = erring_backend()
+    >>> x = cpu.asarray([3.0, 4.0])
+    >>> bounds = rounding_bounds(cpu, lambda: {"norm": cpu.to_numpy(cpu.xp.sqrt(cpu.xp.sum(x * x)))})
+    >>> 1.0 < float(bounds["norm"]) / (5.0 * ROUNDOFF) < 8.0
+    True
+    """
+    errors, double = Errors(), backend("float64")
+    return ErringBackend(**{**vars(double), "xp": ErringNamespace(double.xp, errors)}, errors=errors)
+
+
+def rounding_bounds(erring: ErringBackend, compute: Callable[[], Arrays]) -> dict[Any, np.ndarray]:
+    """How far float32's rounding can carry each result of ``compute``, element by element: for each name an array.
+
+    Each operation errs once upwards and once downwards, so that a value which rounding may carry across a kink or a
+    comparison is carried across. What an operation's result goes through afterwards adds up its error with random
+    signs, as rounding errors do. A result that no operation touches has the bound 0.
+
+    Args:
+        erring: what ``compute`` computes on.
+        compute: gives fresh arrays by name, and the same ones each time.
+    """
+    errors = erring.errors
+    errors.begin(0, 0.0)
+    exact = compute()
+    bounds = {name: np.zeros(array.shape) for name, array in exact.items()}
+    for group in range(min(RUNS, errors.operations)):
+        widest = {name: np.zeros(array.shape) for name, array in exact.items()}
+        for sign in (1.0, -1.0):
+            errors.begin(group, sign)
+            for name, array in compute().items():
+                with erring.ignoring_overflow():
+                    np.maximum(widest[name], np.abs(array - exact[name]), out=widest[name])
+        for name, width in widest.items():
+            bounds[name] += width
+    return {name: _without_lucky_draws(bound) for name, bound in bounds.items()}
+
+
+def _without_lucky_draws(bound: np.ndarray) -> np.ndarray:
+    """No less than a quarter of the usual bound: errors that are drawn and summed can cancel each other by chance."""
+    drawn = (bound > 0.0) & np.isfinite(bound)
+    usual = np.median(bound[drawn]) if drawn.any() else 0.0
+    return np.where(drawn, np.maximum(bound, usual / 4), bound)
+
+
+def _magnitude(ufunc: np.ufunc, method: str, inputs: Any, options: Any, result: Any) -> Any:
+    """What an operation may err by, in units of the roundoff."""
+    if method == "__call__" and ufunc.signature is None:
+        return (1 if ufunc in _ROUNDED_ONCE else _ROUNDINGS_OF_A_FUNCTION) * np.abs(result)
+    if method == "__call__":  # a product of matrices or vectors
+        terms = inputs[0].shape[-1]
+    elif method == "reduce":
+        terms = max(1, inputs[0].size // max(1, np.size(result)))
+    else:  # running sums
+        terms = inputs[0].shape[options.get("axis", 0)]
+    if ufunc is np.add or ufunc.signature is not None:
+        sizes = [np.abs(value) if isinstance(value, np.ndarray) else value for value in inputs]
+        return _of_sum(terms) * getattr(ufunc, method)(*sizes, **options)
+    return terms * np.abs(result)
+
+
+def _of_sum(terms: float) -> float:
+    return min(terms, CONFIDENCE * math.sqrt(terms))
+
+
+def _errors_of(*arrays: Any) -> Errors | None:
+    return next((array.errors for array in arrays if isinstance(array, ErringArray) and array.errors), None)
+
+
+def _plain(value: Any) -> Any:
+    return value.view(np.ndarray) if isinstance(value, ErringArray) else value
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f"

@@ -1,0 +1,64 @@
+"""When a run evaluates, when it is saved, and when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xpnet.data import steps_per_epoch
+from xpnet.errors import ConfigurationError, positive_integer
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train, when to evaluate and when to save: all in steps.
+
+    >>> schedule = Schedule.of(1000, 100, epochs=2, evaluate_every=15, checkpoint_every=6)
+    >>> step, saved = 0, []
+    >>> while step < schedule.stop:
+    ...     step = schedule.next_checkpoint(step)
+    ...     saved.append(step)
+    >>> saved, [step for step in saved if schedule.evaluates_after(step)]
+    ([6, 10, 12, 15, 18, 20], [15, 20])
+    """
+
+    steps_per_epoch: int
+    total: int
+    stop: int
+    evaluate_every: int
+    checkpoint_every: int
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether an evaluation is due when ``step`` steps were taken."""
+        return step % self.evaluate_every == 0 or step == self.total
+
+    def next_checkpoint(self, step: int) -> int:
+        """The first step after ``step`` at which the run is saved: every evaluation and end of an epoch is one."""
+        periods = (self.steps_per_epoch, self.evaluate_every, self.checkpoint_every)
+        return min(self.stop, *(step - step % period + period for period in periods))
+
+    @classmethod
+    def of(
+        cls,
+        samples: int,
+        batch_size: int,
+        epochs: int | None = None,
+        steps: int | None = None,
+        evaluate_every: int | None = None,
+        checkpoint_every: int | None = None,
+        stop_after_epoch: int | None = None,
+    ) -> Schedule:
+        """The schedule of a run on so many samples; the arguments are those of :meth:`Trainer.fit`."""
+        per_epoch = steps_per_epoch(samples, batch_size)
+        if (epochs is None) == (steps is None):
+            raise ConfigurationError(f"give either epochs or steps, not epochs={epochs} and steps={steps}")
+        total = positive_integer("steps", steps) if epochs is None else positive_integer("epochs", epochs) * per_epoch
+        stop = total
+        if stop_after_epoch is not None:
+            stop = min(total, positive_integer("stop_after_epoch", stop_after_epoch) * per_epoch)
+        return cls(
+            per_epoch,
+            total,
+            stop,
+            per_epoch if evaluate_every is None else positive_integer("evaluate_every", evaluate_every),
+            per_epoch if checkpoint_every is None else positive_integer("checkpoint_every", checkpoint_every),
+        )

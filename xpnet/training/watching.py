@@ -1,0 +1,44 @@
+"""Looking into a training step: its layers by place, its batches, and their methods with a watcher in between."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from xpnet.backends import Array, Backend
+from xpnet.data import Sampler
+from xpnet.layers import Layer
+
+
+def layers_by_place(layer: Layer, place: str = "") -> Iterator[tuple[str, Layer]]:
+    """A model's layers, what a layer is made of before itself, by place and kind: "0 Linear", "2.1 ReLU".
+
+    >>> from xpnet.layers import Linear, ReLU, Sequential
+    >>> [name for name, _ in layers_by_place(Sequential(Linear(2, 3), Sequential(ReLU())))]
+    ['0 Linear', '1.0 ReLU', '1 Sequential', 'Sequential']
+    """
+    for name, child in layer.children().items():
+        yield from layers_by_place(child, f"{place}.{name}" if place else name)
+    yield f"{place} {type(layer).__name__}".strip(), layer
+
+
+def full_batches(backend: Backend, sampler: Sampler, samples: int, batch_size: int, seed: int) -> Iterator[Array]:
+    """The row indices of step after step, epoch after epoch, without partial batches."""
+    size = min(batch_size, samples)
+    for epoch in itertools.count():
+        order = backend.asarray(sampler.epoch(samples, size, seed, epoch))
+        for start in range(0, samples - size + 1, size):
+            yield order[start : start + size]
+
+
+@contextmanager
+def watched(methods: Iterable[tuple[Any, str, Callable[..., Any]]]) -> Iterator[None]:
+    """For as long as this lasts, each (owner, method, watcher) calls ``watcher(original, *arguments)`` instead."""
+    with ExitStack() as stack:
+        for owner, method, watcher in methods:
+            setattr(owner, method, partial(watcher, getattr(owner, method)))
+            stack.callback(delattr, owner, method)
+        yield
