@@ -36,10 +36,30 @@ RECIPES = [
 
 # Each class with arguments other than its defaults, and the table that describes it.
 DESCRIBED: list[tuple[str, Any, Table]] = [
+    (
+        "layer",
+        xpnet.BatchNorm(4, momentum=0.25, epsilon=0.5),
+        {"type": "BatchNorm", "features": 4, "momentum": 0.25, "epsilon": 0.5},
+    ),
+    ("layer", xpnet.Dropout(0.25), {"type": "Dropout", "rate": 0.25}),
+    (
+        "layer",
+        xpnet.Embedding(9, 4, weights=xpnet.Constant(0.5)),
+        {"type": "Embedding", "vocabulary": 9, "features": 4, "weights": {"type": "Constant", "value": 0.5}},
+    ),
     ("layer", xpnet.Flatten(), {"type": "Flatten"}),
+    ("layer", xpnet.GELU(), {"type": "GELU"}),
+    ("layer", xpnet.LayerNorm(4, epsilon=0.5), {"type": "LayerNorm", "features": 4, "epsilon": 0.5}),
+    ("layer", xpnet.LeakyReLU(0.25), {"type": "LeakyReLU", "negative_slope": 0.25}),
     ("layer", xpnet.ReLU(), {"type": "ReLU"}),
+    (
+        "layer",
+        xpnet.Residual(xpnet.Flatten(), xpnet.ReLU()),
+        {"type": "Residual", "layers": [{"type": "Flatten"}, {"type": "ReLU"}]},
+    ),
     ("layer", xpnet.Sigmoid(), {"type": "Sigmoid"}),
     ("layer", xpnet.Softmax(), {"type": "Softmax"}),
+    ("layer", xpnet.Softplus(), {"type": "Softplus"}),
     ("layer", xpnet.Tanh(), {"type": "Tanh"}),
     (
         "layer",
@@ -75,7 +95,19 @@ DESCRIBED: list[tuple[str, Any, Table]] = [
     ("initializer", xpnet.HeUniform(), {"type": "HeUniform"}),
     ("initializer", xpnet.Normal(0.5, mean=2.0), {"type": "Normal", "std": 0.5, "mean": 2.0}),
     ("initializer", xpnet.Uniform(-3.0, 4.0), {"type": "Uniform", "low": -3.0, "high": 4.0}),
-    ("loss", xpnet.SoftmaxCrossEntropy(), {"type": "SoftmaxCrossEntropy"}),
+    ("loss", xpnet.BinaryCrossEntropy("sum"), {"type": "BinaryCrossEntropy", "reduction": "sum"}),
+    ("loss", xpnet.MeanSquaredError("none"), {"type": "MeanSquaredError", "reduction": "none"}),
+    (
+        "loss",
+        xpnet.SoftmaxCrossEntropy(label_smoothing=0.25, class_weights=(1, 0.5), ignore_index=-7, reduction="sum"),
+        {
+            "type": "SoftmaxCrossEntropy",
+            "label_smoothing": 0.25,
+            "class_weights": [1.0, 0.5],
+            "ignore_index": -7,
+            "reduction": "sum",
+        },
+    ),
     ("optimizer", xpnet.SGD(0.5), {"type": "SGD", "learning_rate": 0.5}),
     ("optimizer", xpnet.Momentum(0.5, 0.25), {"type": "Momentum", "learning_rate": 0.5, "momentum": 0.25}),
     (
@@ -252,8 +284,19 @@ def test_a_class_of_the_users_own_has_no_name_in_files() -> None:
             "learning_rate must be a number of at least 0.0, not '0.1'",
         ),
         ("optimizer", {"type": "Adam", "beta1": 1.0}, "beta1 must be a number of at least 0.0 and below 1.0, not 1.0"),
-        ("loss", {"type": "MSE"}, "unknown loss type 'MSE'; the choices are SoftmaxCrossEntropy"),
-        ("loss", {"type": "SoftmaxCrossEntropy", "x": 1}, "unknown key 'x' of SoftmaxCrossEntropy, which takes none"),
+        (
+            "loss",
+            {"type": "MSE"},
+            "unknown loss type 'MSE'; the choices are BinaryCrossEntropy, MeanSquaredError, Soft",
+        ),
+        ("layer", {"type": "ReLU", "x": 1}, "unknown key 'x' of ReLU, which takes none"),
+        (
+            "loss",
+            {"type": "MeanSquaredError", "x": 1},
+            "unknown key of MeanSquaredError 'x'; the choices are reduction",
+        ),
+        ("layer", {"type": "Residual"}, "Residual lacks the key 'layers'"),
+        ("layer", {"type": "Dropout", "rate": 1.0}, "rate must be a number of at least 0.0 and below 1.0, not 1.0"),
         ("layer", {"type": "Linear", "inputs": 2}, "Linear lacks the key 'outputs'"),
         (
             "layer",
@@ -290,7 +333,7 @@ def test_an_initializer_must_be_a_table(key: str, value: object) -> None:
 
 def test_the_place_of_a_wrong_table_in_a_list() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"^model\.layers\[1\]: unknown layer type 'Dense'; the choices are Flat"
+        ConfigurationError, match=r"^model\.layers\[1\]: unknown layer type 'Dense'.*; the choices are GELU, BatchN"
     ):
         build_all("layer", [{"type": "Flatten"}, {"type": "Dense"}], "model.layers")
 
@@ -355,7 +398,7 @@ def test_what_a_recipe_need_not_say(table: Table) -> None:
         ("model.layers", "Linear", "model.layers must be a list of tables, got 'Linear'"),
         ("model.layers.1.outputs", 0, "model.layers[1]: outputs must be a whole number of at least 1, not 0"),
         ("model.layers.0.size", 3, "model.layers[0]: unknown key 'size' of Flatten, which takes none"),
-        ("loss.type", "CrossEntropy", "loss: unknown loss type 'CrossEntropy' (did you mean 'SoftmaxCrossEntropy'?)"),
+        ("loss.type", "CrossEntropy", "loss: unknown loss type 'CrossEntropy' (did you mean 'BinaryCrossEntropy'?)"),
         ("optimizer.momentum", 0.9, "optimizer: unknown key of SGD 'momentum'; the choices are learning_rate"),
         ("optimizer.learning_rate", -1, "optimizer: learning_rate must be a number of at least 0.0, not -1"),
         ("training.epoch", 3, "unknown key of training 'epoch' (did you mean 'epochs'?); the choices are batch_size, "),

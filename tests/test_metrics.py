@@ -1,4 +1,4 @@
-"""xpnet.metrics: the accuracy against a count by hand."""
+"""xpnet.metrics: against counts by hand."""
 
 from __future__ import annotations
 
@@ -51,3 +51,63 @@ def test_a_host_array_among_those_of_the_device_names_both(strict, host) -> None
         xpnet.BackendError, match=r"got a numpy.ndarray on cpu, but this model lives on backend 'strict'"
     ):
         xpnet.accuracy(strict, **mixed)
+
+
+def top_k_by_hand(outputs: np.ndarray, labels: list[int], k: int) -> float:
+    """Python's sort is stable: the first of equals comes first."""
+    best = [sorted(range(len(row)), key=lambda c: -row[c])[:k] for row in outputs.tolist()]
+    return sum(label in row for label, row in zip(labels, best, strict=True)) / len(labels)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("form", ["indices", "one-hot"])
+def test_top_k_counts_labels_among_the_k_largest(backend, form, k) -> None:
+    labels = np.array(LABELS, np.uint8) if form == "indices" else np.eye(3)[LABELS]
+    share = xpnet.top_k_accuracy(backend, backend.asarray(OUTPUTS), backend.asarray(labels), k)
+    assert (tuple(share.shape), share.dtype) == ((), backend.xp.float64)
+    assert float(share) == top_k_by_hand(OUTPUTS, LABELS, k)
+
+
+def test_top_k_of_random_rows_with_many_equals(backend) -> None:
+    draws = np.random.default_rng(0)
+    outputs, labels = draws.integers(4, size=(200, 9)).astype(float), draws.integers(9, size=200)
+    arrays = backend.asarray(outputs), backend.asarray(labels)
+    shares = [float(xpnet.top_k_accuracy(backend, *arrays, k)) for k in range(1, 10)]
+    assert shares == [top_k_by_hand(outputs, labels.tolist(), k) for k in range(1, 10)]
+    assert shares[0] == float(xpnet.accuracy(backend, *arrays))
+    assert shares == sorted(shares)
+
+
+def test_a_row_with_nan_or_without_a_class_is_no_hit(backend) -> None:
+    outputs = backend.asarray([[np.nan, 1.0, 0.0], [np.nan, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, -1.0, -2.0]])
+    share = xpnet.top_k_accuracy(backend, outputs, backend.asarray([0, 1, 7, -1]), 1)
+    assert float(share) == 0.0
+    assert float(xpnet.top_k_accuracy(backend, outputs, backend.asarray([0, 1, 7, -1]), 3)) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("k", "message"), [(4, "at most the number of classes, 3, not 4"), (0, "of at least 1, not 0")]
+)
+def test_a_k_that_is_none(backend, k, message) -> None:
+    with pytest.raises(xpnet.ConfigurationError, match=message):
+        xpnet.top_k_accuracy(backend, backend.asarray(OUTPUTS), backend.asarray(LABELS), k)
+
+
+@pytest.mark.parametrize("form", ["uint8", "int64", "one-hot"])
+def test_the_confusion_matrix_counts_classes_by_predictions(backend, form) -> None:
+    labels = np.eye(3)[LABELS] if form == "one-hot" else np.array(LABELS, form)
+    matrix = xpnet.confusion_matrix(backend, backend.asarray(OUTPUTS), backend.asarray(labels))
+    assert matrix.dtype == backend.xp.int64
+    # Of class 1 one is taken for 1, one for 0; of class 2 one for 0, two for 2.
+    assert backend.to_numpy(matrix).tolist() == [[0, 0, 0], [1, 1, 0], [1, 0, 2]]
+
+
+def test_a_label_that_is_no_class_is_in_no_row_of_the_matrix(backend) -> None:
+    matrix = xpnet.confusion_matrix(backend, backend.asarray(np.eye(3)), backend.asarray([0, -1, 3]))
+    assert backend.to_numpy(matrix).tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("metric", [xpnet.top_k_accuracy, xpnet.confusion_matrix])
+def test_the_others_check_shapes_too(backend, metric) -> None:
+    with pytest.raises(xpnet.ShapeError, match="expected outputs of shape"):
+        metric(backend, backend.asarray(np.zeros((2, 3))), backend.asarray([0, 1, 2]))

@@ -20,11 +20,10 @@ Table = dict[str, Any]
 
 _CLASSES: dict[str, dict[str, type]] = {
     "layer": {
-        name: getattr(layers, name)
-        for name in ("Flatten", "Linear", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh")
+        name: getattr(layers, name) for name in layers.__all__ if name not in ("Context", "Declaration", "Layer")
     },
     "initializer": {name: getattr(initializers, name) for name in initializers.__all__},
-    "loss": {"SoftmaxCrossEntropy": losses.SoftmaxCrossEntropy},
+    "loss": {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"},
     "optimizer": {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"},
     "schedule": {
         name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "as_schedule")
@@ -51,9 +50,9 @@ def build(kind: str, table: Table) -> Any:
         raise ConfigurationError(f"expected a table with a 'type' (one of {choices}) for the {kind}, got {table!r}")
     cls = _CLASSES[kind][one_of(f"{kind} type", table["type"], _CLASSES[kind])]
     arguments = {key: value for key, value in table.items() if key != "type"}
-    if cls is Sequential:
-        _require_keys("Sequential", arguments, ["layers"], required=["layers"])
-        return Sequential(*build_all("layer", arguments["layers"], "layers"))
+    if issubclass(cls, Sequential):
+        _require_keys(cls.__name__, arguments, ["layers"], required=["layers"])
+        return cls(*build_all("layer", arguments["layers"], "layers"))
     parameters = _constructor_parameters(cls)
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     _require_keys(cls.__name__, arguments, parameters, required)

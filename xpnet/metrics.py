@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpnet.backends import Array, Backend
-from xpnet.errors import ShapeError
+from xpnet.errors import ConfigurationError, ShapeError, positive_integer
 
 
 def accuracy(backend: Backend, outputs: Array, labels: Array) -> Array:
@@ -19,6 +19,65 @@ def accuracy(backend: Backend, outputs: Array, labels: Array) -> Array:
     >>> float(accuracy(cpu, cpu.asarray([[0.1, 0.9], [0.8, 0.2]]), cpu.asarray([1, 1])))
     0.5
     """
+    expected = _classes(backend, outputs, labels)
+    xp = backend.xp
+    return xp.mean(xp.astype(xp.argmax(outputs, axis=1) == expected, xp.float64))
+
+
+def top_k_accuracy(backend: Backend, outputs: Array, labels: Array, k: int = 5) -> Array:
+    """The share of rows whose label has one of the k largest outputs: a 0-d float64 array on the device.
+
+    Of equal outputs the first count as larger, so that k = 1 is ``accuracy``.
+
+    Args:
+        backend: where the arrays live.
+        outputs: (N, C) logits or probabilities, N at least 1.
+        labels: as in ``accuracy``.
+        k: from 1 to C.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> float(top_k_accuracy(cpu, cpu.asarray([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]), cpu.asarray([1, 2]), k=2))
+    0.5
+    """
+    expected = _classes(backend, outputs, labels)
+    if positive_integer("k", k) > outputs.shape[1]:
+        raise ConfigurationError(f"k must be at most the number of classes, {outputs.shape[1]}, not {k}")
+    xp = backend.xp
+    own = _one_hot(backend, expected, outputs.shape[1])
+    value = xp.sum(xp.where(own, outputs, xp.zeros_like(outputs)), axis=1, keepdims=True)
+    columns = xp.arange(outputs.shape[1], device=backend.device)
+    earlier = columns < xp.expand_dims(expected, axis=1)
+    # Not "larger": what cannot be compared with the label's output, NaN, stands before it too.
+    before = ~(outputs <= value) | ((outputs == value) & earlier)
+    hits = (xp.sum(xp.astype(before, xp.int64), axis=1) < k) & xp.any(own, axis=1)
+    return xp.mean(xp.astype(hits, xp.float64))
+
+
+def confusion_matrix(backend: Backend, outputs: Array, labels: Array) -> Array:
+    """M[i, j]: how many rows of class i have output j as the largest: (C, C) int64, on the device.
+
+    Args:
+        backend: where the arrays live.
+        outputs: (N, C) logits or probabilities, N at least 1.
+        labels: as in ``accuracy``; a row whose label is no class is left out.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> confusion_matrix(cpu, cpu.asarray([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), cpu.asarray([1, 1, 1]))
+    array([[0, 0],
+           [1, 2]])
+    """
+    expected, classes = _classes(backend, outputs, labels), outputs.shape[1]
+    xp = backend.xp
+    true, predicted = (
+        xp.astype(_one_hot(backend, indices, classes), xp.float64) for indices in (expected, xp.argmax(outputs, axis=1))
+    )
+    return xp.astype(xp.matmul(xp.matrix_transpose(true), predicted), xp.int64)  # exact: counts stay below 2**53
+
+
+def _classes(backend: Backend, outputs: Array, labels: Array) -> Array:
+    """(N,) int64, each row's label; ShapeError when labels do not fit the outputs."""
     xp = backend.xp
     backend.require(outputs)
     backend.require(labels)
@@ -27,5 +86,10 @@ def accuracy(backend: Backend, outputs: Array, labels: Array) -> Array:
             f"expected outputs of shape (rows, classes) and a label for each row, got {tuple(outputs.shape)} and "
             f"{tuple(labels.shape)}"
         )
-    expected = xp.argmax(labels, axis=1) if labels.ndim == 2 else xp.astype(labels, xp.int64)
-    return xp.mean(xp.astype(xp.argmax(outputs, axis=1) == expected, xp.float64))
+    return xp.argmax(labels, axis=1) if labels.ndim == 2 else xp.astype(labels, xp.int64)
+
+
+def _one_hot(backend: Backend, indices: Array, classes: int) -> Array:
+    """(N, C) bool; a row of False where the index is no class."""
+    columns = backend.xp.arange(classes, device=backend.device)
+    return backend.xp.expand_dims(indices, axis=1) == columns

@@ -14,12 +14,20 @@ from xpnet.backends import Backend
 
 ROWS = 30
 LAYERS: dict[str, tuple[Callable[[], xpnet.Layer], tuple[int, ...]]] = {
+    "BatchNorm": (lambda: xpnet.BatchNorm(3), (3, 4)),
+    "Dropout": (lambda: xpnet.Dropout(0.4), (3, 4)),
+    "Embedding": (lambda: xpnet.Embedding(9, 4), (5,)),
     "Flatten": (xpnet.Flatten, (3, 4)),
+    "GELU": (xpnet.GELU, (3, 4)),
+    "LayerNorm": (lambda: xpnet.LayerNorm(4), (3, 4)),
+    "LeakyReLU": (xpnet.LeakyReLU, (3, 4)),
     "Linear": (lambda: xpnet.Linear(12, 7, "tanh"), (12,)),
     "ReLU": (xpnet.ReLU, (3, 4)),
+    "Residual": (lambda: xpnet.Residual(xpnet.Linear(12, 7, "tanh"), xpnet.Linear(7, 12)), (12,)),
     "Sequential": (lambda: xpnet.Sequential(xpnet.Linear(12, 9, "relu"), xpnet.Linear(9, 5, "sigmoid")), (12,)),
     "Sigmoid": (xpnet.Sigmoid, (3, 4)),
     "Softmax": (xpnet.Softmax, (12,)),
+    "Softplus": (xpnet.Softplus, (3, 4)),
     "Tanh": (xpnet.Tanh, (3, 4)),
 }
 
@@ -42,7 +50,8 @@ def pass_through(backend: Backend, name: str, dtype: str, passes: int = 2) -> di
     context = xpnet.Context(backend, training=True, seed=5)
     for step in range(passes):
         context.step = step
-        y = layer.forward(backend.asarray(random.normal(size=(ROWS, *shape)), dtype), context)
+        x = random.integers(9, size=(ROWS, *shape)) if layer.takes_integers else random.normal(size=(ROWS, *shape))
+        y = layer.forward(backend.asarray(x, layer.input_dtype), context)
         dx = layer.backward(backend.asarray(random.normal(size=y.shape), dtype), context)
     outputs = {
         "y": y,

@@ -71,6 +71,21 @@ def clipped(b: Backend, a: Arrays, clip: Callable[..., None]) -> list[Any]:
     return [a["gradients"], a["moment"]]
 
 
+def normalization_backward(
+    b: Backend, a: Arrays, forward: Callable[..., Any], backward: Callable[..., Any]
+) -> list[Any]:
+    result = forward(b, a["z"], a["b"], a["b"], 1e-5)
+    dgamma, dbeta = b.xp.empty_like(a["b"]), b.xp.empty_like(a["b"])
+    dx = backward(b, a["dy"], result, a["b"], dgamma, dbeta)
+    return [dx, dgamma, dbeta]
+
+
+def embedding_backward(b: Backend, a: Arrays) -> list[Any]:
+    dW = b.xp.empty_like(a["W"])
+    ops.embedding_backward(b, a["dy"], a["labels"], dW)
+    return [dW]
+
+
 def flag(b: Backend, gradients: Any, loss: float) -> Any:
     finite = b.xp.full((1,), 7, dtype=b.xp.int32, device=b.device)
     ops.all_finite(b, gradients, b.asarray(loss, "float64"), finite)
@@ -86,7 +101,7 @@ def taken_back(b: Backend, a: Arrays, finite: int) -> Any:
 def accumulated(b: Backend, a: Arrays) -> list[Any]:
     report = ops.new_report(b)
     for step in range(3):
-        ops.accumulate(b, report, ops.softmax_cross_entropy(b, a["logits"], a["labels"]), ROWS, step)
+        ops.accumulate(b, report, ops.softmax_cross_entropy(b, a["logits"], a["labels"]), step)
     return [report]
 
 
@@ -104,11 +119,29 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
     "average_update": averaged,
     "clip_norm": lambda b, a: clipped(b, a, ops.clip_norm),
     "clip_value": lambda b, a: clipped(b, a, ops.clip_value),
+    "batch_norm": lambda b, a: list(ops.batch_norm(b, a["z"], a["b"], a["b"], 1e-5)),
+    "batch_norm_backward": lambda b, a: normalization_backward(b, a, ops.batch_norm, ops.batch_norm_backward),
+    "batch_norm_inference": lambda b, a: [
+        ops.batch_norm_inference(b, a["z"], a["b"], a["b"], a["b"], b.xp.abs(a["b"]), 1e-5)
+    ],
+    "binary_cross_entropy": lambda b, a: list(ops.binary_cross_entropy(b, a["logits"], a["targets"])[:4]),
+    "dropout": lambda b, a: [ops.dropout(b, a["x"], 0.3, (1, 2), 2**40 + 7)],
+    "embedding": lambda b, a: [ops.embedding(b, a["x"], a["labels"])],
+    "embedding_backward": embedding_backward,
+    "gelu": lambda b, a: [ops.gelu(b, a["z"])],
+    "gelu_backward": lambda b, a: [ops.gelu_backward(b, a["dy"], a["z"])],
+    "layer_norm": lambda b, a: list(ops.layer_norm(b, a["z"], a["b"], a["b"], 1e-5)),
+    "layer_norm_backward": lambda b, a: normalization_backward(b, a, ops.layer_norm, ops.layer_norm_backward),
+    "leaky_relu": lambda b, a: [ops.leaky_relu(b, a["z"])],
+    "leaky_relu_backward": lambda b, a: [ops.leaky_relu_backward(b, a["dy"], a["z"])],
     "linear": lambda b, a: [
         ops.linear(b, a["x"], a["W"], a["b"], activation) for activation in (None, "relu", "sigmoid", "tanh")
     ],
     "linear_backward": lambda b, a: [*linear_backward(b, a, None), *linear_backward(b, a, "sigmoid")],
     "lion_update": lambda b, a: updated(b, a, ops.lion_update, ("moment",), [0.1, 0.9, 0.99, 0.1]),
+    "mean_squared_error": lambda b, a: [
+        result for place, result in enumerate(ops.mean_squared_error(b, a["z"], a["y"])[:4]) if place != 2
+    ],
     "momentum_update": lambda b, a: updated(b, a, ops.momentum_update, ("moment",), [0.1, 0.9, 1.0]),
     "relu": lambda b, a: [ops.relu(b, a["z"])],
     "relu_backward": lambda b, a: [ops.relu_backward(b, a["dy"], a["z"])],
@@ -121,9 +154,12 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
     "softmax_cross_entropy": lambda b, a: [
         result
         for labels in ("labels", "targets")
-        for result in ops.softmax_cross_entropy(b, a["logits"], a[labels])[:4]
+        for options in ({}, {"label_smoothing": 0.1, "class_weights": b.xp.abs(a["b"]), "reduction": "sum"})
+        for result in ops.softmax_cross_entropy(b, a["logits"], a[labels], **options)[:4]
     ],
     "take_back": lambda b, a: [taken_back(b, a, finite) for finite in (0, 1)],
+    "softplus": lambda b, a: [ops.softplus(b, a["z"])],
+    "softplus_backward": lambda b, a: [ops.softplus_backward(b, a["dy"], a["z"])],
     "take_rows": lambda b, a: [
         ops.take_rows(b, a["pixels"], a["indices"], 255.0, str(a["x"].dtype).rpartition(".")[2])
     ],
@@ -146,7 +182,22 @@ SUMS: dict[str, Callable[[Arrays], list[tuple[int, Any]]]] = {
     "softmax_backward": lambda a: [
         (OUTPUTS, a["p"] * (np.abs(a["dy"]) + (np.abs(a["dy"]) * a["p"]).sum(axis=1, keepdims=True)))
     ],
-    "softmax_cross_entropy": lambda a: [(0, 30.0), (0, 30.0), (0, 0.0), (0, 1 / ROWS)] * 2,
+    "softmax_cross_entropy": lambda a: (
+        [
+            *[(0, 30.0), (0, 30.0), (0, 0.0), (0, 1 / ROWS)],
+            *[(0, 100.0 * ROWS), (OUTPUTS, 100.0), (0, 0.0), (OUTPUTS, 3.0)],
+        ]
+        * 2
+    ),
+    "batch_norm": lambda a: [(ROWS, 10.0)] * 5,
+    "batch_norm_backward": lambda a: [(ROWS, 10.0), (ROWS, 10.0 * ROWS), (ROWS, 10.0 * ROWS)],
+    "batch_norm_inference": lambda a: [(4, 1000.0)],
+    "layer_norm": lambda a: [(OUTPUTS, 10.0)] * 5,
+    "layer_norm_backward": lambda a: [(OUTPUTS, 30.0), (ROWS, 10.0 * ROWS), (ROWS, 10.0 * ROWS)],
+    "binary_cross_entropy": lambda a: [(0, None), (0, 30.0), (0, 0.0), (0, 1 / ROWS / OUTPUTS)],
+    "mean_squared_error": lambda a: [(0, None), (4, 30.0), (4, 30 / ROWS / OUTPUTS)],
+    "embedding_backward": lambda a: [(0, 5.0 * ROWS)],
+    "gelu_backward": lambda a: [(4, np.abs(a["dy"]))],
     "momentum_update": lambda a: [(4, np.abs(a["values"]) + np.abs(a["gradients"]) + np.abs(a["moment"]))] * 2,
     "sgd_update": lambda a: [(2, np.abs(a["values"]) + np.abs(a["gradients"]))],
     "adagrad_update": lambda a: [

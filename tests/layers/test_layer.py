@@ -6,7 +6,25 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import Constant, Context, Flatten, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh
+from xpnet import (
+    GELU,
+    BatchNorm,
+    Constant,
+    Context,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from xpnet.layers import Declaration, Layer
 
 LAYERS = {
@@ -18,7 +36,14 @@ LAYERS = {
     "sigmoid": Sigmoid,
     "tanh": Tanh,
     "softmax": Softmax,
+    "gelu": GELU,
+    "leaky relu": LeakyReLU,
+    "softplus": Softplus,
+    "dropout": Dropout,
+    "batch norm": lambda: BatchNorm(4),
+    "layer norm": lambda: LayerNorm(4),
     "flatten": Flatten,
+    "residual": lambda: Residual(Linear(4, 5, "tanh"), Linear(5, 4)),
     "sequential": lambda: Sequential(Linear(4, 5, "tanh"), Sequential(Sigmoid(), Linear(5, 3)), Softmax()),
 }
 
@@ -43,7 +68,7 @@ class Scale(Layer):
         return self.parameters["scale"] * dy
 
 
-class Residual(Layer):
+class Shortcut(Layer):
     """A layer of a user's own that is made of another one: y = x + inner(x)."""
 
     def __init__(self, inner: Layer) -> None:
@@ -103,7 +128,8 @@ class TestEveryLayer:
 
     def test_reused_memory_gives_the_same_numbers(self, layer, numbers, passes) -> None:
         context = Context(layer.require_backend(), training=True, reuse=True)
-        for rows in (5, 5, 2, 5, 7, 1):  # the last batch of an epoch is smaller
+        least = 2 if isinstance(layer, BatchNorm) else 1
+        for rows in (5, 5, 2, 5, 7, least):  # the last batch of an epoch is smaller
             x = numbers((rows, 4))
             dy = numbers((rows, *layer.output_shape((4,))))
             fresh, reused = passes(layer, x, dy), passes(layer, x, dy, context)
@@ -133,6 +159,8 @@ class TestEveryLayer:
             np.testing.assert_array_equal(twice[name], once[name])
 
     def test_training_and_inference_give_the_same_output(self, layer, numbers, passes) -> None:
+        if isinstance(layer, (BatchNorm, Dropout)):
+            pytest.skip("it is there to make a difference")
         x = numbers((3, 4))
         y, _, _ = passes(layer, x, numbers((3, *layer.output_shape((4,)))))
         backend = layer.require_backend()
@@ -170,6 +198,13 @@ class TestInitialize:
         np.testing.assert_array_equal(alone.parameters["0.W"], longer.parameters["0.W"])
         assert (longer.parameters["0.W"] != longer.parameters["1.W"]).all()
         assert (alone.parameters["0.W"] != other_seed.parameters["0.W"]).all()
+
+    def test_each_layer_knows_its_path(self, backend, reference) -> None:
+        inner = Sequential(ReLU(), Shortcut(Linear(3, 3)))
+        model = Sequential(Linear(3, 3), inner).initialize(backend)
+        for tree in (model, model.to(reference)):
+            paths = [layer.path for layer in (tree, *tree._descendants())]
+            assert paths == ["", "0", "1", "1.0", "1.1", "1.1.inner"]
 
     def test_values_are_drawn_in_float64_and_cast(self, backend) -> None:
         double, single = (Linear(5, 4).initialize(backend, dtype=dtype) for dtype in ("float64", "float32"))
@@ -270,6 +305,18 @@ class TestCall:
             backend.to_numpy(whole), backend.to_numpy(layer(backend.asarray(np.ones((1, 2)), "float32")))
         )
 
+    def test_integers_stay_integers_where_the_first_layer_takes_them(self, backend) -> None:
+        model = Sequential(Sequential(Embedding(5, 2), Flatten()), Linear(6, 2)).initialize(backend, dtype="float64")
+        table = np.array(backend.to_numpy(model.parameters["0.0.W"]))
+        W, b = (np.array(backend.to_numpy(model.parameters[f"1.{name}"])) for name in "Wb")
+        x = np.array([[4, 0, 1], [2, 2, 3]], np.uint8)
+        expected = table[x].reshape(2, 6) @ W + b
+        np.testing.assert_allclose(backend.to_numpy(model(backend.asarray(x))), expected, rtol=1e-13)
+        np.testing.assert_allclose(model.predict(x), expected, rtol=1e-13)
+        assert (model.takes_integers, model.layers[1].takes_integers) == (True, False)
+        with pytest.raises(xpnet.DTypeError, match="row indices must be integers, not"):
+            model(backend.asarray(x, "float32"))
+
     def test_an_array_of_another_backend(self, cpu, strict) -> None:
         layer = Linear(2, 2).initialize(strict)
         with pytest.raises(xpnet.BackendError, match=r"got a numpy.ndarray.*'strict'.*model.backend.asarray"):
@@ -286,7 +333,7 @@ class TestCall:
 
 
 class TestMove:
-    @pytest.mark.parametrize("make", [*LAYERS.values(), Scale, lambda: Residual(Linear(4, 4, "tanh"))])
+    @pytest.mark.parametrize("make", [*LAYERS.values(), Scale, lambda: Shortcut(Linear(4, 4, "tanh"))])
     def test_a_moved_copy_computes_the_same_and_the_original_stays(self, backend, reference, make, numbers) -> None:
         original = make().initialize(backend, dtype="float64")
         x = numbers((3, 4))

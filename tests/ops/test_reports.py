@@ -9,21 +9,22 @@ import pytest
 
 import xpnet
 from xpnet import ops
-from xpnet.ops.reports import BAD_LABEL_ROW, CORRECT, COUNT, FIRST_NON_FINITE_STEP, LAST_LOSS, LENGTH, LOSS_SUM, read
+from xpnet.ops import reports
+from xpnet.ops.reports import BAD_LABEL_ROW, CORRECT, COUNT, FIRST_NON_FINITE_STEP, LAST_LOSS, LENGTH, LOSS_SUM, WEIGHT
 
 BATCHES = [(2.5, 100, 7), (0.5, 100, 60), (1.25, 37, 30)]  # mean loss, rows, correct
 
 
 def accumulate(backend, report, batches, first_step: int = 0) -> None:
     for step, (loss, rows, correct) in enumerate(batches, start=first_step):
-        result = ops.CrossEntropy(backend.asarray(loss, "float64"), None, backend.asarray(correct, "float64"), None)
-        ops.accumulate(backend, report, result, rows, step)
+        figures = backend.asarray(loss, "float64"), None, backend.asarray(correct, "float64"), None
+        ops.accumulate(backend, report, ops.BatchLoss(*figures, weight=rows, rows=rows), step)
 
 
 def test_a_new_report(backend) -> None:
     report = ops.new_report(backend)
     assert report.dtype == backend.xp.float64
-    assert backend.to_numpy(report).tolist() == [0.0, 0.0, 0.0, -1.0, -1.0, 0.0, 0.0]
+    assert backend.to_numpy(report).tolist() == [0.0, 0.0, 0.0, 0.0, -1.0, -1.0, 0.0, 0.0]
 
 
 def test_sums_over_batches_of_different_sizes(backend) -> None:
@@ -36,6 +37,7 @@ def test_sums_over_batches_of_different_sizes(backend) -> None:
     assert values[CORRECT] == 97
     assert values[FIRST_NON_FINITE_STEP] == -1
     assert values[LAST_LOSS] == 1.25
+    assert values[WEIGHT] == 237
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -62,8 +64,40 @@ def test_it_takes_what_the_loss_gives(backend) -> None:
     report = ops.new_report(backend)
     logits = np.zeros((4, 3), np.float32)
     result = ops.softmax_cross_entropy(backend, backend.asarray(logits), backend.asarray([0, 0, 1, 2]))
-    ops.accumulate(backend, report, result, 4, 0)
-    np.testing.assert_allclose(backend.to_numpy(report), [4 * math.log(3), 4, 2, -1, -1, math.log(3), 0], rtol=1e-6)
+    ops.accumulate(backend, report, result, 0)
+    np.testing.assert_allclose(backend.to_numpy(report), [4 * math.log(3), 4, 4, 2, -1, -1, math.log(3), 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_mean_loss_is_that_of_all_rows_by_their_weights_whatever_the_reduction(backend, numbers, reduction) -> None:
+    """Two batches with other weights in each, against one pass over both."""
+    logits, labels = numbers((7, 3)), np.array([0, 2, -1, 1, 1, -1, 2])
+    options = {"class_weights": backend.asarray([0.5, 1.0, 4.0]), "ignore_index": -1}
+    whole = ops.softmax_cross_entropy(backend, backend.asarray(logits), backend.asarray(labels), **options)
+    report = ops.new_report(backend)
+    for rows in (slice(0, 3), slice(3, 7)):
+        batch = backend.asarray(logits[rows]), backend.asarray(labels[rows])
+        ops.accumulate(backend, report, ops.softmax_cross_entropy(backend, *batch, **options, reduction=reduction), 0)
+    loss, accuracy = reports.means(backend.to_numpy(report).tolist())
+    assert loss == pytest.approx(float(whole.loss), rel=1e-13)
+    assert accuracy == float(whole.correct) / 5
+
+
+def test_a_batch_of_which_no_row_counts_adds_nothing(backend) -> None:
+    report = ops.new_report(backend)
+    accumulate(backend, report, [(2.0, 3, 1)])
+    before = backend.to_numpy(report).tolist()
+    logits, labels = backend.asarray(np.zeros((2, 3))), backend.asarray([-1, -1])
+    result = ops.softmax_cross_entropy(backend, logits, labels, ignore_index=-1)
+    assert math.isnan(float(result.loss))
+    ops.accumulate(backend, report, result, 1)
+    after = backend.to_numpy(report).tolist()
+    assert (after.pop(LAST_LOSS), before.pop(LAST_LOSS)) == (0.0, 2.0)
+    assert after == before
+
+
+def test_where_nothing_counted_there_is_no_mean() -> None:
+    assert all(map(math.isnan, reports.means([0.0] * LENGTH)))
 
 
 def test_a_bad_label_is_told_when_the_report_is_read(backend) -> None:
@@ -74,18 +108,18 @@ def test_a_bad_label_is_told_when_the_report_is_read(backend) -> None:
             with pytest.raises(xpnet.OutOfRangeError):
                 ops.softmax_cross_entropy(backend, logits, backend.asarray(labels))
             continue
-        ops.accumulate(backend, report, ops.softmax_cross_entropy(backend, logits, backend.asarray(labels)), 4, step)
+        ops.accumulate(backend, report, ops.softmax_cross_entropy(backend, logits, backend.asarray(labels)), step)
     if backend.reads_are_free:
-        assert read(backend, report)[BAD_LABEL_ROW] == -1
+        assert reports.read(backend, report)[BAD_LABEL_ROW] == -1
         return
     with pytest.raises(xpnet.OutOfRangeError, match="label at row 2 of the batch of step 1 is outside the classes"):
-        read(backend, report)
+        reports.read(backend, report)
 
 
 def test_a_loss_that_is_not_finite_is_no_bad_label(backend) -> None:
     report, logits = ops.new_report(backend), backend.asarray(np.full((2, 3), -np.inf, np.float32))
     with backend.ignoring_overflow():
         result = ops.softmax_cross_entropy(backend, logits, backend.asarray([0, 1]))
-        ops.accumulate(backend, report, result, 2, 5)
-    values = read(backend, report)
+        ops.accumulate(backend, report, result, 5)
+    values = reports.read(backend, report)
     assert (values[FIRST_NON_FINITE_STEP], values[BAD_LABEL_ROW]) == (5, -1)

@@ -256,10 +256,10 @@ def test_sums_that_rounding_carries_across_a_kink_are_no_divergence(cpu):
 
 
 def test_a_bug_in_the_loss_is_found():
-    def in_gradient(logits, labels, summary, losses, gradient):
+    def in_gradient(logits, labels, summary, losses, gradient, **options):
         gradient[5] *= 1.0001
 
-    def in_mean(logits, labels, summary, losses, gradient):
+    def in_mean(logits, labels, summary, losses, gradient, **options):
         summary[0] *= 1.0001
 
     for plant, quantity, array in ((in_gradient, "gradient", "logits"), (in_mean, "forward", "loss")):

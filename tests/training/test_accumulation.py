@@ -34,6 +34,35 @@ def test_training_is_that_of_the_whole_batches(backend, small_data, rows) -> Non
                 assert ours[figure] == pytest.approx(theirs[figure], abs=1e-12)
 
 
+LOSSES = {
+    "weights and an ignored label": xpnet.SoftmaxCrossEntropy(0.1, class_weights=[1.0, 2.0, 5.0], ignore_index=0),
+    "sum": xpnet.SoftmaxCrossEntropy(reduction="sum"),
+    "none": xpnet.SoftmaxCrossEntropy(reduction="none"),
+    "squares": xpnet.MeanSquaredError(),
+    "binary": xpnet.BinaryCrossEntropy(),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_parts_weigh_what_the_loss_says(backend, small_data, name) -> None:
+    """In file order some parts of two rows have nothing but ignored labels, and so has a whole batch of four."""
+    loss, order = LOSSES[name], np.argsort(small_data.y_train, kind="stable")
+    x, y = small_data.x_train[order], small_data.y_train[order]
+    targets = y if isinstance(loss, xpnet.SoftmaxCrossEntropy) else np.eye(3)[y]
+    assert (y[:4] == 0).all()
+    assert (y[4:8] == 0).sum() not in (0, 4)
+    runs = []
+    for micro_batch_size in (None, 2):
+        run = Trainer(network(backend), loss, xpnet.SGD(0.01), micro_batch_size=micro_batch_size)
+        run.fit((x, targets), epochs=3, batch_size=4, sampler=xpnet.data.InOrder())
+        runs.append(run)
+    vectors = [backend.to_numpy(run.model.parameters.vector) for run in runs]
+    np.testing.assert_allclose(vectors[1], vectors[0], rtol=0, atol=1e-12)
+    figures = [run.history[-1] for run in runs]
+    assert figures[1]["train_loss"] == pytest.approx(figures[0]["train_loss"], abs=1e-12)
+    assert figures[1]["train_accuracy"] == pytest.approx(figures[0]["train_accuracy"], nan_ok=True)
+
+
 def test_each_part_draws_anew_and_no_other_step_draws_the_same(cpu) -> None:
     model = xpnet.Linear(1, 1).initialize(cpu)
     context, steps, parts = xpnet.Context(cpu, training=True), [], []
@@ -41,7 +70,7 @@ def test_each_part_draws_anew_and_no_other_step_draws_the_same(cpu) -> None:
     def compute(part):
         steps.append(context.step)
         parts.append(part.tolist())
-        return xpnet.ops.CrossEntropy(part.sum(), part, part.sum(), None)
+        return xpnet.ops.BatchLoss(part.sum(), part, 0.0, None, weight=len(part), rows=len(part))
 
     for context.step in (0, 1, 2):
         MicroBatches(model, 2).accumulate(np.arange(5), context, compute)

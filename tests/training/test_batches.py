@@ -11,7 +11,8 @@ import pytest
 from xpnet import Samples
 from xpnet.backends import Array, Backend
 from xpnet.errors import ConfigurationError, DTypeError, OutOfRangeError, ShapeError
-from xpnet.layers import Context, Flatten, Linear, Sequential
+from xpnet.layers import Context, Embedding, Flatten, Linear, Sequential
+from xpnet.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.training import DeviceSamples
 
 
@@ -136,3 +137,25 @@ def test_a_pixel_range_that_divides_nothing(backend: Backend, pixel_range: Any) 
 def test_a_label_beyond_int64_is_reported_as_it_is(backend: Backend) -> None:
     with pytest.raises(OutOfRangeError, match="label 9223372036854775809 at row 1 has no output"):
         on_device(backend, (np.zeros((2, 2)), np.array([0, 2**63 + 1], np.uint64)), outputs=3)
+
+
+def test_the_loss_says_which_targets_fit(backend: Backend) -> None:
+    model, x = Sequential(Linear(2, 1)).initialize(backend), np.zeros((3, 2))
+    data = DeviceSamples(model, (x, np.array([0.5, -1.5, 2.0])), MeanSquaredError())
+    assert on_host(backend, data.y).tolist() == [0.5, -1.5, 2.0]
+    with pytest.raises(OutOfRangeError, match=r"target -1\.5 at row 1 is no probability"):
+        DeviceSamples(model, (x, np.array([0.5, -1.5, 2.0])), BinaryCrossEntropy())
+    with pytest.raises(ShapeError, match=r"targets of shape \(3, 2\) do not fit outputs of shape \(3, 1\)"):
+        DeviceSamples(model, (x, np.zeros((3, 2))), MeanSquaredError())
+    DeviceSamples(model, (x, np.array([0, -7, 0])), SoftmaxCrossEntropy(ignore_index=-7))
+
+
+def test_indices_are_neither_cast_nor_divided(backend: Backend) -> None:
+    model = Sequential(Embedding(300, 2), Flatten(), Linear(4, 3)).initialize(backend)
+    x, y = np.array([[1, 299], [7, 0], [2, 2]], np.uint16), np.array([0, 1, 2])
+    got, labels = batch_of(DeviceSamples(model, (x, y)), [2, 0])
+    assert (got.dtype, got.tolist(), labels.tolist()) == (np.uint16, [[2, 2], [1, 299]], [2, 0])
+    with pytest.raises(DTypeError, match="this model takes indices, which must be integers, not float64"):
+        DeviceSamples(model, (x.astype(float), y))
+    with pytest.raises(ConfigurationError, match=r"a pixel range of 255 would divide them: give 1 \(scale"):
+        DeviceSamples(model, Samples(x, y, 255.0))

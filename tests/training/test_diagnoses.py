@@ -53,11 +53,26 @@ def test_inputs_that_are_fine(backend: Backend, x: np.ndarray, pixel_range: floa
     assert inputs_out_of_range(on_device(backend, x, pixel_range)) is None
 
 
+def test_indices_are_in_no_range(backend: Backend) -> None:
+    model = Sequential(xpnet.Embedding(300, 2), Flatten(), Linear(2, 1)).initialize(backend)
+    assert inputs_out_of_range(DeviceSamples(model, (np.array([[299]]), np.zeros(1, int)))) is None
+
+
 def network(backend: Backend, *hidden: Layer) -> Sequential:
     return Sequential(*copy.deepcopy(hidden), Linear(4, 1)).initialize(backend)
 
 
 ALL_OFF = {"weights": Constant(0.0), "biases": Constant(-1.0)}
+
+
+def test_past_a_residual_the_sum_goes_on(backend: Backend) -> None:
+    """Its ReLUs may all be off: the shortcut passes the gradient, and the next layer gets its input."""
+    block = xpnet.Residual(Linear(4, 4, "relu", **ALL_OFF))
+    after = Linear(4, 4, "relu", weights=Constant(1.0), biases=Constant(0.0))
+    x = np.full((5, 4), 0.5)
+    assert dead_units(network(backend, block, after), on_device(backend, x)) is None
+
+
 LAYERS = {
     "relu": Linear(2, 4, "relu", **ALL_OFF),
     "tanh": Linear(2, 4, "tanh", **ALL_OFF),

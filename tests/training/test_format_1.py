@@ -32,10 +32,11 @@ STATE = {
     "samples_seen": 13,
     "best_accuracy": 1 / 3,
     "best_step": 3,
-    "training_seconds": 0.0023177139955805615,
+    "training_seconds": 0.0018401690031168982,
     "metrics_length": 414,
     "report": {
         "loss_sum": 3.960045337677002,
+        "weight": 4.0,
         "count": 4.0,
         "correct": 2.0,
         "first_non_finite_step": -1.0,

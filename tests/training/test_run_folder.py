@@ -98,9 +98,7 @@ def test_parameters_that_overflow_in_the_last_step_are_no_checkpoint(
 ) -> None:
     """The loss of that step was finite; what stays is the state before it, and the history."""
     recipe = small_recipe.with_options(optimizer="sgd", learning_rate=1e39, batch_size=100, epochs=1)
-    message = (
-        r"a parameter is not finite after step 1, with the learning rate 1e\+39.*last\.safetensors, of step 0"
-    )
+    message = r"a parameter is not finite after step 1, with the learning rate 1e\+39.*last\.safetensors, of step 0"
     with pytest.raises(NonFiniteError, match=message):
         start(tmp_path, backend, recipe)
     assert not (tmp_path / "best.safetensors").exists()

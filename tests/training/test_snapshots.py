@@ -72,6 +72,19 @@ def test_a_loaded_model_trains_on(backend: Backend, small_data: Dataset, tmp_pat
     assert xpnet.evaluate(model, small_data.train).loss < before / 2
 
 
+def test_buffers_come_back_and_serve(backend: Backend, small_data: Dataset, tmp_path: Path) -> None:
+    layers = Linear(4, 6), xpnet.BatchNorm(6), xpnet.Dropout(0.25), xpnet.Residual(xpnet.GELU()), Linear(6, 3)
+    model = Sequential(*layers).initialize(backend)
+    Trainer(model, SoftmaxCrossEntropy(), Adam(0.01)).fit(small_data.train, epochs=2, batch_size=8)
+    save_model(model, tmp_path / "model.safetensors")
+    copy = load_model(tmp_path / "model.safetensors", backend)
+    for name, view in model.buffers.items():
+        assert backend.to_numpy(copy.buffers[name]).tobytes() == backend.to_numpy(view).tobytes()
+    assert xpnet.evaluate(copy, small_data.test) == xpnet.evaluate(model, small_data.test)
+    moved = model.to(xpnet.backend("cpu-reference"))
+    np.testing.assert_allclose(moved.predict(small_data.x_test), model.predict(small_data.x_test), rtol=1e-5, atol=1e-6)
+
+
 def test_what_cannot_be_saved(cpu: Backend, tmp_path: Path) -> None:
     class Mine(Linear):
         pass
@@ -204,7 +217,7 @@ def test_a_run_comes_back_and_goes_on_with_the_same_bits(backend: Backend, small
     assert saved.metadata["more"] == 3
     again = Trainer(network(backend), SoftmaxCrossEntropy(), Adam(0.01))
     restore(again, saved, "FILE")
-    for name in ("seed", "step", "best_accuracy", "best_step", "training_seconds"):
+    for name in ("seed", "step", "best_accuracy", "best_loss", "best_step", "training_seconds"):
         assert getattr(again, name) == getattr(run, name)
     assert backend.to_numpy(again.report).tolist() == backend.to_numpy(run.report).tolist()
     for either in (run, again):

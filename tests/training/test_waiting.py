@@ -63,10 +63,13 @@ def device(backend, looks) -> xpnet.Backend:
     return dataclasses.replace(backend, to_numpy=to_numpy, synchronize=synchronize)
 
 
-def trainer_on(device: xpnet.Backend, optimizer: str, options=None, **more) -> xpnet.Trainer:
-    layers = xpnet.Flatten(), xpnet.Linear(64, 8, "relu"), xpnet.Linear(8, 8), xpnet.Tanh(), xpnet.Linear(8, 10)
+def trainer_on(device: xpnet.Backend, optimizer: str, loss: xpnet.Loss | None = None, options=None, **more):
+    block = xpnet.Residual(xpnet.Linear(8, 8), xpnet.Tanh(), xpnet.LayerNorm(8), xpnet.GELU())
+    regularized = xpnet.Linear(8, 8), xpnet.BatchNorm(8), xpnet.LeakyReLU(), xpnet.Dropout(0.25), xpnet.Softplus()
+    layers = xpnet.Flatten(), xpnet.Linear(64, 8, "relu"), block, *regularized, xpnet.Linear(8, 10)
     model = xpnet.Sequential(*layers).initialize(device)
-    return xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), getattr(xpnet, optimizer)(0.01, **(options or {})), **more)
+    made = getattr(xpnet, optimizer)(0.01, **(options or {}))
+    return xpnet.Trainer(model, loss or xpnet.SoftmaxCrossEntropy(), made, **more)
 
 
 @STAND_IN
@@ -87,7 +90,7 @@ def trainer_on(device: xpnet.Backend, optimizer: str, options=None, **more) -> x
     ],
 )
 def test_a_step_looks_at_nothing(device, looks, optimizer, options, more):
-    trainer = trainer_on(device, optimizer, options, **more)
+    trainer = trainer_on(device, optimizer, options=options, **more)
     data = DeviceSamples(trainer.model, xpnet.data.load("digits").train)
     context = xpnet.Context(device, training=True, reuse=True)
     order = device.asarray(np.arange(len(data)))
@@ -97,6 +100,51 @@ def test_a_step_looks_at_nothing(device, looks, optimizer, options, more):
     assert looks == {}
     device.to_numpy(trainer.report)
     assert looks == {"to_numpy": 1}  # the counter counts
+
+
+@STAND_IN
+@pytest.mark.parametrize(
+    "loss",
+    [
+        xpnet.SoftmaxCrossEntropy(0.1, class_weights=range(1, 11), ignore_index=3),
+        xpnet.SoftmaxCrossEntropy(reduction="sum"),
+        xpnet.MeanSquaredError(),
+        xpnet.BinaryCrossEntropy(),
+    ],
+    ids=["options", "sum", "squares", "binary"],
+)
+def test_nor_does_a_step_with_another_loss(device, looks, loss):
+    trainer, digits = trainer_on(device, "SGD", loss), xpnet.data.load("digits")
+    y = digits.y_train if isinstance(loss, xpnet.SoftmaxCrossEntropy) else np.eye(10)[digits.y_train]
+    data = DeviceSamples(trainer.model, (digits.x_train, y), loss)
+    context = xpnet.Context(device, training=True, reuse=True)
+    order = device.asarray(np.arange(len(data)))
+    trainer.train_step(data, order[:32], context)
+    looks.clear()
+    for step in range(1, 5):
+        trainer.train_step(data, order[32 * step : 32 * (step + 1)], context)
+    assert looks == {}
+
+
+@STAND_IN
+def test_metrics_look_at_nothing(device, looks):
+    outputs, labels = device.asarray(np.eye(5)), device.asarray([0, 1, 2, 3, 0])
+    looks.clear()
+    for metric in (xpnet.accuracy, xpnet.top_k_accuracy, xpnet.confusion_matrix):
+        metric(device, outputs, labels)
+    assert looks == {}
+
+
+@STAND_IN
+def test_an_embedding_looks_at_nothing(device, looks):
+    layers = xpnet.Embedding(6, 4), xpnet.Flatten(), xpnet.Linear(12, 2)
+    trainer = xpnet.Trainer(xpnet.Sequential(*layers).initialize(device), xpnet.SoftmaxCrossEntropy(), xpnet.Adam(0.1))
+    data = DeviceSamples(trainer.model, (np.arange(60).reshape(20, 3) % 6, np.arange(20) % 2))
+    context, order = xpnet.Context(device, training=True, reuse=True), device.asarray(np.arange(20))
+    looks.clear()
+    for _ in range(3):
+        trainer.train_step(data, order, context)
+    assert looks == {}
 
 
 @STAND_IN

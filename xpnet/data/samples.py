@@ -12,7 +12,7 @@ class Samples(NamedTuple):
 
     Attributes:
         x: (N, *sample shape), uint8 or floating point.
-        y: (N,) class indices, or (N, C) rows of probabilities.
+        y: (N,) class indices, (N, C) rows of probabilities, or what else the loss holds against the outputs.
         pixel_range: x is divided by it, batch by batch, on the device; 1 leaves it as it is.
 
     >>> Samples(np.zeros((3, 2)), np.array([0, 1, 1])).pixel_range

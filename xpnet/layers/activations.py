@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from xpnet import ops
-from xpnet.backends import Array
+from xpnet.backends import Array, Backend
+from xpnet.errors import finite_number
 from xpnet.layers.context import Context
 from xpnet.layers.layer import Layer
 
@@ -60,6 +61,81 @@ class Tanh(_ElementWise):
     """
 
     activation = "tanh"
+
+
+class _OfInput(Layer):
+    """An activation whose derivative is computed from its input."""
+
+    def forward(self, x: Array, context: Context) -> Array:
+        """The function, element by element."""
+        if context.training:
+            self._kept = x
+        return self._function(context.backend, x, context.empty(self, "y", x.shape, x.dtype))
+
+    def backward(self, dy: Array, context: Context) -> Array:
+        """dy times the derivative."""
+        x = self._take_kept()
+        return self._derivative(context.backend, dy, x, context.empty(self, "dx", x.shape, x.dtype))
+
+    def _function(self, backend: Backend, x: Array, out: Array | None) -> Array:
+        raise NotImplementedError
+
+    def _derivative(self, backend: Backend, dy: Array, x: Array, out: Array | None) -> Array:
+        raise NotImplementedError
+
+
+class GELU(_OfInput):
+    """y = x/2 (1 + tanh(sqrt(2/π) (x + 0.044715 x³))), any shape.
+
+    Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016, section 2, the tanh form.
+
+    >>> import xpnet
+    >>> layer = GELU().initialize(xpnet.backend("cpu-reference"))
+    >>> layer(layer.backend.asarray([[-1000.0, 0.0, 1000.0]]))
+    array([[   0.,    0., 1000.]], dtype=float32)
+    """
+
+    _function = staticmethod(ops.gelu)
+    _derivative = staticmethod(ops.gelu_backward)
+
+
+class LeakyReLU(_OfInput):
+    """y = x where x > 0, else negative_slope · x, any shape.
+
+    Args:
+        negative_slope: at least 0.
+
+    Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+
+    >>> import xpnet
+    >>> layer = LeakyReLU(0.5).initialize(xpnet.backend("cpu-reference"))
+    >>> layer(layer.backend.asarray([[-1.0, 2.0]]))
+    array([[-0.5,  2. ]], dtype=float32)
+    """
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = finite_number("negative_slope", negative_slope, low=0.0)
+
+    def _function(self, backend: Backend, x: Array, out: Array | None) -> Array:
+        return ops.leaky_relu(backend, x, self.negative_slope, out)
+
+    def _derivative(self, backend: Backend, dy: Array, x: Array, out: Array | None) -> Array:
+        return ops.leaky_relu_backward(backend, dy, x, self.negative_slope, out)
+
+
+class Softplus(_OfInput):
+    """y = log(1 + exp(x)), any shape: a smooth ReLU.
+
+    Source: Glorot, Bordes and Bengio, "Deep sparse rectifier neural networks", 2011, section 2.
+
+    >>> import xpnet
+    >>> layer = Softplus().initialize(xpnet.backend("cpu-reference"))
+    >>> layer(layer.backend.asarray([[-1000.0, 1000.0]]))
+    array([[   0., 1000.]], dtype=float32)
+    """
+
+    _function = staticmethod(ops.softplus)
+    _derivative = staticmethod(ops.softplus_backward)
 
 
 class Softmax(Layer):

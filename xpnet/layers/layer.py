@@ -43,6 +43,8 @@ class Layer:
 
     Attributes:
         backend: where the model lives; None before ``initialize``.
+        path: the layer's place in the model, like "1.0"; "" for the model itself.
+        takes_integers: whether its input is indices, which nobody shall cast to a floating-point type.
         parameters, gradients, buffers: views by name. On the layer that was initialised (the model) they are
             :class:`~xpnet.parameters.NamedVector`, with the flat ``vector``.
     """
@@ -51,6 +53,8 @@ class Layer:
     parameters: Views = _NO_VIEWS
     gradients: Views = _NO_VIEWS
     buffers: Views = _NO_VIEWS
+    path: str = ""
+    takes_integers: bool = False
     _dtype: str
     _kept: Any = None
 
@@ -138,11 +142,12 @@ class Layer:
         """The output in inference, as a fresh array.
 
         Args:
-            x: (N, *input shape), on the model's backend; cast to the model's floating-point type.
+            x: (N, *input shape), on the model's backend; cast to the model's floating-point type, unless it takes
+                integers.
         """
         backend = self.require_backend()
         backend.require(x)
-        return self.forward(backend.asarray(x, self.dtype), Context(backend))
+        return self.forward(backend.asarray(x, self.input_dtype), Context(backend))
 
     @property
     def vectors(self) -> Vectors:
@@ -158,6 +163,11 @@ class Layer:
         """The floating-point type of the parameters, "float32" or "float64"; CallOrderError before ``initialize``."""
         self.require_backend()
         return self._dtype
+
+    @property
+    def input_dtype(self) -> str | None:
+        """What inputs are cast to: the model's own type; None, nothing, where it takes integers."""
+        return None if self.takes_integers else self.dtype
 
     def require_backend(self) -> Backend:
         """Where the model lives; CallOrderError before ``initialize``."""
@@ -189,12 +199,13 @@ class Layer:
         for name, child in self.children().items():
             yield from child._collect(declare, f"{prefix}{name}.")
 
-    def _bind(self, views: Vectors | tuple[Views, ...], backend: Backend, dtype: str) -> None:
-        """Take these views, hand each child those of its name, and forget earlier passes."""
+    def _bind(self, views: Vectors | tuple[Views, ...], backend: Backend, dtype: str, path: str = "") -> None:
+        """Take these views and this path, hand each child those of its name, and forget earlier passes."""
         self.parameters, self.gradients, self.buffers = views
-        self.backend, self._dtype, self._kept = backend, dtype, None
+        self.backend, self._dtype, self._kept, self.path = backend, dtype, None, path
         for name, child in self.children().items():
-            child._bind(tuple(_subset(view, f"{name}.") for view in views), backend, dtype)
+            views_of_child = tuple(_subset(view, f"{name}.") for view in views)
+            child._bind(views_of_child, backend, dtype, f"{path}.{name}" if path else name)
 
     def _unbound_copy(self) -> Self:
         """A copy of this layer and of the layers it holds; what else it holds is shared."""

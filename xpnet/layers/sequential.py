@@ -29,15 +29,20 @@ class Sequential(Layer):
 
     def __init__(self, *layers: Layer) -> None:
         if not layers:
-            raise ConfigurationError("a Sequential needs at least one layer")
+            raise ConfigurationError(f"a {type(self).__name__} needs at least one layer")
         for place, layer in enumerate(layers):
             if not isinstance(layer, Layer):
-                raise ConfigurationError(f"layer {place} of a Sequential must be a Layer, not {layer!r}")
+                raise ConfigurationError(f"layer {place} of a {type(self).__name__} must be a Layer, not {layer!r}")
         if len(set(map(id, layers))) < len(layers):
             raise ConfigurationError("a layer may stand in a Sequential only once: its parameters would be shared")
         if any(layer.backend is not None for layer in layers):
             raise ConfigurationError("a layer of an initialised model cannot join another: build new layers")
         self.layers = layers
+
+    @property
+    def takes_integers(self) -> bool:  # type: ignore[override]
+        """Whether the first layer does."""
+        return self.layers[0].takes_integers
 
     def children(self) -> dict[str, Layer]:
         """The layers by place."""
@@ -86,7 +91,7 @@ class Sequential(Layer):
         x = np.asarray(x) if isinstance(x, (list, tuple)) else x
         rows = x.shape[0]
         bounds = [(start, min(start + batch_size, rows)) for start in range(0, max(rows, 1), batch_size)]
-        outputs = (self(backend.asarray(x[start:stop, ...], self.dtype)) for start, stop in bounds)
+        outputs = (self(backend.asarray(x[start:stop, ...], self.input_dtype)) for start, stop in bounds)
         return np.concatenate([backend.to_numpy(output) for output in outputs])
 
     def predict_labels(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:

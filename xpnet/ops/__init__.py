@@ -6,35 +6,67 @@ backend has one; that is the only place where a device can matter.
 
 from xpnet.ops.activations import (
     ACTIVATIONS,
+    gelu,
+    gelu_backward,
+    leaky_relu,
+    leaky_relu_backward,
     relu,
     relu_backward,
     sigmoid,
     sigmoid_backward,
+    softplus,
+    softplus_backward,
     tanh,
     tanh_backward,
 )
 from xpnet.ops.affine import linear, linear_backward
 from xpnet.ops.averages import average_update
+from xpnet.ops.batch_loss import REDUCTIONS, BatchLoss
 from xpnet.ops.clipping import clip_norm, clip_value
-from xpnet.ops.cross_entropy import CrossEntropy, softmax, softmax_backward, softmax_cross_entropy
+from xpnet.ops.cross_entropy import softmax, softmax_backward, softmax_cross_entropy
+from xpnet.ops.elementwise_losses import binary_cross_entropy, mean_squared_error
+from xpnet.ops.masks import dropout
+from xpnet.ops.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_inference,
+    layer_norm,
+    layer_norm_backward,
+)
 from xpnet.ops.plain_updates import adagrad_update, lion_update, rmsprop_update
 from xpnet.ops.reports import accumulate, new_report
 from xpnet.ops.rows import take_rows
+from xpnet.ops.tables import embedding, embedding_backward
 from xpnet.ops.updates import adam_update, all_finite, momentum_update, sgd_update, take_back
 
 __all__ = [
     "ACTIVATIONS",
-    "CrossEntropy",
+    "REDUCTIONS",
+    "BatchLoss",
     "accumulate",
     "adagrad_update",
     "adam_update",
     "all_finite",
     "average_update",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
+    "binary_cross_entropy",
     "clip_norm",
     "clip_value",
+    "dropout",
+    "embedding",
+    "embedding_backward",
+    "gelu",
+    "gelu_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "linear",
     "linear_backward",
     "lion_update",
+    "mean_squared_error",
     "momentum_update",
     "new_report",
     "relu",
@@ -46,6 +78,8 @@ __all__ = [
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
+    "softplus",
+    "softplus_backward",
     "take_back",
     "take_rows",
     "tanh",

@@ -1,11 +1,13 @@
-"""Element-wise activations, each beside its derivative, which is written in terms of the output y."""
+"""Element-wise activations, each beside its derivative: from the output y for those that Linear fuses, else from x."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 from xpnet.backends import Array, Backend
+from xpnet.ops.outputs import deliver
 
 
 def relu(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -22,13 +24,13 @@ def relu(backend: Backend, x: Array, out: Array | None = None) -> Array:
     array([0., 2.])
     """
     xp = backend.xp
-    return _deliver(xp.where(x < 0, xp.zeros_like(x), x), out)
+    return deliver(xp.where(x < 0, xp.zeros_like(x), x), out)
 
 
 def relu_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
     """dx = dy where y > 0, else 0 (at the kink, where the derivative is undefined, too)."""
     xp = backend.xp
-    return _deliver(xp.where(y > 0, dy, xp.zeros_like(dy)), out)
+    return deliver(xp.where(y > 0, dy, xp.zeros_like(dy)), out)
 
 
 def sigmoid(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -41,12 +43,12 @@ def sigmoid(backend: Backend, x: Array, out: Array | None = None) -> Array:
     """
     xp = backend.xp
     decay = xp.exp(-xp.abs(x))  # never above 1, so nothing overflows; for x < 0 the fraction is multiplied by exp(x)
-    return _deliver(xp.where(x < 0, decay, xp.ones_like(x)) / (1 + decay), out)
+    return deliver(xp.where(x < 0, decay, xp.ones_like(x)) / (1 + decay), out)
 
 
 def sigmoid_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
     """dx = dy · y (1 - y)."""
-    return _deliver(dy * y * (1 - y), out)
+    return deliver(dy * y * (1 - y), out)
 
 
 def tanh(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -57,19 +59,80 @@ def tanh(backend: Backend, x: Array, out: Array | None = None) -> Array:
     >>> tanh(cpu, cpu.asarray([0.0, 1000.0]))
     array([0., 1.])
     """
-    return _deliver(backend.xp.tanh(x), out)
+    return deliver(backend.xp.tanh(x), out)
 
 
 def tanh_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
     """dx = dy · (1 - y²)."""
-    return _deliver(dy * (1 - y * y), out)
+    return deliver(dy * (1 - y * y), out)
 
 
-def _deliver(result: Array, out: Array | None) -> Array:
-    if out is None:
-        return result
-    out[...] = result
-    return out
+def gelu(backend: Backend, x: Array, out: Array | None = None) -> Array:
+    """y = x/2 (1 + tanh(sqrt(2/π) (x + 0.044715 x³))) = x σ(2 sqrt(2/π) (x + 0.044715 x³)), element by element.
+
+    Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016, section 2, the tanh form.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> gelu(cpu, cpu.asarray([-1e30, 1.0, 1e30])).round(6).tolist()
+    [0.0, 0.841192, 1e+30]
+    """
+    xp = backend.xp
+    gate, _ = _gelu_gate(backend, x)
+    return deliver(xp.where(x < -_GELU_SATURATED, xp.zeros_like(x), x) * gate, out)
+
+
+def gelu_backward(backend: Backend, dy: Array, x: Array, out: Array | None = None) -> Array:
+    """dx = dy · (g + x g (1 - g) u'), with y = x g, g = σ(u)."""
+    gate, bounded = _gelu_gate(backend, x)
+    slope = _GELU_SCALE * (1 + 3 * _GELU_CUBIC * bounded * bounded)
+    return deliver(dy * (gate + bounded * gate * (1 - gate) * slope), out)
+
+
+_GELU_SCALE, _GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
+_GELU_SATURATED = 50.0  # from here on σ is exactly 0 or 1, in float64 too
+
+
+def _gelu_gate(backend: Backend, x: Array) -> tuple[Array, Array]:
+    """σ(u), and x within bounds in which its cube cannot overflow."""
+    bounded = backend.xp.clip(x, -_GELU_SATURATED, _GELU_SATURATED)
+    return sigmoid(backend, _GELU_SCALE * (bounded + _GELU_CUBIC * bounded * bounded * bounded)), bounded
+
+
+def leaky_relu(backend: Backend, x: Array, negative_slope: float = 0.01, out: Array | None = None) -> Array:
+    """y = x where x > 0, else negative_slope · x; NaN stays NaN.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> leaky_relu(cpu, cpu.asarray([-1.0, 2.0]))
+    array([-0.01,  2.  ])
+    """
+    return deliver(backend.xp.where(x > 0, x, negative_slope * x), out)
+
+
+def leaky_relu_backward(
+    backend: Backend, dy: Array, x: Array, negative_slope: float = 0.01, out: Array | None = None
+) -> Array:
+    """dx = dy where x > 0, else negative_slope · dy (at the kink, where the derivative is undefined, too)."""
+    return deliver(backend.xp.where(x > 0, dy, negative_slope * dy), out)
+
+
+def softplus(backend: Backend, x: Array, out: Array | None = None) -> Array:
+    """y = log(1 + exp(x)), element by element.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> softplus(cpu, cpu.asarray([-1000.0, 0.0, 1000.0])).round(6).tolist()
+    [0.0, 0.693147, 1000.0]
+    """
+    xp = backend.xp
+    # exp of a number that is never above 0 cannot overflow, and log1p keeps what is small.
+    return deliver(xp.where(x < 0, xp.zeros_like(x), x) + xp.log1p(xp.exp(-xp.abs(x))), out)
+
+
+def softplus_backward(backend: Backend, dy: Array, x: Array, out: Array | None = None) -> Array:
+    """dx = dy · σ(x)."""
+    return deliver(dy * sigmoid(backend, x), out)
 
 
 class Activation(NamedTuple):

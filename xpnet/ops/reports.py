@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from xpnet.backends import Array, Backend
 from xpnet.errors import OutOfRangeError
-from xpnet.ops.cross_entropy import CrossEntropy
+from xpnet.ops.batch_loss import BatchLoss, counted_loss
 
 NEW = {  # -1: there was no such step, no such row in its batch
     "loss_sum": 0.0,
+    "weight": 0.0,  # what the mean loss divides by: where nothing weighs rows or leaves them out, their count
     "count": 0.0,
     "correct": 0.0,
     "first_non_finite_step": -1.0,
@@ -19,11 +20,11 @@ NEW = {  # -1: there was no such step, no such row in its batch
     "steps_left_out": 0.0,
 }
 LENGTH = len(NEW)
-LOSS_SUM, COUNT, CORRECT, FIRST_NON_FINITE_STEP, BAD_LABEL_ROW, LAST_LOSS, STEPS_LEFT_OUT = range(LENGTH)
+LOSS_SUM, WEIGHT, COUNT, CORRECT, FIRST_NON_FINITE_STEP, BAD_LABEL_ROW, LAST_LOSS, STEPS_LEFT_OUT = range(LENGTH)
 
 
 def new_report(backend: Backend) -> Array:
-    """(7,) float64: the values of NEW, in its order."""
+    """(8,) float64: the values of NEW, in its order."""
     return from_names(backend, NEW)
 
 
@@ -38,7 +39,7 @@ def from_names(backend: Backend, values: Mapping[str, float]) -> Array:
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
     >>> from_names(cpu, {"count": 4.0})
-    array([ 0.,  4.,  0., -1., -1.,  0.,  0.])
+    array([ 0.,  0.,  4.,  0., -1., -1.,  0.,  0.])
     """
     report = backend.aligned_zeros(LENGTH, "float64")
     report[...] = backend.asarray([values.get(name, new) for name, new in NEW.items()], "float64")
@@ -60,16 +61,15 @@ def read(backend: Backend, report: Array) -> list[float]:
     return values
 
 
-def accumulate(
-    backend: Backend, report: Array, result: CrossEntropy, rows: int, step: int, finite: Array | None = None
-) -> None:
+def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, finite: Array | None = None) -> None:
     """Add one batch to the report vector, in place and without waiting for the device.
+
+    A batch of which no row counts has no mean loss; it adds 0.
 
     Args:
         backend: where the arrays live.
-        report: (7,) float64, updated.
+        report: (8,) float64, updated.
         result: of the batch.
-        rows: how many rows the batch has.
         step: the step's number.
         finite: (1,) int32; 0: the step was left out, and adds nothing but one to the steps left out. None: the loss
             alone decides what is finite, and is added whatever it is.
@@ -77,12 +77,12 @@ def accumulate(
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
     >>> report, half = new_report(cpu), cpu.asarray(0.5)
-    >>> accumulate(cpu, report, CrossEntropy(half, half, cpu.asarray(3.0), None), 4, 7)
+    >>> accumulate(cpu, report, BatchLoss(half, half, cpu.asarray(3.0), None, weight=4, rows=4), 7)
     >>> report
-    array([ 2. ,  4. ,  3. , -1. , -1. ,  0.5,  0. ])
+    array([ 2. ,  4. ,  4. ,  3. , -1. , -1. ,  0.5,  0. ])
     """
+    loss = counted_loss(backend, result)
     if backend.reads_are_free:  # arithmetic on numbers takes a tenth of the time of arrays with one element
-        loss, correct = float(result.loss), float(result.correct)
         good = math.isfinite(loss) if finite is None else bool(finite[0])
         if not good and report[FIRST_NON_FINITE_STEP] < 0:
             report[FIRST_NON_FINITE_STEP] = step
@@ -90,22 +90,39 @@ def accumulate(
         if not good and finite is not None:
             report[STEPS_LEFT_OUT] += 1
             return
-        report[LOSS_SUM] += loss * rows
-        report[COUNT] += rows
-        report[CORRECT] += correct
+        weight = float(result.weight)
+        report[LOSS_SUM] += loss * weight if result.reduction == "mean" else loss
+        report[WEIGHT] += weight
+        report[COUNT] += float(result.rows)
+        report[CORRECT] += float(result.correct)
         return
-    xp, loss, first_bad = backend.xp, result.loss, report[FIRST_NON_FINITE_STEP, ...]
+    xp, first_bad = backend.xp, report[FIRST_NON_FINITE_STEP, ...]
     good = xp.isfinite(loss) if finite is None else finite[0, ...] == 1
     newly_bad = ~good & (first_bad < 0)
     report[FIRST_NON_FINITE_STEP] = xp.where(newly_bad, xp.full_like(first_bad, step), first_bad)
     if result.bad_row is not None:
         report[BAD_LABEL_ROW] = xp.where(newly_bad, result.bad_row, report[BAD_LABEL_ROW, ...])
     report[LAST_LOSS] = loss
-    added = xp.stack([loss * rows, xp.full_like(loss, rows), result.correct])
+    total = loss * result.weight if result.reduction == "mean" else loss
+    sums = (total, result.weight, result.rows, result.correct)
+    added = xp.stack([xp.full_like(loss, item) if isinstance(item, (int, float)) else item for item in sums])
     if finite is not None:
         added = xp.where(good, added, xp.zeros_like(added))
         report[STEPS_LEFT_OUT] += 1 - xp.astype(good, xp.float64)
     report[: CORRECT + 1] += added
+
+
+def means(report: Sequence[float]) -> tuple[float, float]:
+    """Mean loss and accuracy, from a report on the host; NaN where nothing counted.
+
+    >>> means([2.0, 4.0, 4.0, 3.0, -1.0, -1.0, 0.5, 0.0])
+    (0.5, 0.75)
+    """
+    loss, accuracy = (
+        report[total] / report[count] if report[count] else math.nan
+        for total, count in ((LOSS_SUM, WEIGHT), (CORRECT, COUNT))
+    )
+    return loss, accuracy
 
 
 def hold(backend: Backend, report: Array, finite: Array) -> None:
@@ -113,7 +130,7 @@ def hold(backend: Backend, report: Array, finite: Array) -> None:
 
     Args:
         backend: where the arrays live.
-        report: (7,) float64.
+        report: (8,) float64.
         finite: (1,) int32, updated.
 
     >>> from xpnet.backends import backend

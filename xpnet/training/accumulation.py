@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 from xpnet import ops
-from xpnet.backends import Array
+from xpnet.backends import Array, Backend
 from xpnet.errors import positive_integer
 from xpnet.layers import Context, Layer
+from xpnet.ops.batch_loss import counted_loss, denominator
 
 _STRIDE = 2**32  # a step's number in the upper half of the generator's counter: no run takes so many steps
 
 
 class MicroBatches:
-    """g = Σᵢ nᵢ gᵢ / Σᵢ nᵢ: the gradient of a batch's mean loss, from those of its micro-batches of nᵢ rows.
+    """g = Σᵢ wᵢ gᵢ / Σᵢ wᵢ: the gradient of a batch's mean loss, from those of its micro-batches of weights wᵢ.
+
+    The weight is what the loss's mean divides by; losses that are summed have gradients that are.
 
     Layers that draw draw anew in each micro-batch; those that look at the whole batch see the micro-batch alone.
 
@@ -27,7 +29,7 @@ class MicroBatches:
     >>> context = xpnet.Context(model.backend, training=True)
     >>> def compute(part):
     ...     model.gradients["b"][...] = part.mean()
-    ...     return xpnet.ops.CrossEntropy(part.mean(), part, np.float64(0.0), None)
+    ...     return xpnet.ops.BatchLoss(part.mean(), part, 0.0, None, weight=len(part), rows=len(part))
     >>> result = MicroBatches(model, rows=2).accumulate(np.array([1.0, 2.0, 6.0]), context, compute)
     >>> float(result.loss), model.gradients["b"].tolist()
     (3.0, [3.0])
@@ -38,9 +40,7 @@ class MicroBatches:
         self._gradients = model.vectors.gradients
         self._sum = self._gradients.backend.xp.zeros_like(self._gradients.vector)
 
-    def accumulate(
-        self, indices: Array, context: Context, compute: Callable[[Array], ops.CrossEntropy]
-    ) -> ops.CrossEntropy:
+    def accumulate(self, indices: Array, context: Context, compute: Callable[[Array], ops.BatchLoss]) -> ops.BatchLoss:
         """The whole batch's loss, with its gradient left in the model; ``compute`` is that of a part of ``indices``."""
         count, step, gradients = indices.shape[0], context.step, self._gradients.vector
         if count <= self.rows:
@@ -49,22 +49,49 @@ class MicroBatches:
         starts = list(range(0, count, self.rows))
         results = []
         for place, start in enumerate(starts):
-            part = indices[start : min(start + self.rows, count)]
             context.step = step + place * _STRIDE
-            results.append(compute(part))
-            self._sum[...] = self._sum + part.shape[0] * gradients
+            result = compute(indices[start : min(start + self.rows, count)])
+            results.append(result)
+            self._sum[...] = self._sum + self._factor(result, result.weight) * gradients
         context.step = step
-        gradients[...] = self._sum / count
-        return self._joined(results, starts, count)
+        joined = _joined(self._gradients.backend, results, starts)
+        gradients[...] = self._sum / self._factor(joined, _or_one(self._gradients.backend, joined.weight))
+        return joined
 
-    def _joined(self, results: list[ops.CrossEntropy], starts: list[int], count: int) -> ops.CrossEntropy:
-        xp = self._gradients.backend.xp
-        rows = [stop - start for start, stop in itertools.pairwise([*starts, count])]
-        loss = sum(result.loss * n for result, n in zip(results, rows, strict=True)) / count
-        bad_row = None
-        for result, start in zip(results, starts, strict=True):
-            if result.bad_row is not None:
-                shifted = xp.where(result.bad_row < 0, result.bad_row, result.bad_row + start)
-                bad_row = shifted if bad_row is None else xp.where(bad_row < 0, shifted, bad_row)
-        losses, correct = xp.concat([result.losses for result in results]), sum(result.correct for result in results)
-        return ops.CrossEntropy(loss, losses, correct, None, bad_row)
+    def _factor(self, result: ops.BatchLoss, weight: Array | int) -> Array | int:
+        """What a gradient is weighed by: a number, or a 0-d array of the gradients' type."""
+        if result.reduction != "mean":
+            return 1
+        return weight if isinstance(weight, int) else self._gradients.backend.xp.astype(weight, self._sum.dtype)
+
+
+def _joined(backend: Backend, results: list[ops.BatchLoss], starts: list[int]) -> ops.BatchLoss:
+    """The result of the batch whose rows from each start on gave these."""
+    weight, reduction = sum(result.weight for result in results), results[0].reduction
+    total = sum(counted_loss(backend, result) * (result.weight if reduction == "mean" else 1) for result in results)
+    return ops.BatchLoss(
+        loss=total / denominator(backend, weight, reduction, backend.xp.float64),
+        losses=backend.xp.concat([result.losses for result in results]),
+        correct=sum(result.correct for result in results),
+        gradient=None,
+        weight=weight,
+        rows=sum(result.rows for result in results),
+        reduction=reduction,
+        bad_row=_first_bad_row(backend, results, starts),
+    )
+
+
+def _first_bad_row(backend: Backend, results: list[ops.BatchLoss], starts: list[int]) -> Array | None:
+    xp, first = backend.xp, None
+    for result, start in zip(results, starts, strict=True):
+        if result.bad_row is not None:
+            row = xp.where(result.bad_row < 0, result.bad_row, result.bad_row + start)
+            first = row if first is None else xp.where(first < 0, row, first)
+    return first
+
+
+def _or_one(backend: Backend, weight: Array | int) -> Array | int:
+    """The weight; 1 where there is none: a sum of no gradients is 0."""
+    if isinstance(weight, int):
+        return weight or 1
+    return backend.xp.where(weight == 0, backend.xp.ones_like(weight), weight)

@@ -10,8 +10,9 @@ import numpy as np
 from xpnet import ops
 from xpnet.backends import Array
 from xpnet.data import Samples
-from xpnet.errors import DTypeError, OutOfRangeError, ShapeError, finite_number, memory_for
+from xpnet.errors import ConfigurationError, DTypeError, ShapeError, finite_number, memory_for
 from xpnet.layers import Context, Layer
+from xpnet.losses import Loss, SoftmaxCrossEntropy
 
 
 class DeviceSamples:
@@ -20,14 +21,16 @@ class DeviceSamples:
     Args:
         model: initialised; the samples go to its backend, and are held against its inputs and outputs.
         samples: :class:`~xpnet.data.Samples`, or a tuple (x, y).
+        loss: says which y fit the outputs; softmax cross-entropy when None.
 
     Raises:
-        ShapeError: no samples, x and y of different lengths, or samples that the model does not take.
-        DTypeError: labels that are not integers.
+        ShapeError: no samples, x and y of different lengths, or samples that the model or the loss does not take.
+        DTypeError: labels, or the inputs of a model that takes integers, that are not integers.
         OutOfRangeError: a label that none of the outputs stands for.
+        ConfigurationError: a pixel range that divides nothing, or would divide indices.
     """
 
-    def __init__(self, model: Layer, samples: Samples | tuple[Any, ...]) -> None:
+    def __init__(self, model: Layer, samples: Samples | tuple[Any, ...], loss: Loss | None = None) -> None:
         self.backend = model.require_backend()
         x, y, pixel_range = Samples(*samples)
         x, y = np.asarray(x), np.asarray(y)
@@ -35,10 +38,18 @@ class DeviceSamples:
             raise ShapeError(
                 f"expected samples x of shape (N, ...) and as many labels y, N at least 1, got {x.shape} and {y.shape}"
             )
-        self.outputs = model.output_shape(x.shape[1:])[-1]
-        if y.ndim == 1:
-            _require_labels(y, self.outputs)
+        output_shape = model.output_shape(x.shape[1:])
+        self.outputs = output_shape[-1]
+        (loss or SoftmaxCrossEntropy()).require_targets(y, output_shape)
         self.pixel_range = finite_number("pixel_range", pixel_range, low=sys.float_info.min)
+        self.indices = model.takes_integers
+        if self.indices and x.dtype.kind not in "iu":
+            raise DTypeError(f"this model takes indices, which must be integers, not {x.dtype}")
+        if self.indices and self.pixel_range != 1.0:
+            raise ConfigurationError(
+                f"this model takes indices, and a pixel range of {self.pixel_range:g} would divide them: give 1 "
+                "(scale = false in the recipe)"
+            )
         with memory_for(f"{len(x):,} samples, which stay on the device", "take fewer, or train on the CPU"):
             self.x = self.backend.asarray(np.ascontiguousarray(x))
             self.y = self.backend.asarray(np.ascontiguousarray(y))
@@ -47,24 +58,16 @@ class DeviceSamples:
         return int(self.x.shape[0])
 
     def batch(self, indices: Array, context: Context, dtype: str) -> tuple[Array, Array]:
-        """The rows at ``indices``: x divided by the pixel range and in ``dtype``, and y."""
+        """The rows at ``indices``: x divided by the pixel range and in ``dtype``, or indices as they are; and y."""
+        take = self.backend.xp.take
+        if self.indices:
+            return take(self.x, indices, axis=0), take(self.y, indices, axis=0)
         shape = (indices.shape[0], *self.x.shape[1:])
         out = context.empty(self, "x", shape, getattr(self.backend.xp, dtype))
         x = ops.take_rows(self.backend, self.x, indices, self.pixel_range, dtype, out)
-        return x, self.backend.xp.take(self.y, indices, axis=0)
+        return x, take(self.y, indices, axis=0)
 
     def head(self, count: int, context: Context, dtype: str) -> Array:
         """The first ``count`` rows of x, as ``batch`` gives them."""
         rows = self.backend.xp.arange(min(count, len(self)), device=self.backend.device)
         return self.batch(rows, context, dtype)[0]
-
-
-def _require_labels(y: np.ndarray, outputs: int) -> None:
-    if y.dtype.kind not in "iu":
-        raise DTypeError(f"labels of shape {y.shape} must be integers (class indices), not {y.dtype}")
-    bad = (y < 0) | (y >= outputs)
-    if bad.any():
-        row = int(bad.argmax())
-        raise OutOfRangeError(
-            f"label {y[row]} at row {row} has no output: the model has {outputs}, for the labels 0 to {outputs - 1}"
-        )

@@ -8,13 +8,13 @@ from xpnet import ops
 from xpnet.data import Samples
 from xpnet.errors import memory_for, positive_integer
 from xpnet.layers import Context, Layer
-from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.losses import Loss, SoftmaxCrossEntropy
 from xpnet.ops import reports
 from xpnet.training.batches import DeviceSamples
 
 
 class Evaluation(NamedTuple):
-    """Mean loss, share of correct rows, and how many rows there were."""
+    """Mean loss, share of correct rows (NaN for a loss that calls none right or wrong), and how many rows counted."""
 
     loss: float
     accuracy: float
@@ -24,7 +24,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     model: Layer,
     samples: Samples | tuple[Any, ...] | DeviceSamples,
-    loss: SoftmaxCrossEntropy | None = None,
+    loss: Loss | None = None,
     batch_size: int = 1000,
 ) -> Evaluation:
     """Loss and accuracy in inference; the device is asked once, at the end.
@@ -43,7 +43,7 @@ def evaluate(
     positive_integer("batch_size", batch_size)
     backend, loss = model.require_backend(), loss or SoftmaxCrossEntropy()
     if not isinstance(samples, DeviceSamples):
-        samples = DeviceSamples(model, samples)
+        samples = DeviceSamples(model, samples, loss)
     context = Context(backend, reuse=True)
     report, rows = ops.new_report(backend), backend.xp.arange(len(samples), device=backend.device)
     with memory_for(f"an evaluation with batches of {batch_size:,} rows", "make them smaller"):
@@ -51,6 +51,6 @@ def evaluate(
             indices = rows[start : min(start + batch_size, len(samples))]
             x, y = samples.batch(indices, context, model.dtype)
             result = loss.forward(model.forward(x, context), y, context)
-            ops.accumulate(backend, report, result, indices.shape[0], step=start // batch_size)
-    loss_sum, count, correct = reports.read(backend, report)[:3]
-    return Evaluation(loss_sum / count, correct / count, int(count))
+            ops.accumulate(backend, report, result, step=start // batch_size)
+    figures = reports.read(backend, report)
+    return Evaluation(*reports.means(figures), int(figures[reports.COUNT]))

@@ -9,14 +9,13 @@ import numpy as np
 
 from xpnet.backends import Array
 from xpnet.layers import Context, Layer
-from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.losses import Loss
+from xpnet.ops.batch_loss import counted_loss
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.watching import layers_by_place, watched
 
 
-def first_non_finite(
-    model: Layer, loss: SoftmaxCrossEntropy, data: DeviceSamples, indices: Array, context: Context
-) -> str | None:
+def first_non_finite(model: Layer, loss: Loss, data: DeviceSamples, indices: Array, context: Context) -> str | None:
     """What was the first array of a training step to hold an infinity or NaN; None when all are finite.
 
     Args:
@@ -65,7 +64,7 @@ def first_non_finite(
     with watched([method for place, layer in leaves for method in watch(layer, place)]), backend.ignoring_overflow():
         outputs = model.forward(x, context)
         result = loss.forward(outputs, y, context)
-        look("the loss", result.loss)
+        look("the loss", backend.asarray(counted_loss(backend, result), "float64"))
         dy = loss.backward(context)
         look("the gradient of the loss", dy)
         model.backward_parameters(dy, context)

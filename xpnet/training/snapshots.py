@@ -24,6 +24,7 @@ _STATE = (
     "seed",
     "step",
     "best_accuracy",
+    "best_loss",
     "best_step",
     "training_seconds",
     "samples_seen",

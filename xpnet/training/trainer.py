@@ -15,15 +15,16 @@ from xpnet.configuration import ON_NONFINITE
 from xpnet.data import Sampler, Samples, Shuffled, epoch_order
 from xpnet.errors import CallOrderError, NonFiniteError, memory_for, one_of
 from xpnet.layers import Context, Layer
-from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.losses import Loss, SoftmaxCrossEntropy
 from xpnet.ops import reports
+from xpnet.ops.batch_loss import counted_loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
 from xpnet.training.accumulation import MicroBatches
 from xpnet.training.averaging import MovingAverage
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback, Record
-from xpnet.training.evaluation import evaluate
+from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.replay import first_non_finite
 from xpnet.training.schedule import Schedule
 
@@ -54,7 +55,8 @@ class Trainer:
         step: steps taken so far. A trainer whose step, model, optimizer state and report were restored goes on as if
             it had never stopped, for everything that is drawn depends on the seed and the step's number alone.
         history: the records so far, see :class:`~xpnet.training.Callback`.
-        best_accuracy, best_step: of the best evaluation so far; None before the first.
+        best_accuracy, best_loss, best_step: of the best evaluation so far, by accuracy, or by loss where the loss calls
+            no row right or wrong; None before the first.
         training_seconds: spent in steps so far, without evaluations and checkpoints; the compilation of kernels, on
             their first use, included.
         samples_seen: rows trained on so far.
@@ -72,7 +74,7 @@ class Trainer:
     def __init__(
         self,
         model: Layer,
-        loss: SoftmaxCrossEntropy,
+        loss: Loss,
         optimizer: Optimizer,
         *,
         seed: int = 0,
@@ -89,6 +91,7 @@ class Trainer:
         self.step = 0
         self.history: list[Record] = []
         self.best_accuracy: float | None = None
+        self.best_loss: float | None = None
         self.best_step: int | None = None
         self.training_seconds = 0.0
         self.samples_seen = 0
@@ -141,8 +144,8 @@ class Trainer:
         """
         if self.optimizer.state is not self._optimizer_state:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
-        data = DeviceSamples(self.model, train)
-        held_out = None if validation is None else DeviceSamples(self.model, validation)
+        data = DeviceSamples(self.model, train, self.loss)
+        held_out = None if validation is None else DeviceSamples(self.model, validation, self.loss)
         schedule = Schedule.of(len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch)
         self.optimizer.plan(schedule.total, self.step)
         self.schedule = schedule
@@ -220,7 +223,7 @@ class Trainer:
             result = self.micro_batches.accumulate(
                 indices, context, lambda part: self._backpropagate(data, part, context)
             )
-        ops.all_finite(self.backend, self._gradients, result.loss, self._finite)
+        ops.all_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._finite)
         if self.on_nonfinite == "stop":
             reports.hold(self.backend, self.report, self._finite)
         self.optimizer.update(self.step, self._finite)
@@ -229,9 +232,9 @@ class Trainer:
         if kept_buffers is not None:
             ops.take_back(self.backend, self._buffers, kept_buffers, self._finite)
         self.step += 1
-        ops.accumulate(self.backend, self.report, result, indices.shape[0], self.step, self._finite)
+        ops.accumulate(self.backend, self.report, result, self.step, self._finite)
 
-    def _backpropagate(self, data: DeviceSamples, indices: Array, context: Context) -> ops.CrossEntropy:
+    def _backpropagate(self, data: DeviceSamples, indices: Array, context: Context) -> ops.BatchLoss:
         """The loss on these rows, with its gradient left in the model."""
         x, y = data.batch(indices, context, self.model.dtype)
         result = self.loss.forward(self.model.forward(x, context), y, context)
@@ -277,10 +280,7 @@ class Trainer:
         evaluate_train: bool,
         report: list[float],
     ) -> None:
-        count = report[reports.COUNT]
-        train_loss, train_accuracy = math.nan, math.nan  # where every step was left out
-        if count:
-            train_loss, train_accuracy = report[reports.LOSS_SUM] / count, report[reports.CORRECT] / count
+        train_loss, train_accuracy = reports.means(report)
         if evaluate_train:
             train_loss, train_accuracy, _ = evaluate(self.model, data, self.loss)
         figures = {"train_loss": train_loss, "train_accuracy": train_accuracy}
@@ -289,16 +289,24 @@ class Trainer:
         improved = False
         if held_out is not None:
             outcome = evaluate(self.model, held_out, self.loss)
-            improved = self.best_accuracy is None or outcome.accuracy > self.best_accuracy
+            improved = self._is_best(outcome)
             if improved:
-                self.best_accuracy, self.best_step = outcome.accuracy, self.step
+                self.best_accuracy, self.best_loss, self.best_step = outcome.accuracy, outcome.loss, self.step
             figures |= {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
             figures["best_test_accuracy"] = self.best_accuracy  # type: ignore[assignment]
         self.optimizer.schedule.observe(figures.get("test_loss", train_loss))
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
-        if data.y.ndim == 1 and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
+        classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == 1
+        if classifies and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
             self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, data.outputs))
         self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
+
+    def _is_best(self, outcome: Evaluation) -> bool:
+        if self.best_accuracy is None or self.best_loss is None:
+            return True
+        if math.isnan(outcome.accuracy):
+            return outcome.loss < self.best_loss
+        return outcome.accuracy > self.best_accuracy
 
     def _diagnose(self, kind: str, message: str | None) -> None:
         """Record trouble the first time it is seen."""

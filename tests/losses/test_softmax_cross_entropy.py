@@ -1,4 +1,4 @@
-"""xpnet.losses: the loss and its gradient against the definition, and the order of calls."""
+"""xpnet.losses.softmax_cross_entropy: the loss and its gradient against the definition, and the order of calls."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def test_the_logits_are_left_alone(backend) -> None:
     np.testing.assert_array_equal(backend.to_numpy(logits), LOGITS)
 
 
-@pytest.mark.parametrize("host", ["logits", "labels"])
+@pytest.mark.parametrize("host", ["outputs", "targets"])
 def test_a_host_array_among_those_of_the_device_names_both(strict, host) -> None:
-    arrays = {"logits": LOGITS, "labels": LABELS.astype(np.int64)}
+    arrays = {"outputs": LOGITS, "targets": LABELS.astype(np.int64)}
     mixed = {name: array if name == host else strict.asarray(array) for name, array in arrays.items()}
     with pytest.raises(
         xpnet.BackendError, match=r"got a numpy.ndarray on cpu, but this model lives on backend 'strict'"
@@ -94,3 +94,66 @@ def test_a_host_array_among_those_of_the_device_names_both(strict, host) -> None
         SoftmaxCrossEntropy()(strict, **mixed)
     with pytest.raises(xpnet.BackendError, match=r"got a array_api_strict.Array on .*device1.* lives on backend 'cpu'"):
         SoftmaxCrossEntropy()(xpnet.backend("cpu"), **mixed)
+
+
+class TestOptions:
+    """What they mean is tested with the operation; here, that they reach it."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_all_of_them_together(self, backend, dtype) -> None:
+        weights, smoothing = np.array([0.5, 1.0, 4.0]), 0.1
+        loss = SoftmaxCrossEntropy(smoothing, weights, ignore_index=1, reduction="mean")
+        context = Context(backend, training=True)
+        result = loss.forward(backend.asarray(LOGITS, dtype), backend.asarray(LABELS), context)
+        targets = weights * ((1 - smoothing) * np.eye(3)[LABELS] + smoothing / 3)
+        targets[LABELS == 1] = 0.0
+        total = weights[2] + weights[0]
+        tolerance = 1e-6 if dtype == "float32" else 1e-14
+        assert float(result.loss) == pytest.approx(-(targets * np.log(PROBABILITIES)).sum() / total, rel=tolerance)
+        expected = (PROBABILITIES * targets.sum(axis=1, keepdims=True) - targets) / total
+        np.testing.assert_allclose(backend.to_numpy(loss.backward(context)), expected, rtol=0, atol=tolerance)
+
+    @pytest.mark.parametrize("reduction", ["sum", "none"])
+    def test_reductions(self, backend, reduction) -> None:
+        loss, context = SoftmaxCrossEntropy(reduction=reduction), Context(backend, training=True)
+        logits, labels = backend.asarray(LOGITS), backend.asarray(LABELS)
+        losses = -np.log(PROBABILITIES[np.arange(4), LABELS])
+        expected = losses if reduction == "none" else losses.sum()
+        np.testing.assert_allclose(backend.to_numpy(loss(backend, logits, labels)), expected, rtol=1e-14)
+        assert float(loss.forward(logits, labels, context).loss) == pytest.approx(losses.sum(), rel=1e-14)
+        np.testing.assert_allclose(backend.to_numpy(loss.backward(context)), 4 * GRADIENT, rtol=0, atol=1e-14)
+
+    def test_the_weights_follow_the_model_to_another_backend_and_type(self, backend, reference) -> None:
+        loss = SoftmaxCrossEntropy(class_weights=[1.0, 2.0, 3.0])
+        weights = np.array([1.0, 2.0, 3.0])[LABELS]
+        expected = -(weights * np.log(PROBABILITIES[np.arange(4), LABELS])).sum() / weights.sum()
+        for at, dtype in ((backend, "float32"), (reference, "float64"), (backend, "float64"), (backend, "float32")):
+            value = float(loss(at, at.asarray(LOGITS, dtype), at.asarray(LABELS)))
+            assert value == pytest.approx(expected, rel=1e-6 if dtype == "float32" else 1e-14)
+
+    def test_an_ignored_label_has_no_output_and_needs_none(self) -> None:
+        y = np.array([0, -100, 2], np.int16)
+        SoftmaxCrossEntropy(ignore_index=-100).require_targets(y, (3,))
+        with pytest.raises(xpnet.OutOfRangeError, match="label -100 at row 1 has no output: the model has 3"):
+            SoftmaxCrossEntropy().require_targets(y, (3,))
+        with pytest.raises(xpnet.OutOfRangeError, match="label 2 at row 2 has no output: the model has 2"):
+            SoftmaxCrossEntropy(ignore_index=-100).require_targets(y, (2,))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"label_smoothing": 1.0}, "label_smoothing must be a number of at least 0.0 and below 1.0, not 1.0"),
+            ({"class_weights": [1.0, -1.0]}, "a class weight must be a number of at least 0.0, not -1.0"),
+            ({"class_weights": [1.0, math.inf]}, "a class weight must be a number of at least 0.0, not inf"),
+            ({"class_weights": "balanced"}, "class_weights must be a list of numbers, one a class, not 'balanced'"),
+            ({"class_weights": 2.0}, "class_weights must be a list of numbers, one a class, not 2.0"),
+            ({"ignore_index": 1.5}, "ignore_index must be a whole number of 64 bits, not 1.5"),
+            ({"ignore_index": 2**63}, "ignore_index must be a whole number of 64 bits, not 9223372036854775808"),
+            ({"ignore_index": True}, "ignore_index must be a whole number of 64 bits, not True"),
+            ({"reduction": "avg"}, "unknown reduction 'avg'; the choices are mean, sum, none"),
+        ],
+    )
+    def test_options_that_cannot_work(self, options, message) -> None:
+        with pytest.raises(xpnet.ConfigurationError) as error:
+            SoftmaxCrossEntropy(**options)
+        assert str(error.value) == message

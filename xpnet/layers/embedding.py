@@ -1,0 +1,68 @@
+"""From indices to vectors."""
+
+from __future__ import annotations
+
+from xpnet import ops
+from xpnet.backends import Array
+from xpnet.errors import positive_integer
+from xpnet.initializers import Initializer, Normal
+from xpnet.layers.context import Context
+from xpnet.layers.layer import Declaration, Layer
+from xpnet.parameters import Shape
+
+
+class Embedding(Layer):
+    """y[n, t] = W[x[n, t]], with x (N, T) or (N,) integers in [0, vocabulary), W (vocabulary, features).
+
+    It stands first in a model: that model then takes integers and leaves them as they are.
+
+    Args:
+        vocabulary: how many indices there are.
+        features: the length of the vector of each.
+        weights: initialiser of W.
+
+    Raises:
+        OutOfRangeError: in a pass, for an index outside; on a device where looking costs a wait, its vector is NaN
+            instead.
+        DTypeError: in a pass, for indices that are not integers.
+
+    Source: Bengio, Ducharme, Vincent and Jauvin, "A neural probabilistic language model", 2003, section 2.
+
+    >>> import xpnet
+    >>> layer = Embedding(100, 8).initialize(xpnet.backend("cpu-reference"))
+    >>> layer(layer.backend.asarray([[0, 99, 7], [1, 1, 1]])).shape
+    (2, 3, 8)
+    """
+
+    takes_integers = True
+
+    def __init__(self, vocabulary: int, features: int, weights: Initializer = Normal(1.0)) -> None:  # noqa: B008
+        self.vocabulary = positive_integer("vocabulary", vocabulary)
+        self.features = positive_integer("features", features)
+        self.weights = weights
+
+    def declare_parameters(self) -> dict[str, Declaration]:
+        """W."""
+        return {"W": Declaration((self.vocabulary, self.features), self.weights, self.vocabulary, self.features)}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(*input_shape, features)."""
+        return (*input_shape, self.features)
+
+    def forward(self, x: Array, context: Context) -> Array:
+        """The rows of W."""
+        W = self.parameters["W"]
+        out = context.empty(self, "y", (*x.shape, self.features), W.dtype)
+        y = ops.embedding(context.backend, W, x, out)
+        if context.training:
+            self._kept = x
+        return y
+
+    def backward(self, dy: Array, context: Context) -> Array:
+        """Zeros, for integers have no slope, with dW left in ``gradients``."""
+        self.backward_parameters(dy, context)
+        return context.backend.xp.zeros(dy.shape[:-1], dtype=dy.dtype, device=context.backend.device)
+
+    def backward_parameters(self, dy: Array, context: Context) -> None:
+        """The gradient of W alone."""
+        ops.embedding_backward(context.backend, dy, self._take_kept(), self.gradients["W"])

@@ -1,0 +1,82 @@
+"""Losses that compare each output with its own target."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet import ops
+from xpnet.backends import Array, Backend
+from xpnet.errors import OutOfRangeError, ShapeError
+from xpnet.losses.loss import Loss
+from xpnet.parameters import Shape
+
+
+class MeanSquaredError(Loss):
+    """L = 1/n Σ (y - t)², over all n outputs y of a batch and their targets t.
+
+    Targets are of the outputs' shape, or (N,) for outputs (N, 1). No output is right or wrong: training reports no
+    accuracy (NaN), and calls the evaluation with the smallest loss the best.
+
+    Args:
+        reduction: "mean", "sum" or "none" (one loss an output).
+
+    Source: Bishop, "Pattern Recognition and Machine Learning", 2006, equation 1.2, without its factor 1/2.
+
+    >>> import xpnet
+    >>> backend = xpnet.backend("cpu-reference")
+    >>> float(MeanSquaredError()(backend, backend.asarray([[1.0, 5.0]]), backend.asarray([[1.0, 3.0]])))
+    2.0
+    """
+
+    def compute(
+        self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
+    ) -> ops.BatchLoss:
+        """:func:`xpnet.ops.mean_squared_error`."""
+        return ops.mean_squared_error(backend, outputs, targets, gradient, out, reduction=self.reduction)
+
+    def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
+        """A target for each output."""
+        _require_target_for_each(y, output_shape)
+
+
+class BinaryCrossEntropy(Loss):
+    """L = -1/n Σ (t log σ(z) + (1 - t) log(1 - σ(z))), over all n logits z of a batch and their targets t.
+
+    Targets are probabilities, 0 and 1 included, of the logits' shape, or (N,) for logits (N, 1). A logit is right when
+    z > 0 just where t > 1/2; the accuracy is the share of logits that are.
+
+    Args:
+        reduction: "mean", "sum" or "none" (one loss a logit).
+
+    Source: Bishop, "Pattern Recognition and Machine Learning", 2006, equation 4.90.
+
+    >>> import xpnet
+    >>> backend = xpnet.backend("cpu-reference")
+    >>> loss = BinaryCrossEntropy()(backend, backend.asarray([[0.0], [1000.0]]), backend.asarray([1, 1]))
+    >>> round(float(loss), 6)
+    0.346574
+    """
+
+    def compute(
+        self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
+    ) -> ops.BatchLoss:
+        """:func:`xpnet.ops.binary_cross_entropy`."""
+        return ops.binary_cross_entropy(backend, outputs, targets, gradient, out, reduction=self.reduction)
+
+    def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
+        """A probability for each logit."""
+        _require_target_for_each(y, output_shape)
+        bad = ~((y >= 0) & (y <= 1))
+        if bad.any():
+            row = int(bad.reshape(len(y), -1).any(axis=1).argmax())
+            raise OutOfRangeError(
+                f"target {y[row]} at row {row} is no probability: binary cross-entropy takes numbers from 0 to 1"
+            )
+
+
+def _require_target_for_each(y: np.ndarray, output_shape: Shape) -> None:
+    if y.shape[1:] != tuple(output_shape) and not (y.ndim == 1 and tuple(output_shape) == (1,)):
+        raise ShapeError(
+            f"targets of shape {y.shape} do not fit outputs of shape {(len(y), *output_shape)}: expected a target for "
+            "each output"
+        )

@@ -1,0 +1,102 @@
+"""The loss of classification."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+
+import numpy as np
+
+from xpnet import ops
+from xpnet.backends import Array, Backend
+from xpnet.errors import ConfigurationError, DTypeError, OutOfRangeError, finite_number
+from xpnet.losses.loss import Loss
+from xpnet.parameters import Shape
+
+
+class SoftmaxCrossEntropy(Loss):
+    """L = 1/N Σᵢ -log softmax(z)[i, yᵢ], over logits z (N, C).
+
+    Labels y are (N,) class indices of any integer type, or (N, C) rows of probabilities, one-hot included. The options
+    are those of PyTorch's ``cross_entropy``; :func:`xpnet.ops.softmax_cross_entropy` has the equation with all of them.
+
+    Args:
+        label_smoothing: s, from 0 to below 1: the target becomes (1 - s) times itself plus s/C for every class.
+        class_weights: C numbers of at least 0 that multiply the classes' losses; the mean divides by the labels'
+            weights. None: all 1.
+        ignore_index: the label of rows that count for nothing; only with class indices. None: there is none.
+        reduction: "mean", "sum" or "none" (one loss a row).
+
+    Source: the "SoftmaxWithLoss" layer of Saito, "Deep Learning from Scratch", 2016, section 5.6; label smoothing:
+    Szegedy et al., "Rethinking the Inception architecture for computer vision", 2016, section 7.
+
+    >>> import xpnet
+    >>> backend = xpnet.backend("cpu-reference")
+    >>> logits, labels = backend.asarray([[0.0, 0.0], [5.0, 5.0]]), backend.asarray([1, -1])
+    >>> round(float(SoftmaxCrossEntropy(ignore_index=-1)(backend, logits, labels)), 6)
+    0.693147
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        class_weights: Iterable[float] | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.label_smoothing = finite_number("label_smoothing", label_smoothing, low=0.0, below=1.0)
+        self.class_weights = None if class_weights is None else _weights(class_weights)
+        self.ignore_index = None if ignore_index is None else _label("ignore_index", ignore_index)
+        self._placed: tuple[Backend, Array] | None = None
+
+    def compute(
+        self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
+    ) -> ops.BatchLoss:
+        """:func:`xpnet.ops.softmax_cross_entropy`."""
+        return ops.softmax_cross_entropy(
+            backend,
+            outputs,
+            targets,
+            gradient,
+            out,
+            label_smoothing=self.label_smoothing,
+            class_weights=None if self.class_weights is None else self._weights_on(backend, outputs),
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+        )
+
+    def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
+        """Class indices must be integers, and each have an output or be the ignored one."""
+        if y.ndim != 1:
+            return
+        outputs = output_shape[-1]
+        if y.dtype.kind not in "iu":
+            raise DTypeError(f"labels of shape {y.shape} must be integers (class indices), not {y.dtype}")
+        bad = (y < 0) | (y >= outputs)
+        if self.ignore_index is not None:
+            bad &= y != self.ignore_index
+        if bad.any():
+            row = int(bad.argmax())
+            raise OutOfRangeError(
+                f"label {y[row]} at row {row} has no output: the model has {outputs}, for the labels 0 to {outputs - 1}"
+            )
+
+    def _weights_on(self, backend: Backend, logits: Array) -> Array:
+        """The class weights beside the logits, brought there once."""
+        if self._placed is None or self._placed[0] is not backend or self._placed[1].dtype != logits.dtype:
+            weights = backend.asarray(self.class_weights, "float64")
+            self._placed = backend, backend.xp.astype(weights, logits.dtype)
+        return self._placed[1]
+
+
+def _weights(class_weights: Iterable[float]) -> list[float]:
+    if isinstance(class_weights, str) or not isinstance(class_weights, Iterable):
+        raise ConfigurationError(f"class_weights must be a list of numbers, one a class, not {class_weights!r}")
+    return [finite_number("a class weight", weight, low=0.0) for weight in class_weights]
+
+
+def _label(name: str, value: object) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not -(2**63) <= operator.index(value) < 2**63:
+        raise ConfigurationError(f"{name} must be a whole number of 64 bits, not {value!r}")
+    return operator.index(value)

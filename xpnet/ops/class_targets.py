@@ -1,0 +1,94 @@
+"""What logits are compared with: class indices or rows of probabilities, and how much each row and class counts."""
+
+from __future__ import annotations
+
+from xpnet.backends import Array, Backend
+from xpnet.errors import ConfigurationError, ShapeError
+
+
+def fitting_labels(
+    backend: Backend, logits: Array, labels: Array, class_weights: Array | None, ignore_index: int | None
+) -> Array:
+    """The labels, rows of probabilities in the logits' type; an error when something does not fit the logits."""
+    if logits.ndim != 2 or logits.shape[1] == 0:
+        raise ShapeError(f"expected logits of shape (rows, at least 1 class), got {tuple(logits.shape)}")
+    rows, classes = logits.shape
+    if class_weights is not None and tuple(class_weights.shape) != (classes,):
+        raise ShapeError(f"expected {classes} class weights, one a class, got shape {tuple(class_weights.shape)}")
+    if labels.shape == logits.shape:
+        if ignore_index is not None:
+            raise ConfigurationError(
+                f"ignore_index={ignore_index} goes with class indices, and these labels are rows of probabilities: "
+                "leave it out"
+            )
+        return labels if labels.dtype == logits.dtype else backend.xp.astype(labels, logits.dtype)
+    if tuple(labels.shape) != (rows,):
+        raise ShapeError(
+            f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}: expected "
+            f"({rows},) class indices or {tuple(logits.shape)} probabilities"
+        )
+    return labels
+
+
+def require_labels(backend: Backend, labels: Array, classes: int, ignore_index: int | None) -> None:
+    """Raise for labels that are no integers, or outside [0, C) where they are not to be ignored."""
+    backend.require_integers(labels, "class indices")
+    counts = counting(backend, labels, ignore_index)
+    checked = labels if counts is None else backend.xp.where(counts, labels, backend.xp.zeros_like(labels))
+    backend.require_in_range(checked, classes, "label")
+
+
+def counting(backend: Backend, labels: Array, ignore_index: int | None) -> Array | None:
+    """(N,) whether a row counts; None: all do."""
+    xp = backend.xp
+    if ignore_index is None or (ignore_index < 0 and xp.isdtype(labels.dtype, "unsigned integer")):
+        return None
+    return xp.astype(labels, xp.int64, copy=False) != ignore_index
+
+
+def where_counting(backend: Backend, counts: Array | None, rows: Array) -> Array:
+    """The rows, those that do not count filled with zeros."""
+    if counts is None:
+        return rows
+    return backend.xp.where(backend.xp.expand_dims(counts, axis=1), rows, backend.xp.zeros_like(rows))
+
+
+def weighed_targets(
+    backend: Backend,
+    labels: Array,
+    logits: Array,
+    counts: Array | None,
+    label_smoothing: float,
+    class_weights: Array | None,
+) -> tuple[Array, Array | int, Array | int]:
+    """w[c] q[i, c], with zeros in rows that do not count; what the mean divides by; how many rows count."""
+    xp, (rows, classes) = backend.xp, logits.shape
+    targets = labels if labels.ndim == 2 else _one_hot(backend, labels, classes, logits.dtype)
+    weight = count = rows if counts is None else xp.sum(xp.astype(counts, xp.float64))
+    if class_weights is not None and labels.ndim == 1:
+        weight = xp.sum(where_counting(backend, counts, targets * class_weights), dtype=xp.float64)
+    if label_smoothing:
+        targets = (1 - label_smoothing) * targets + label_smoothing / classes
+    if class_weights is not None:
+        targets = targets * class_weights
+    return where_counting(backend, counts, targets), weight, count
+
+
+def first_bad_row(backend: Backend, labels: Array, classes: int, counts: Array | None) -> Array:
+    """The first row that counts and whose label lies outside [0, C), else -1: a 0-d float64 array."""
+    xp, rows = backend.xp, labels.shape[0]
+    places = xp.arange(rows, dtype=xp.float64, device=backend.device)
+    bad = (labels < 0) | (labels >= classes)
+    bad = bad if counts is None else bad & counts
+    none = xp.full((1,), rows, dtype=xp.float64, device=backend.device)  # after all others: the minimum has a number
+    first = xp.min(xp.concat([xp.where(bad, places, xp.full_like(places, rows)), none]))
+    return xp.where(first < rows, first, xp.full_like(first, -1.0))
+
+
+def _one_hot(backend: Backend, labels: Array, classes: int, dtype: object) -> Array:
+    """(N, C) with a one in each label's column; a row of NaN where the label is no class."""
+    xp = backend.xp
+    columns = xp.arange(classes, dtype=labels.dtype, device=backend.device)
+    hot = xp.astype(xp.expand_dims(labels, axis=1) == columns, dtype)
+    valid = xp.expand_dims((labels >= 0) & (labels < classes), axis=1)
+    return xp.where(valid, hot, xp.full_like(hot, float("nan")))

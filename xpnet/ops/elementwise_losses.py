@@ -1,0 +1,116 @@
+"""Losses that compare each output with its own target."""
+
+from __future__ import annotations
+
+from xpnet.backends import Array, Backend
+from xpnet.errors import ShapeError
+from xpnet.ops.activations import sigmoid
+from xpnet.ops.batch_loss import BatchLoss, denominator, reduced
+from xpnet.ops.outputs import deliver
+
+
+def mean_squared_error(
+    backend: Backend,
+    outputs: Array,
+    targets: Array,
+    gradient: bool = True,
+    out: Array | None = None,
+    *,
+    reduction: str = "mean",
+) -> BatchLoss:
+    """L = 1/n Σ (y - t)², over all n outputs of the batch; its gradient is 2 (y - t) / n.
+
+    Args:
+        backend: where the arrays live.
+        outputs: (N, …) floating point, y.
+        targets: of the outputs' shape, t; or (N,) for outputs (N, 1). Any real type.
+        gradient: whether the gradient is wanted.
+        out: of the outputs' shape, receives the gradient when given.
+        reduction: "mean", "sum" or "none".
+
+    Returns:
+        With ``losses`` of the outputs' shape; no row is right or wrong, so ``correct`` is NaN.
+
+    Raises:
+        ShapeError: the targets do not fit the outputs.
+
+    Source: Bishop, "Pattern Recognition and Machine Learning", 2006, equation 1.2, without its factor 1/2.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> result = mean_squared_error(cpu, cpu.asarray([[1.0, 5.0]]), cpu.asarray([[1.0, 3.0]]))
+    >>> float(result.loss), result.gradient
+    (2.0, array([[0., 2.]]))
+    """
+    error = outputs - _fitting_targets(backend, outputs, targets)
+    losses = error * error
+    loss = reduced(backend, losses, losses.size, reduction)
+    dy = None
+    if gradient:
+        dy = deliver(2 * error / denominator(backend, losses.size, reduction, outputs.dtype), out)
+    return BatchLoss(loss, losses, float("nan"), dy, losses.size, outputs.shape[0], reduction)
+
+
+def binary_cross_entropy(
+    backend: Backend,
+    logits: Array,
+    targets: Array,
+    gradient: bool = True,
+    out: Array | None = None,
+    *,
+    reduction: str = "mean",
+) -> BatchLoss:
+    """L = -1/n Σ (t log σ(z) + (1 - t) log(1 - σ(z))), over all n logits of the batch; its gradient is (σ(z) - t) / n.
+
+    Computed as |z| m + log(1 + exp(-|z|)), m being the target's share on the side that z is not on: exact for logits
+    of any size, infinite ones included.
+
+    Args:
+        backend: where the arrays live.
+        logits: (N, …) floating point, z.
+        targets: of the logits' shape, t, each from 0 to 1; or (N,) for logits (N, 1). Any real type.
+        gradient: whether the gradient is wanted.
+        out: of the logits' shape, receives the gradient when given.
+        reduction: "mean", "sum" or "none".
+
+    Returns:
+        With ``losses`` of the logits' shape. A logit is right when z > 0 just where t > 1/2; each row adds the share
+        of its logits that are right to ``correct``.
+
+    Raises:
+        ShapeError: the targets do not fit the logits.
+
+    Source: Bishop, "Pattern Recognition and Machine Learning", 2006, equations 4.90 and 4.91.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> result = binary_cross_entropy(cpu, cpu.asarray([[0.0], [1000.0]]), cpu.asarray([1, 1]), reduction="none")
+    >>> result.losses.round(6).tolist(), result.gradient.tolist()
+    ([[0.693147], [0.0]], [[-0.5], [0.0]])
+    """
+    xp = backend.xp
+    targets = _fitting_targets(backend, logits, targets)
+    positive, size = logits > 0, xp.abs(logits)
+    missed = xp.where(positive, 1 - targets, targets)
+    # A side of no weight adds nothing, even where its logit is infinite.
+    losses = missed * xp.where(missed == 0, xp.zeros_like(size), size) + xp.log1p(xp.exp(-size))
+    loss = reduced(backend, losses, losses.size, reduction)
+    hits = xp.sum(xp.astype(positive == (targets > 0.5), xp.float64))
+    correct = hits * logits.shape[0] / max(losses.size, 1)
+    dz = None
+    if gradient:
+        dz = sigmoid(backend, logits) - targets
+        dz = deliver(dz / denominator(backend, losses.size, reduction, logits.dtype), out)
+    return BatchLoss(loss, losses, correct, dz, losses.size, logits.shape[0], reduction)
+
+
+def _fitting_targets(backend: Backend, outputs: Array, targets: Array) -> Array:
+    """The targets in the outputs' shape and type. Broadcasting would compare every row with every target."""
+    if tuple(targets.shape) == outputs.shape[:1] and tuple(outputs.shape[1:]) == (1,):
+        targets = backend.xp.reshape(targets, outputs.shape)
+    if targets.shape != outputs.shape:
+        raise ShapeError(
+            f"targets of shape {tuple(targets.shape)} do not fit outputs of shape {tuple(outputs.shape)}: expected a "
+            "target for each output"
+        )
+    return backend.xp.astype(targets, outputs.dtype, copy=False)

@@ -1,0 +1,13 @@
+"""Where an operation's result goes."""
+
+from __future__ import annotations
+
+from xpnet.backends import Array
+
+
+def deliver(result: Array, out: Array | None) -> Array:
+    """The result, in ``out`` when the caller gave one."""
+    if out is None:
+        return result
+    out[...] = result
+    return out
