@@ -136,15 +136,14 @@ class Optimizer:
                 f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
             )
         rate = self.rate(step)
-        settings = [
-            number
-            for factor, decay in self._groups
-            for number in self._step_settings(step, rate * factor, decay if self.decouples_decay else 0.0)
-        ]
+        settings: list[float] = []
+        for factor, decay in self._groups:
+            settings += self._step_settings(step, rate * factor, decay if self.decouples_decay else 0.0)
         if settings != self._current:
             self._settings[...] = self._backend.asarray(settings, "float64")
             self._current = settings
-        self._clip()
+        if self.clip_norm is not None or self.clip_value is not None:
+            self._clip()
         for own_settings, added_decay, (values, gradients, *state) in self._pieces:
             total = gradients + added_decay * values if added_decay else gradients
             self.operation(self._backend, values, total, *state, own_settings, finite)
