@@ -30,6 +30,7 @@ RECIPES = [
     "book-two-layer-raw",
     "digits",
     "keras-sigmoid",
+    "mnist-conv",
     "naive-dense",
     "torch-mlp",
 ]
@@ -57,6 +58,24 @@ DESCRIBED: list[tuple[str, Any, Table]] = [
         xpnet.Residual(xpnet.Flatten(), xpnet.ReLU()),
         {"type": "Residual", "layers": [{"type": "Flatten"}, {"type": "ReLU"}]},
     ),
+    ("layer", xpnet.AvgPool2d(3, 1), {"type": "AvgPool2d", "kernel_size": 3, "stride": 1}),
+    (
+        "layer",
+        xpnet.Conv2d(1, 8, 5, 2, 3, "relu", weights=xpnet.Normal(0.5), biases=xpnet.Constant(1.5)),
+        {
+            "type": "Conv2d",
+            "in_channels": 1,
+            "out_channels": 8,
+            "kernel_size": 5,
+            "stride": 2,
+            "padding": 3,
+            "activation": "relu",
+            "weights": {"type": "Normal", "std": 0.5, "mean": 0.0},
+            "biases": {"type": "Constant", "value": 1.5},
+        },
+    ),
+    ("layer", xpnet.MaxPool2d(2), {"type": "MaxPool2d", "kernel_size": 2, "stride": 2}),
+    ("layer", xpnet.Reshape((1, 28, 28)), {"type": "Reshape", "shape": [1, 28, 28]}),
     ("layer", xpnet.Sigmoid(), {"type": "Sigmoid"}),
     ("layer", xpnet.Softmax(), {"type": "Softmax"}),
     ("layer", xpnet.Softplus(), {"type": "Softplus"}),
@@ -244,6 +263,12 @@ def test_a_thing_is_described_by_its_table_and_built_from_it(kind: str, thing: A
     assert describe(built) == table
 
 
+def test_a_convolution_pads_by_a_number_or_a_word() -> None:
+    table = describe(xpnet.Conv2d(1, 8, 5, padding="same"))
+    assert (table["padding"], "activation" in table) == ("same", False)
+    assert describe(build("layer", tomllib.loads(tomli_w.dumps(table)))) == table
+
+
 def test_every_class_that_a_file_can_name_is_described_above() -> None:
     named = {(kind, cls) for kind, classes in configuration._CLASSES.items() for cls in classes.values()}
     assert named == {(kind, type(thing)) for kind, thing, _ in DESCRIBED}
@@ -333,12 +358,13 @@ def test_an_initializer_must_be_a_table(key: str, value: object) -> None:
 
 def test_the_place_of_a_wrong_table_in_a_list() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"^model\.layers\[1\]: unknown layer type 'Dense'.*; the choices are GELU, BatchN"
+        ConfigurationError,
+        match=r"^model\.layers\[1\]: unknown layer type 'Dense'.*; the choices are GELU, Avg",
     ):
         build_all("layer", [{"type": "Flatten"}, {"type": "Dense"}], "model.layers")
 
 
-def test_the_recipes_are_those_of_the_reference_systems_and_digits() -> None:
+def test_the_recipes_are_those_of_the_reference_systems_and_our_own() -> None:
     assert recipe_names() == RECIPES
 
 

@@ -68,6 +68,30 @@ def test_every_part_has_its_time_and_its_work(backend):
     assert (profile.recipe, profile.device, profile.batch_size, profile.memory) == ("digits", backend.name, 32, 12345)
 
 
+def test_the_work_of_a_convolution_is_its_product(backend):
+    table = recipe().to_table()
+    kernels = {"in_channels": 1, "out_channels": 4, "kernel_size": 3, "stride": 2}
+    table["model"]["layers"] = [
+        {"type": "Reshape", "shape": [1, 8, 8]},
+        {"type": "Conv2d", **kernels},
+        {"type": "MaxPool2d", "kernel_size": 3},
+        {"type": "Conv2d", **kernels, "in_channels": 4, "out_channels": 10, "padding": 1},
+        {"type": "Flatten"},
+    ]
+    profile = profile_step(recipe_from_table(table), xpnet.data.load("digits"), backend, steps=1)
+    n, item = 32, 8 if backend.dtype == "float64" else 4
+    parts = {(part.name, part.operation): (part.work, part.unit) for part in profile.parts}
+    first, second = n * 2 * (3 * 3) * (3 * 3 * 1 * 4), n * 2 * (3 * 3 * 4 * 10)
+    assert {key: work for key, work in parts.items() if key[0][0] in "01234"} == {
+        ("1 Conv2d", "forward"): (first, "FLOP"),
+        ("2 MaxPool2d", "forward"): (n * (36 + 4) * item, "B"),
+        ("3 Conv2d", "forward"): (second, "FLOP"),
+        ("3 Conv2d", "backward"): (2 * second, "FLOP"),
+        ("2 MaxPool2d", "backward"): (n * (36 + 2 * 4) * item, "B"),
+        ("1 Conv2d", "backward"): (first, "FLOP"),
+    }
+
+
 def test_a_batch_larger_than_the_data_is_the_data():
     digits = xpnet.data.load("digits")
     profile = profile_step(recipe().with_options(batch_size=10**6), digits, xpnet.backend("cpu-reference"), steps=1)

@@ -1,4 +1,4 @@
-"""The published systems on the official MNIST: the beginning of each, short enough to run every time.
+"""The published systems and our own on the official MNIST: the beginning of each, short enough to run every time.
 
 The whole runs, over several seeds, are ``bench/reference_systems.py``.
 """
@@ -71,6 +71,12 @@ def test_one_epoch_of_keras_sigmoid(mnist: Dataset, cpu: Backend, tmp_path: Path
 
 def test_one_epoch_of_torch_mlp(mnist: Dataset, cpu: Backend, tmp_path: Path) -> None:
     assert first_epoch("torch-mlp", mnist, cpu, tmp_path)["test_accuracy"] > 0.95
+
+
+def test_the_first_hundred_steps_of_mnist_conv(mnist: Dataset, cpu: Backend, tmp_path: Path) -> None:
+    summary = first_epoch("mnist-conv", mnist, cpu, tmp_path, epochs=None, steps=100)
+    assert summary["test_accuracy"] > 0.9
+    assert summary["diagnoses"] == []
 
 
 def test_the_published_losses_of_naive_dense(mnist: Dataset, cpu: Backend, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from xpnet.backends import Backend
 from xpnet.configuration import Recipe, build
 from xpnet.data import SAMPLERS, Dataset
 from xpnet.errors import positive_integer
-from xpnet.layers import Context, Flatten, Layer, Linear
+from xpnet.layers import Context, Conv2d, Flatten, Layer, Linear, Reshape
 from xpnet.training import DeviceSamples, Trainer
 from xpnet.training.runs import require_trainable
 from xpnet.training.watching import full_batches, layers_by_place, watched
@@ -173,11 +173,12 @@ def _works(trainer: Trainer, data: DeviceSamples, rows: int) -> dict[tuple[str, 
     for name, layer in _leaves(trainer.model):
         inputs, shape = math.prod(shape), layer.output_shape(shape)
         outputs = math.prod(shape)
-        if isinstance(layer, Linear):
-            product = 2 * rows * inputs * outputs
+        if isinstance(layer, (Linear, Conv2d)):
+            W = layer.parameters["W"].shape
+            product = 2 * rows * math.prod(W) * (outputs // W[-1])
             works[name, "forward"] = product, "FLOP"
             works[name, "backward"] = product if layer is first else 2 * product, "FLOP"
-        elif not isinstance(layer, Flatten):  # which moves nothing
+        elif not isinstance(layer, (Flatten, Reshape)):  # which move nothing
             works[name, "forward"] = rows * (inputs + outputs) * itemsize, "B"
             works[name, "backward"] = rows * (inputs + 2 * outputs) * itemsize, "B"
     works["loss", "forward"] = 2 * rows * math.prod(shape) * itemsize, "B"

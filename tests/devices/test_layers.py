@@ -14,7 +14,9 @@ from xpnet.backends import Backend
 
 ROWS = 30
 LAYERS: dict[str, tuple[Callable[[], xpnet.Layer], tuple[int, ...]]] = {
+    "AvgPool2d": (lambda: xpnet.AvgPool2d(2), (3, 6, 6)),
     "BatchNorm": (lambda: xpnet.BatchNorm(3), (3, 4)),
+    "Conv2d": (lambda: xpnet.Conv2d(3, 5, 3, 2, 1, "tanh"), (3, 7, 7)),
     "Dropout": (lambda: xpnet.Dropout(0.4), (3, 4)),
     "Embedding": (lambda: xpnet.Embedding(9, 4), (5,)),
     "Flatten": (xpnet.Flatten, (3, 4)),
@@ -22,7 +24,9 @@ LAYERS: dict[str, tuple[Callable[[], xpnet.Layer], tuple[int, ...]]] = {
     "LayerNorm": (lambda: xpnet.LayerNorm(4), (3, 4)),
     "LeakyReLU": (xpnet.LeakyReLU, (3, 4)),
     "Linear": (lambda: xpnet.Linear(12, 7, "tanh"), (12,)),
+    "MaxPool2d": (lambda: xpnet.MaxPool2d(3, 2), (3, 7, 7)),
     "ReLU": (xpnet.ReLU, (3, 4)),
+    "Reshape": (lambda: xpnet.Reshape([2, 6]), (3, 4)),
     "Residual": (lambda: xpnet.Residual(xpnet.Linear(12, 7, "tanh"), xpnet.Linear(7, 12)), (12,)),
     "Sequential": (lambda: xpnet.Sequential(xpnet.Linear(12, 9, "relu"), xpnet.Linear(9, 5, "sigmoid")), (12,)),
     "Sigmoid": (xpnet.Sigmoid, (3, 4)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import Context, Flatten, Linear, ReLU, Sequential, Sigmoid, Softmax
+from xpnet import Context, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Reshape, Sequential, Sigmoid, Softmax
 
 
 def perceptron() -> Sequential:
@@ -105,6 +105,24 @@ class TestSummary:
     def test_the_input_shape_is_read_off_the_first_linear(self) -> None:
         assert "1,568" not in Sequential(Linear(3, 2)).summary()
         assert Sequential(Sigmoid(), Linear(3, 2)).summary() == Sequential(Sigmoid(), Linear(3, 2)).summary((3,))
+
+    def test_images(self) -> None:
+        """The input's shape is read off the Reshape, and long shapes stay in their column."""
+        layers = Conv2d(1, 16, 5, activation="relu"), MaxPool2d(2), Flatten(), Linear(2304, 10)
+        model = Sequential(Reshape([1, 28, 28]), *layers)
+        lines = model.summary().split("\n")
+        assert [line.split() for line in lines[1:]] == [
+            ["0", "Reshape", "(1,", "28,", "28)", "0"],
+            ["1", "Conv2d", "relu", "(16,", "24,", "24)", "416"],
+            ["2", "MaxPool2d", "(16,", "12,", "12)", "0"],
+            ["3", "Flatten", "(2304,)", "0"],
+            ["4", "Linear", "(10,)", "23,050"],
+            ["total", "23,466"],
+        ]
+        assert len({len(line) for line in lines}) == 1
+        assert model.summary((28, 28)) == model.summary((784,)) == model.summary()
+        with pytest.raises(xpnet.ShapeError, match=r"^Conv2d\(1, 16, 5\) takes samples of shape \(1, height, width\)"):
+            Sequential(*layers).summary()
 
     def test_nested_it_is_a_row_and_its_first_linear_counts(self) -> None:
         model = Sequential(Sequential(Sequential(Sigmoid()), Linear(3, 4, "relu"), Linear(4, 5)), Linear(5, 2))

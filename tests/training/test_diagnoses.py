@@ -94,6 +94,15 @@ def test_dead_units(backend: Backend, hidden: tuple[Layer, ...], name: str) -> N
     assert message.startswith(f"all 4 hidden units of layer {name} are dead")
 
 
+def test_dead_channels(backend: Backend) -> None:
+    layers = xpnet.Conv2d(1, 3, 2, activation="relu", **ALL_OFF), Flatten(), Linear(24, 1)
+    model = Sequential(*layers).initialize(backend)
+    samples = DeviceSamples(model, Samples(np.ones((2, 1, 3, 5)), np.zeros(2, int), 1.0))
+    message = dead_units(model, samples)
+    assert message is not None
+    assert message.startswith("all 3 hidden units of layer 0 are dead")
+
+
 @pytest.mark.parametrize("hidden", [(LAYERS["tanh"],), (LAYERS["none"],), (LAYERS["none"], xpnet.Sigmoid())])
 def test_only_a_relu_dies(backend: Backend, hidden: tuple[Layer, ...]) -> None:
     assert dead_units(network(backend, *hidden), on_device(backend, np.ones((3, 2)))) is None

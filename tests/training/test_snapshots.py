@@ -48,6 +48,17 @@ def test_a_model_comes_back_bit_for_bit(backend: Backend, tmp_path: Path, dtype:
     assert bits(copy) == bits(model)
 
 
+def test_kernels_come_back_bit_for_bit(backend: Backend, tmp_path: Path) -> None:
+    layers = xpnet.Conv2d(1, 2, 3, padding="same", activation="relu"), xpnet.MaxPool2d(2), xpnet.AvgPool2d(2, 1)
+    model = Sequential(xpnet.Reshape([1, 6, 6]), *layers, xpnet.Flatten(), Linear(8, 3)).initialize(backend, 1)
+    save_model(model, tmp_path / "model.safetensors")
+    assert checkpoint.load(tmp_path / "model.safetensors").tensors["parameters/1.W"].shape == (3, 3, 1, 2)
+    copy = load_model(tmp_path / "model.safetensors", backend)
+    assert (describe(copy), bits(copy)) == (describe(model), bits(model))
+    x = np.random.default_rng(0).random((4, 6, 6), np.float32)
+    np.testing.assert_array_equal(copy.predict(x), model.predict(x))
+
+
 def test_a_file_is_tied_to_no_backend(backend: Backend, tmp_path: Path) -> None:
     """The tensors in C order and by name alone, without padding; they load elsewhere."""
     model = network(backend)

@@ -64,9 +64,11 @@ def device(backend, looks) -> xpnet.Backend:
 
 
 def trainer_on(device: xpnet.Backend, optimizer: str, loss: xpnet.Loss | None = None, options=None, **more):
+    images = xpnet.Reshape([1, 8, 8]), xpnet.Conv2d(1, 4, 3, padding=1, activation="relu")
+    smaller = xpnet.MaxPool2d(2), xpnet.AvgPool2d(2), xpnet.Flatten(), xpnet.Linear(16, 8, "relu")
     block = xpnet.Residual(xpnet.Linear(8, 8), xpnet.Tanh(), xpnet.LayerNorm(8), xpnet.GELU())
     regularized = xpnet.Linear(8, 8), xpnet.BatchNorm(8), xpnet.LeakyReLU(), xpnet.Dropout(0.25), xpnet.Softplus()
-    layers = xpnet.Flatten(), xpnet.Linear(64, 8, "relu"), block, *regularized, xpnet.Linear(8, 10)
+    layers = *images, *smaller, block, *regularized, xpnet.Linear(8, 10)
     model = xpnet.Sequential(*layers).initialize(device)
     made = getattr(xpnet, optimizer)(0.01, **(options or {}))
     return xpnet.Trainer(model, loss or xpnet.SoftmaxCrossEntropy(), made, **more)
@@ -81,7 +83,7 @@ def trainer_on(device: xpnet.Backend, optimizer: str, loss: xpnet.Loss | None = 
         ("Adam", {}, {}),
         (
             "AdamW",
-            {"clip_norm": 1.0, "frozen": "1.b", "learning_rate_factors": {"2.*": 0.5}},
+            {"clip_norm": 1.0, "frozen": "1.b", "learning_rate_factors": {"*.W": 0.5}},
             {"micro_batch_size": 10, "ema_decay": 0.9},
         ),
         ("AdaGrad", {}, {}),

@@ -2,19 +2,23 @@
 
 from xpnet.layers.activations import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
 from xpnet.layers.context import Context
+from xpnet.layers.convolution import Conv2d
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.embedding import Embedding
-from xpnet.layers.flatten import Flatten
 from xpnet.layers.layer import Declaration, Layer
 from xpnet.layers.linear import Linear
 from xpnet.layers.normalization import BatchNorm, LayerNorm
+from xpnet.layers.pooling import AvgPool2d, MaxPool2d
+from xpnet.layers.reshape import Flatten, Reshape
 from xpnet.layers.residual import Residual
 from xpnet.layers.sequential import Sequential
 
 __all__ = [
     "GELU",
+    "AvgPool2d",
     "BatchNorm",
     "Context",
+    "Conv2d",
     "Declaration",
     "Dropout",
     "Embedding",
@@ -23,7 +27,9 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "MaxPool2d",
     "ReLU",
+    "Reshape",
     "Residual",
     "Sequential",
     "Sigmoid",

@@ -12,6 +12,7 @@ from xpnet.errors import ConfigurationError, ShapeError, positive_integer
 from xpnet.layers.context import Context
 from xpnet.layers.layer import Layer
 from xpnet.layers.linear import Linear
+from xpnet.layers.reshape import Reshape
 from xpnet.parameters import Shape
 
 
@@ -102,7 +103,7 @@ class Sequential(Layer):
         """A table of the layers: name, output shape, number of parameters.
 
         Args:
-            input_shape: of one sample; None: read off the first Linear layer.
+            input_shape: of one sample; None: read off the first Linear or Reshape layer.
 
         >>> print(Sequential(Linear(784, 50, "relu"), Linear(50, 10)).summary())
         layer  kind                output  parameters
@@ -111,7 +112,7 @@ class Sequential(Layer):
         total                                  39,760
         """
         if input_shape is None:
-            input_shape = next(((layer.inputs,) for layer in _leaves(self) if isinstance(layer, Linear)), ())
+            input_shape = _known_shape(self)
         rows, total = [("layer", "kind", "output", "parameters")], 0
         for name, layer in self.children().items():
             input_shape = layer.output_shape(input_shape)
@@ -120,7 +121,18 @@ class Sequential(Layer):
             kind = f"{type(layer).__name__} {getattr(layer, 'activation', None) or ''}"
             rows.append((name, kind.strip(), str(input_shape), f"{count:,}"))
         rows.append(("total", "", "", f"{total:,}"))
-        return "\n".join(f"{name:<6} {kind:<15} {shape:>10}  {count:>10}" for name, kind, shape, count in rows)
+        width = max(10, *(len(shape) for _, _, shape, _ in rows))
+        return "\n".join(f"{name:<6} {kind:<15} {shape:>{width}}  {count:>10}" for name, kind, shape, count in rows)
+
+
+def _known_shape(model: Sequential) -> Shape:
+    """What the first layer that learns or reshapes says of a sample; () when that is nothing."""
+    for layer in _leaves(model):
+        if isinstance(layer, Reshape):
+            return tuple(layer.shape)
+        if layer.declare_parameters():
+            return (layer.inputs,) if isinstance(layer, Linear) else ()
+    return ()
 
 
 def _leaves(layer: Layer) -> Iterator[Layer]:

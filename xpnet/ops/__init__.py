@@ -23,6 +23,7 @@ from xpnet.ops.affine import linear, linear_backward
 from xpnet.ops.averages import average_update
 from xpnet.ops.batch_loss import REDUCTIONS, BatchLoss
 from xpnet.ops.clipping import clip_norm, clip_value
+from xpnet.ops.convolution import columns_shape, convolve, convolve_backward
 from xpnet.ops.cross_entropy import softmax, softmax_backward, softmax_cross_entropy
 from xpnet.ops.elementwise_losses import binary_cross_entropy, mean_squared_error
 from xpnet.ops.masks import dropout
@@ -34,9 +35,11 @@ from xpnet.ops.normalization import (
     layer_norm_backward,
 )
 from xpnet.ops.plain_updates import adagrad_update, lion_update, rmsprop_update
+from xpnet.ops.pooling import average_pool, average_pool_backward, max_pool, max_pool_backward
 from xpnet.ops.reports import accumulate, new_report
 from xpnet.ops.rows import take_rows
 from xpnet.ops.tables import embedding, embedding_backward
+from xpnet.ops.unfolding import fold, pad, positions, unfold
 from xpnet.ops.updates import adam_update, all_finite, momentum_update, sgd_update, take_back
 
 __all__ = [
@@ -47,6 +50,8 @@ __all__ = [
     "adagrad_update",
     "adam_update",
     "all_finite",
+    "average_pool",
+    "average_pool_backward",
     "average_update",
     "batch_norm",
     "batch_norm_backward",
@@ -54,9 +59,13 @@ __all__ = [
     "binary_cross_entropy",
     "clip_norm",
     "clip_value",
+    "columns_shape",
+    "convolve",
+    "convolve_backward",
     "dropout",
     "embedding",
     "embedding_backward",
+    "fold",
     "gelu",
     "gelu_backward",
     "layer_norm",
@@ -66,9 +75,13 @@ __all__ = [
     "linear",
     "linear_backward",
     "lion_update",
+    "max_pool",
+    "max_pool_backward",
     "mean_squared_error",
     "momentum_update",
     "new_report",
+    "pad",
+    "positions",
     "relu",
     "relu_backward",
     "rmsprop_update",
@@ -84,4 +97,5 @@ __all__ = [
     "take_rows",
     "tanh",
     "tanh_backward",
+    "unfold",
 ]

@@ -36,7 +36,7 @@ def dead_units(model: Layer, data: DeviceSamples) -> str | None:
     for name, layer, y in _trace(model, x, Context(data.backend)):
         if getattr(layer, "activation", None) == "relu" and float(data.backend.xp.max(y)) <= 0.0:
             return (
-                f"all {y.shape[-1]} hidden units of layer {name} are dead (a ReLU that is 0 for every sample passes no "
+                f"all {y.shape[1]} hidden units of layer {name} are dead (a ReLU that is 0 for every sample passes no "
                 "gradient): scale the inputs to [0, 1], lower the learning rate, or start from other weights"
             )
     return None

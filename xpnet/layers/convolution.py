@@ -1,0 +1,147 @@
+"""The convolutional layer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from xpnet import ops
+from xpnet.backends import Array
+from xpnet.errors import ConfigurationError, ShapeError, one_of, positive_integer
+from xpnet.initializers import FanInUniform, Initializer
+from xpnet.layers.context import Context
+from xpnet.layers.images import channels_first, channels_last, require_image
+from xpnet.layers.layer import Declaration, Layer
+from xpnet.parameters import Shape
+
+
+class Conv2d(Layer):
+    """y[n, o, r, s] = a(Σ x̂[n, c, r·stride + i, s·stride + j] W[i, j, c, o] + b[o]), the sum over c, i and j.
+
+    x is (N, in_channels, H, W), and x̂ is x with ``padding`` zeros on every side; y is (N, out_channels, R, S), with
+    R = ⌊(H + 2·padding - kernel_size) / stride⌋ + 1 and S alike. W is (kernel_size, kernel_size, in_channels,
+    out_channels), as in Keras, so that its matrix is W itself; PyTorch's weight is W with its axes in the order
+    (3, 2, 0, 1). b is (out_channels,).
+
+    Args:
+        in_channels: of an image.
+        out_channels: kernels.
+        kernel_size: rows, and columns, of a kernel.
+        stride: rows, and columns, from one place of the kernel to the next.
+        padding: zeros on each side, or "same": as many as make y as high and wide as x (of an odd number, the one more
+            comes after).
+        activation: as for :class:`Linear`.
+        weights: initialiser of W.
+        biases: initialiser of b.
+
+    Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998; PyTorch's
+    definition and default initial values. As everywhere in the field, the kernel is not flipped.
+
+    >>> import xpnet
+    >>> layer = Conv2d(1, 8, 5, activation="relu").initialize(xpnet.backend("cpu-reference"), seed=0)
+    >>> layer(layer.backend.xp.zeros((2, 1, 28, 28))).shape
+    (2, 8, 24, 24)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | Literal["same"] = 0,
+        activation: str | None = None,
+        weights: Initializer = FanInUniform(),  # noqa: B008 - initialisers hold no state
+        biases: Initializer = FanInUniform(),  # noqa: B008
+    ) -> None:
+        self.in_channels = positive_integer("in_channels", in_channels)
+        self.out_channels = positive_integer("out_channels", out_channels)
+        self.kernel_size = positive_integer("kernel_size", kernel_size)
+        self.stride = positive_integer("stride", stride)
+        self.padding = _padding(padding, self.stride)
+        self.activation = None if activation is None else one_of("activation", activation, ops.ACTIVATIONS)
+        self.weights = weights
+        self.biases = biases
+
+    def declare_parameters(self) -> dict[str, Declaration]:
+        """W and b."""
+        area = self.kernel_size**2
+        fans = self.in_channels * area, self.out_channels * area
+        shape = self.kernel_size, self.kernel_size, self.in_channels, self.out_channels
+        return {
+            "W": Declaration(shape, self.weights, *fans),
+            "b": Declaration((self.out_channels,), self.biases, *fans),
+        }
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(out_channels, R, S)."""
+        name = f"Conv2d({self.in_channels}, {self.out_channels}, {self.kernel_size})"
+        _, *lengths = require_image(name, input_shape, self.in_channels)
+        padded = [length + sum(self._margins) for length in lengths]
+        if min(padded) < self.kernel_size:
+            raise ShapeError(
+                f"{name} needs images of at least {self.kernel_size} x {self.kernel_size} with their padding, not "
+                f"{padded[0]} x {padded[1]}: take a smaller kernel, more padding, or less pooling before it"
+            )
+        return self.out_channels, *(ops.positions(length, self.kernel_size, self.stride) for length in padded)
+
+    def forward(self, x: Array, context: Context) -> Array:
+        """y."""
+        backend, (_, R, S) = context.backend, self.output_shape(x.shape[1:])
+        x = self._padded(channels_last(backend, x), context)
+        columns = context.empty(self, "columns", ops.columns_shape(x.shape, self.kernel_size, self.stride), x.dtype)
+        out = context.empty(self, "y", (x.shape[0], R, S, self.out_channels), x.dtype)
+        W, b = self.parameters["W"], self.parameters["b"]
+        y, columns = ops.convolve(backend, x, W, b, self.stride, self.activation, columns, out)
+        if context.training:
+            self._kept = x, y, columns
+        return channels_first(backend, y)
+
+    def backward(self, dy: Array, context: Context) -> Array:
+        """dx, with dW and db left in ``gradients``."""
+        dx = self._backward(dy, context, input_gradient=True)
+        before, after = self._margins
+        _, height, width, _ = dx.shape
+        return channels_first(context.backend, dx[:, before : height - after, before : width - after, :])
+
+    def backward_parameters(self, dy: Array, context: Context) -> None:
+        """dW and db alone: saves one of the three matrix products."""
+        self._backward(dy, context, input_gradient=False)
+
+    def _backward(self, dy: Array, context: Context, input_gradient: bool) -> Array:
+        x, y, columns = self._take_kept()
+        dz = context.empty(self, "dz", y.shape, y.dtype)
+        out = dcolumns = None
+        if input_gradient:
+            out = context.empty(self, "dx", x.shape, x.dtype)
+            dcolumns = context.empty(self, "dcolumns", columns.shape, columns.dtype)
+        W, dW, db = self.parameters["W"], self.gradients["W"], self.gradients["b"]
+        return ops.convolve_backward(
+            context.backend, channels_last(context.backend, dy), x, y, columns, W, self.stride, self.activation, dW, db,
+            input_gradient=input_gradient, out=out, dz=dz, dcolumns=dcolumns,
+        )  # fmt: skip
+
+    @property
+    def _margins(self) -> tuple[int, int]:
+        """Zeros before and after each axis of an image."""
+        if self.padding == "same":
+            missing = self.kernel_size - 1
+            return missing // 2, missing - missing // 2
+        return self.padding, self.padding
+
+    def _padded(self, x: Array, context: Context) -> Array:
+        before, after = self._margins
+        if before == after == 0:
+            return x
+        N, H, W, C = x.shape
+        out = context.empty(self, "x", (N, before + H + after, before + W + after, C), x.dtype)
+        return ops.pad(context.backend, x, before, after, out)
+
+
+def _padding(value: object, stride: int) -> int | Literal["same"]:
+    if value == "same":
+        if stride > 1:
+            raise ConfigurationError(f'padding "same" goes with stride 1, not {stride}: give the padding as a number')
+        return "same"
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
+        raise ConfigurationError(f'padding must be a whole number of at least 0 or "same", not {value!r}')
+    return value.__index__()

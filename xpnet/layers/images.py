@@ -1,0 +1,34 @@
+"""What the layers of images share: samples are (channels, height, width), and in memory the channels may lie last.
+
+A product of patches and kernels has its outputs, the channels, in the last axis. Turning the axes back would copy what
+the next layer turns again; a view with its axes permuted costs nothing.
+"""
+
+from __future__ import annotations
+
+from xpnet.backends import Array, Backend
+from xpnet.errors import ShapeError
+from xpnet.parameters import Shape
+
+
+def channels_last(backend: Backend, x: Array) -> Array:
+    """A view of (N, C, H, W) as (N, H, W, C)."""
+    return backend.xp.permute_dims(x, (0, 2, 3, 1))
+
+
+def channels_first(backend: Backend, x: Array) -> Array:
+    """A view of (N, H, W, C) as (N, C, H, W)."""
+    return backend.xp.permute_dims(x, (0, 3, 1, 2))
+
+
+def require_image(layer: str, shape: Shape, channels: int | None = None) -> Shape:
+    """(C, H, W) if that is what ``shape`` is, and C the channels expected, else ShapeError."""
+    if len(shape) == 3 and channels in (None, shape[0]) and min(shape) > 0:
+        return tuple(shape)
+    mend = ""
+    if len(shape) == 2:
+        mend = f"; put a Reshape([1, {shape[0]}, {shape[1]}]) in front of it"
+    elif len(shape) == 3 and shape[2] == channels:
+        mend = "; the channels come first"
+    expected = "channels" if channels is None else channels
+    raise ShapeError(f"{layer} takes samples of shape ({expected}, height, width), not {tuple(shape)}{mend}")

@@ -1,0 +1,66 @@
+"""The same numbers in another shape: vectors from images, images from vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from xpnet.backends import Array
+from xpnet.errors import ConfigurationError, ShapeError, positive_integer
+from xpnet.layers.context import Context
+from xpnet.layers.layer import Layer
+from xpnet.parameters import Shape
+
+
+class _Reshaping(Layer):
+    def forward(self, x: Array, context: Context) -> Array:
+        """A copy; under a context that reuses its memory a view, where the layout allows one."""
+        shape = (x.shape[0], *self.output_shape(x.shape[1:]))
+        if context.training:
+            self._kept = x.shape
+        return context.backend.xp.reshape(x, shape, copy=None if context.reuse else True)
+
+    def backward(self, dy: Array, context: Context) -> Array:
+        """dy in the shape of x."""
+        return context.backend.xp.reshape(dy, self._take_kept())
+
+
+class Flatten(_Reshaping):
+    """(N, a, b, …) becomes (N, a·b·…), in C order; vectors stay as they are.
+
+    >>> import xpnet
+    >>> layer = Flatten().initialize(xpnet.backend("cpu-reference"))
+    >>> layer(layer.backend.xp.zeros((2, 28, 28))).shape
+    (2, 784)
+    """
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(a·b·…,)."""
+        return (math.prod(input_shape),)
+
+
+class Reshape(_Reshaping):
+    """(N, a, b, …) becomes (N, \\*shape), in C order; grey images (N, H, W) become images of one channel (N, 1, H, W).
+
+    Args:
+        shape: of one sample.
+
+    >>> import xpnet
+    >>> layer = Reshape([1, 28, 28]).initialize(xpnet.backend("cpu-reference"))
+    >>> layer(layer.backend.xp.zeros((2, 28, 28))).shape
+    (2, 1, 28, 28)
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        if not isinstance(shape, (list, tuple)) or not shape:
+            raise ConfigurationError(f"shape must be a list of whole numbers, such as [1, 28, 28], not {shape!r}")
+        self.shape = [positive_integer(f"shape[{axis}]", length) for axis, length in enumerate(shape)]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape."""
+        if math.prod(input_shape) != math.prod(self.shape):
+            raise ShapeError(
+                f"Reshape({self.shape}) takes samples of {math.prod(self.shape)} numbers, and one of shape "
+                f"{tuple(input_shape)} has {math.prod(input_shape)}"
+            )
+        return tuple(self.shape)
