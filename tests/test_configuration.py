@@ -134,6 +134,98 @@ DESCRIBED: list[tuple[str, Any, Table]] = [
         xpnet.Adam(0.5, 0.25, 0.125, 1e-7),
         {"type": "Adam", "learning_rate": 0.5, "beta1": 0.25, "beta2": 0.125, "epsilon": 1e-7},
     ),
+    (
+        "optimizer",
+        xpnet.Nesterov(0.5, 0.25, frozen="0.*", learning_rate_factors={"*.b": 2}),
+        {
+            "type": "Nesterov",
+            "learning_rate": 0.5,
+            "momentum": 0.25,
+            "frozen": ["0.*"],
+            "learning_rate_factors": {"*.b": 2.0},
+        },
+    ),
+    (
+        "optimizer",
+        xpnet.AdaGrad(0.5, 1e-7, weight_decay=0.25, decayed=["*.W", "0.b"]),
+        {
+            "type": "AdaGrad",
+            "learning_rate": 0.5,
+            "epsilon": 1e-7,
+            "weight_decay": 0.25,
+            "decayed": ["*.W", "0.b"],
+        },
+    ),
+    (
+        "optimizer",
+        xpnet.RMSProp(0.5, 0.25, 1e-7, clip_value=0.5),
+        {"type": "RMSProp", "learning_rate": 0.5, "alpha": 0.25, "epsilon": 1e-7, "clip_value": 0.5},
+    ),
+    (
+        "optimizer",
+        xpnet.AdamW(xpnet.Warmup(xpnet.CosineDecay(0.5), 7), weight_decay=0.0, clip_norm=1),
+        {
+            "type": "AdamW",
+            "learning_rate": {
+                "type": "Warmup",
+                "learning_rate": {"type": "CosineDecay", "learning_rate": 0.5, "final": 0.0},
+                "steps": 7,
+                "start": 1 / 3,
+            },
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "epsilon": 1e-8,
+            "weight_decay": 0.0,
+            "clip_norm": 1.0,
+        },
+    ),
+    (
+        "optimizer",
+        xpnet.Lion(0.5, 0.25, 0.125),
+        {"type": "Lion", "learning_rate": 0.5, "beta1": 0.25, "beta2": 0.125},
+    ),
+    ("schedule", xpnet.ConstantRate(0.5), {"type": "ConstantRate", "learning_rate": 0.5}),
+    (
+        "schedule",
+        xpnet.StepDecay(0.5, 3, 0.25),
+        {"type": "StepDecay", "learning_rate": 0.5, "every": 3, "factor": 0.25},
+    ),
+    (
+        "schedule",
+        xpnet.ExponentialDecay(0.5, 0.25, 3),
+        {"type": "ExponentialDecay", "learning_rate": 0.5, "factor": 0.25, "every": 3},
+    ),
+    (
+        "schedule",
+        xpnet.LinearDecay(0.5, 0.25, 3),
+        {"type": "LinearDecay", "learning_rate": 0.5, "final": 0.25, "steps": 3},
+    ),
+    ("schedule", xpnet.CosineDecay(0.5), {"type": "CosineDecay", "learning_rate": 0.5, "final": 0.0}),
+    (
+        "schedule",
+        xpnet.OneCycle(0.5, 0.25, 2.0, 3.0, 100),
+        {
+            "type": "OneCycle",
+            "learning_rate": 0.5,
+            "rise": 0.25,
+            "divisor": 2.0,
+            "final_divisor": 3.0,
+            "steps": 100,
+        },
+    ),
+    (
+        "schedule",
+        xpnet.ReduceOnPlateau(0.5, 0.25, 3, 0.125, 0.0625),
+        {
+            "type": "ReduceOnPlateau",
+            "learning_rate": 0.5,
+            "factor": 0.25,
+            "patience": 3,
+            "threshold": 0.125,
+            "minimum": 0.0625,
+        },
+    ),
+    ("schedule", xpnet.Warmup(0.5, 3, 0.25), {"type": "Warmup", "learning_rate": 0.5, "steps": 3, "start": 0.25}),
 ]
 
 
@@ -204,10 +296,11 @@ def test_a_class_of_the_users_own_has_no_name_in_files() -> None:
         (
             "optimizer",
             "SGD",
-            "expected a table with a 'type' (one of SGD, Momentum, Adam) for the optimizer, got 'SGD'",
+            "expected a table with a 'type' (one of SGD, AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, RMSProp) "
+            "for the optimizer, got 'SGD'",
         ),
-        ("optimizer", {"learning_rate": 0.1}, "expected a table with a 'type' (one of SGD, Momentum, Adam)"),
-        ("optimizer", {"type": "Sgd"}, "unknown optimizer type 'Sgd'; the choices are SGD, Momentum, Adam"),
+        ("optimizer", {"learning_rate": 0.1}, "expected a table with a 'type' (one of SGD, AdaGrad, Adam, AdamW, "),
+        ("optimizer", {"type": "Sgd"}, "unknown optimizer type 'Sgd'; the choices are SGD, AdaGrad, Adam, "),
         ("optimizer", {"type": ["SGD"]}, "unknown optimizer type ['SGD']"),
         ("optimizer", {"type": "SGD", "lr": 0.1}, "unknown key of SGD 'lr'; the choices are learning_rate"),
         (
@@ -350,6 +443,11 @@ def test_what_a_recipe_need_not_say(table: Table) -> None:
             "unknown training.sampler 'random'; the choices are shuffled, in-order, with-replacement",
         ),
         ("weights", 3, "weights must be a text, not 3"),
+        ("training.micro_batch_size", 0, "training.micro_batch_size must be a whole number of at least 1, not 0"),
+        ("training.ema_decay", 1.0, "training.ema_decay must be a number of at least 0.0 and below 1.0, not 1.0"),
+        ("optimizer.learning_rate", {"type": "Cosine"}, "optimizer: learning_rate: unknown schedule type 'Cosine'"),
+        ("optimizer.learning_rate", {"rate": 3}, "optimizer: learning_rate: expected a table with a 'type' (one of "),
+        ("optimizer.frozen", 3, "optimizer: frozen must be a pattern of parameters' names"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_the_place(table: Table, path: str, value: object, message: str) -> None:
@@ -464,6 +562,28 @@ def test_another_optimizer_comes_with_its_own_defaults(table: Table, name: str) 
     assert both.optimizer == {"type": "Adam", "learning_rate": 0.25}
 
 
+def test_another_learning_rate_is_that_of_the_schedule(table: Table) -> None:
+    cosine = {"type": "CosineDecay", "learning_rate": 0.5, "final": 0.125}
+    table["optimizer"]["learning_rate"] = {"type": "Warmup", "steps": 3, "learning_rate": cosine}
+    recipe = recipe_from_table(table)
+    changed = recipe.with_options(learning_rate=0.25)
+    assert changed.optimizer == {
+        "type": "SGD",
+        "learning_rate": {"type": "Warmup", "steps": 3, "learning_rate": {**cosine, "learning_rate": 0.25}},
+    }
+    assert cosine["learning_rate"] == 0.5
+
+
+def test_how_a_run_computes_its_steps(table: Table) -> None:
+    table["training"] |= {"micro_batch_size": 3, "ema_decay": 0.5}
+    recipe = recipe_from_table(table)
+    assert (recipe.micro_batch_size, recipe.ema_decay) == (3, 0.5)
+    assert recipe_from_table(tomllib.loads(tomli_w.dumps(recipe.to_table()))) == recipe
+    assert recipe.total_steps(15) == 9
+    put(put(table, "training.epochs", None), "training.steps", 5)
+    assert recipe_from_table(table).total_steps(15) == 5
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -471,7 +591,11 @@ def test_another_optimizer_comes_with_its_own_defaults(table: Table, name: str) 
         ({"batch_size": -3}, "batch_size must be a whole number of at least 1, not -3"),
         ({"learning_rate": float("nan")}, "learning rate must be a number of at least 0.0, not nan"),
         ({"learning_rate": -0.5}, "learning rate must be a number of at least 0.0, not -0.5"),
-        ({"optimizer": "adm"}, r"unknown optimizer 'adm' (did you mean 'adam'?); the choices are sgd, momentum, adam"),
+        (
+            {"optimizer": "adm"},
+            "unknown optimizer 'adm' (did you mean 'adam'?); the choices are sgd, adagrad, adam, adamw, lion, "
+            "momentum, nesterov, rmsprop",
+        ),
     ],
 )
 def test_options_out_of_range(table: Table, options: dict[str, Any], message: str) -> None:

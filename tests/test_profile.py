@@ -114,3 +114,11 @@ def test_the_clock_is_the_backends(backend):
     ended = backend.mark()
     backend.synchronize()
     assert 0 <= backend.seconds_between(began, ended) < 60
+
+
+def test_a_schedule_over_the_run_knows_its_length(cpu):
+    rate = {"type": "CosineDecay", "learning_rate": 0.01}
+    profile = profile_step(
+        recipe(optimizer={"type": "SGD", "learning_rate": rate}), xpnet.data.load("digits"), cpu, steps=1
+    )
+    assert {part.name for part in profile.parts} >= {"data", "loss", "optimizer"}

@@ -66,7 +66,18 @@ _HOMES = {
     ],
     "losses": ["BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"],
     "metrics": ["accuracy", "confusion_matrix", "top_k_accuracy"],
-    "optimizers": ["SGD", "Adam", "Momentum"],
+    "optimizers": ["SGD", "AdaGrad", "Adam", "AdamW", "Lion", "Momentum", "Nesterov", "Optimizer", "RMSProp"],
+    "schedules": [
+        "ConstantRate",
+        "CosineDecay",
+        "ExponentialDecay",
+        "LinearDecay",
+        "OneCycle",
+        "ReduceOnPlateau",
+        "Schedule",
+        "StepDecay",
+        "Warmup",
+    ],
     "training": ["Callback", "Progress", "Trainer", "evaluate", "load_model", "resume", "save_model", "train"],
 }
 _SUBMODULES = {*_HOMES, "book_pickle", "ops", "parameters", "parity", "random"}

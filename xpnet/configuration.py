@@ -11,8 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from xpnet import initializers, layers, losses, optimizers
-from xpnet.data.samplers import SAMPLERS
+from xpnet import initializers, layers, losses, optimizers, schedules
+from xpnet.data.samplers import SAMPLERS, steps_per_epoch
 from xpnet.errors import ConfigurationError, MissingFileError, finite_number, one_of, positive_integer
 from xpnet.layers import Sequential
 
@@ -24,7 +24,10 @@ _CLASSES: dict[str, dict[str, type]] = {
     },
     "initializer": {name: getattr(initializers, name) for name in initializers.__all__},
     "loss": {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"},
-    "optimizer": {name: getattr(optimizers, name) for name in ("SGD", "Momentum", "Adam")},
+    "optimizer": {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"},
+    "schedule": {
+        name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "as_schedule")
+    },
 }
 
 
@@ -32,14 +35,15 @@ def build(kind: str, table: Table) -> Any:
     """The object that a table describes: its class by ``type``, its constructor's arguments by their names.
 
     Args:
-        kind: "layer", "initializer", "loss" or "optimizer".
-        table: nested tables describe initialisers, a list under ``layers`` describes layers.
+        kind: "layer", "initializer", "loss", "optimizer" or "schedule".
+        table: nested tables describe initialisers and, under ``learning_rate``, a schedule; a list under ``layers``
+            describes layers.
 
     >>> build("optimizer", {"type": "SGD", "learning_rate": 0.1}).learning_rate
     0.1
     >>> build("optimizer", {"type": "SGD", "rate": 0.1})
     Traceback (most recent call last):
-    xpnet.errors.ConfigurationError: unknown key of SGD 'rate'; the choices are learning_rate
+    xpnet.errors.ConfigurationError: unknown key of SGD 'rate'; the choices are learning_rate, weight_decay, ...
     """
     if not isinstance(table, dict) or "type" not in table:
         choices = ", ".join(_CLASSES[kind])
@@ -53,8 +57,10 @@ def build(kind: str, table: Table) -> Any:
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     _require_keys(cls.__name__, arguments, parameters, required)
     initializers_ = tuple(_CLASSES["initializer"].values())
-    nested = {name for name in arguments if isinstance(parameters[name].default, initializers_)}
-    built = {name: _located(name, build, "initializer", arguments[name]) for name in nested}
+    nested = {name: "initializer" for name in arguments if isinstance(parameters[name].default, initializers_)}
+    if isinstance(arguments.get("learning_rate"), dict):
+        nested["learning_rate"] = "schedule"
+    built = {name: _located(name, build, kind, arguments[name]) for name, kind in nested.items()}
     return cls(**{**arguments, **built})
 
 
@@ -80,10 +86,12 @@ def describe(thing: Any) -> Table:
     if isinstance(thing, Sequential):
         return {"type": name, "layers": [describe(layer) for layer in thing.layers]}
     table: Table = {"type": name}
-    for argument in _constructor_parameters(type(thing)):
+    for argument, parameter in _constructor_parameters(type(thing)).items():
         value = getattr(thing, argument)
-        if value is not None:  # TOML has no null; what is absent takes the constructor's default, None
-            table[argument] = value if isinstance(value, (str, bool, int, float, list)) else describe(value)
+        is_off = parameter.kind is parameter.KEYWORD_ONLY and value in (parameter.default, {})  # an option not in use
+        if value is not None and not is_off:  # TOML has no null; what is absent takes the constructor's default, None
+            plain = list(value) if isinstance(value, tuple) else value
+            table[argument] = plain if isinstance(plain, (str, bool, int, float, list, dict)) else describe(value)
     return table
 
 
@@ -105,6 +113,7 @@ class Recipe:
         evaluate_every: steps between evaluations; None: at the end of each epoch.
         evaluate_train: whether the figures for the training set are measured at each evaluation (over the whole
             set, with the weights of that moment) instead of gathered while training.
+        micro_batch_size, ema_decay: see :class:`~xpnet.training.Trainer`.
         checkpoint_every: steps between checkpoints, beside those at evaluations and ends of epochs; None: those alone.
         on_nonfinite: "stop" or "skip": what becomes of a step that is not finite, see :class:`~xpnet.training.Trainer`.
         weights: a file of ready weights, for a recipe that only infers; then nothing of the training is set.
@@ -127,6 +136,8 @@ class Recipe:
     checkpoint_every: int | None = None
     on_nonfinite: str = ON_NONFINITE[0]
     weights: str | None = None
+    micro_batch_size: int | None = None
+    ema_decay: float | None = None
 
     def build_model(self) -> Sequential:
         """A fresh, uninitialised model."""
@@ -142,7 +153,7 @@ class Recipe:
         checkpoint_every: int | None = None,
         on_nonfinite: str | None = None,
     ) -> Recipe:
-        """A copy with some values replaced; another optimizer comes with its own defaults."""
+        """A copy with some values replaced; another optimizer has its own defaults, a schedule keeps its form."""
         recipe = self if data is None else replace(self, data=data)
         if epochs is not None:
             recipe = replace(recipe, epochs=positive_integer("epochs", epochs), steps=None)
@@ -158,8 +169,12 @@ class Recipe:
             recipe = replace(recipe, optimizer={"type": name})
         if learning_rate is not None and recipe.optimizer is not None:
             rate = finite_number("learning rate", learning_rate, low=0.0)
-            recipe = replace(recipe, optimizer={**recipe.optimizer, "learning_rate": rate})
+            recipe = replace(recipe, optimizer=_with_rate(recipe.optimizer, rate))
         return recipe
+
+    def total_steps(self, samples: int) -> int:
+        """How many steps a run has on so many samples."""
+        return self.steps or (self.epochs or 0) * steps_per_epoch(samples, self.batch_size)
 
     def to_table(self) -> Table:
         """The nested table that ``recipe_from_table`` reads, ready for TOML."""
@@ -178,8 +193,8 @@ class Recipe:
         return {key: value for key, value in table.items() if value is not None}
 
 
-_COUNTS = ("batch_size", "epochs", "steps", "evaluate_every", "checkpoint_every")
-_TRAINING_KEYS = (*_COUNTS, "sampler", "evaluate_train", "on_nonfinite")
+_COUNTS = ("batch_size", "epochs", "steps", "evaluate_every", "checkpoint_every", "micro_batch_size")
+_TRAINING_KEYS = (*_COUNTS, "sampler", "evaluate_train", "on_nonfinite", "ema_decay")
 
 
 def recipe_from_table(table: Table) -> Recipe:
@@ -201,6 +216,7 @@ def recipe_from_table(table: Table) -> Recipe:
     if not inference_only and (epochs is None) == (steps is None):
         raise ConfigurationError("training: give either 'epochs' or 'steps'")
     counts = {key: positive_integer(f"training.{key}", training[key]) for key in _COUNTS if key in training}
+    ema_decay = training.get("ema_decay")
     if not re.fullmatch(r"\w[\w.-]*", str(table["name"])):
         raise ConfigurationError(
             f"name must be letters, digits, '-', '_' and '.', as in a file's name, not {table['name']!r}"
@@ -222,6 +238,8 @@ def recipe_from_table(table: Table) -> Recipe:
         checkpoint_every=counts.get("checkpoint_every"),
         on_nonfinite=one_of("training.on_nonfinite", training.get("on_nonfinite", ON_NONFINITE[0]), ON_NONFINITE),
         weights=_typed("weights", table["weights"], str) if inference_only else None,
+        micro_batch_size=counts.get("micro_batch_size"),
+        ema_decay=None if ema_decay is None else finite_number("training.ema_decay", ema_decay, low=0.0, below=1.0),
     )
     recipe.build_model()
     for kind in ("loss", "optimizer"):
@@ -268,11 +286,23 @@ def _parse_recipe(text: str) -> Recipe:
     return recipe_from_table(table)
 
 
+def _with_rate(table: Table, rate: float) -> Table:
+    """The table with another learning rate, which in a schedule's is the one that it starts from or leads to."""
+    inner = table.get("learning_rate")
+    return {**table, "learning_rate": _with_rate(inner, rate) if isinstance(inner, dict) else rate}
+
+
 def _constructor_parameters(cls: type) -> Mapping[str, inspect.Parameter]:
-    if cls.__init__ is object.__init__:  # type: ignore[misc]
-        return {}
-    parameters = dict(inspect.signature(cls.__init__).parameters)  # type: ignore[misc]
-    del parameters["self"]
+    """By name; where a constructor passes ``**options`` on, those of the class above are among them."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for ancestor in cls.__mro__[:-1]:
+        if "__init__" not in vars(ancestor):
+            continue
+        _, *own = inspect.signature(ancestor.__init__).parameters.values()  # type: ignore[misc]
+        named = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
+        parameters |= {parameter.name: parameter for parameter in named if parameter.name not in parameters}
+        if named == own:
+            break
     return parameters
 
 

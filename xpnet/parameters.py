@@ -27,6 +27,10 @@ class NamedVector(Mapping[str, Array]):
         shapes: the shape of each named view, in order.
         dtype: "float32" or "float64".
 
+    Attributes:
+        vector: all of it, padding included.
+        starts: where in it each view begins.
+
     >>> from xpnet.backends import backend
     >>> weights = NamedVector(backend("cpu-reference"), {"W": (2, 3), "b": (3,)}, "float32")
     >>> weights["b"][...] = 1.0
@@ -39,14 +43,15 @@ class NamedVector(Mapping[str, Array]):
         self.shapes = dict(shapes)
         self.dtype = dtype
         boundary = ALIGNMENT // np.dtype(dtype).itemsize
-        starts, end = {}, 0
+        self.starts: dict[str, int] = {}
+        end = 0
         for name, shape in self.shapes.items():
-            starts[name] = end
+            self.starts[name] = end
             end += -(-math.prod(shape) // boundary) * boundary
         self.vector = backend.aligned_zeros(end, dtype)
         self._views = {
             name: backend.xp.reshape(self.vector[start : start + math.prod(self.shapes[name])], self.shapes[name])
-            for name, start in starts.items()
+            for name, start in self.starts.items()
         }
 
     def __getitem__(self, name: str) -> Array:

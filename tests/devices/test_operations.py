@@ -66,6 +66,16 @@ def updated(b: Backend, a: Arrays, update: Callable[..., None], state: tuple[str
     return [a[name] for name in ("values", *state)]
 
 
+def averaged(b: Backend, a: Arrays) -> list[Any]:
+    ops.average_update(b, a["moment"], a["values"], 0.9)
+    return [a["moment"]]
+
+
+def clipped(b: Backend, a: Arrays, clip: Callable[..., None]) -> list[Any]:
+    clip(b, [a["gradients"], a["moment"]], 0.5)
+    return [a["gradients"], a["moment"]]
+
+
 def normalization_backward(
     b: Backend, a: Arrays, forward: Callable[..., Any], backward: Callable[..., Any]
 ) -> list[Any]:
@@ -110,6 +120,7 @@ def accumulated(b: Backend, a: Arrays) -> list[Any]:
 # What each operation gives; and, for its results that are sums, their lengths and the sums of the magnitudes.
 RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
     "accumulate": accumulated,
+    "adagrad_update": lambda b, a: updated(b, a, ops.adagrad_update, ("square",), [0.1, 1e-10]),
     "adam_update": lambda b, a: updated(
         b, a, ops.adam_update, ("moment", "square"), [0.01, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.1]
     ),
@@ -117,6 +128,9 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
         *(flag(b, a["gradients"], loss) for loss in (0.5, np.inf)),
         flag(b, b.xp.where(a["gradients"] > 3, b.xp.full_like(a["gradients"], np.inf), a["gradients"]), 0.5),
     ],
+    "average_update": averaged,
+    "clip_norm": lambda b, a: clipped(b, a, ops.clip_norm),
+    "clip_value": lambda b, a: clipped(b, a, ops.clip_value),
     "batch_norm": lambda b, a: list(ops.batch_norm(b, a["z"], a["b"], a["b"], 1e-5)),
     "batch_norm_backward": lambda b, a: normalization_backward(b, a, ops.batch_norm, ops.batch_norm_backward),
     "batch_norm_inference": lambda b, a: [
@@ -147,12 +161,14 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
         ops.linear(b, a["x"], a["W"], a["b"], activation) for activation in (None, "relu", "sigmoid", "tanh")
     ],
     "linear_backward": lambda b, a: [*linear_backward(b, a, None), *linear_backward(b, a, "sigmoid")],
+    "lion_update": lambda b, a: updated(b, a, ops.lion_update, ("moment",), [0.1, 0.9, 0.99, 0.1]),
     "mean_squared_error": lambda b, a: [
         result for place, result in enumerate(ops.mean_squared_error(b, a["z"], a["y"])[:4]) if place != 2
     ],
     "momentum_update": lambda b, a: updated(b, a, ops.momentum_update, ("moment",), [0.1, 0.9, 1.0]),
     "relu": lambda b, a: [ops.relu(b, a["z"])],
     "relu_backward": lambda b, a: [ops.relu_backward(b, a["dy"], a["z"])],
+    "rmsprop_update": lambda b, a: updated(b, a, ops.rmsprop_update, ("square",), [0.01, 0.99, 1e-8]),
     "sgd_update": lambda b, a: updated(b, a, ops.sgd_update, (), [0.1]),
     "sigmoid": lambda b, a: [ops.sigmoid(b, a["z"])],
     "sigmoid_backward": lambda b, a: [ops.sigmoid_backward(b, a["dy"], a["y"])],
@@ -224,6 +240,16 @@ SUMS: dict[str, Callable[[Arrays], list[tuple[int, Any]]]] = {
     "gelu_backward": lambda a: [(4, np.abs(a["dy"]))],
     "momentum_update": lambda a: [(4, np.abs(a["values"]) + np.abs(a["gradients"]) + np.abs(a["moment"]))] * 2,
     "sgd_update": lambda a: [(2, np.abs(a["values"]) + np.abs(a["gradients"]))],
+    "adagrad_update": lambda a: [
+        (4, np.abs(a["values"]) + 0.1 * np.abs(a["gradients"]) / np.sqrt(a["square"] + a["gradients"] ** 2)),
+        (2, a["gradients"] ** 2 + a["square"]),
+    ],
+    "average_update": lambda a: [(3, np.abs(a["values"]) + np.abs(a["moment"]))],
+    "lion_update": lambda a: [(3, np.abs(a["values"]) + 0.1), (2, np.abs(a["gradients"]) + np.abs(a["moment"]))],
+    "rmsprop_update": lambda a: [
+        (6, np.abs(a["values"]) + 0.01 * np.abs(a["gradients"]) / np.sqrt(0.99 * a["square"])),
+        (2, a["gradients"] ** 2 + a["square"]),
+    ],
     "adam_update": lambda a: [
         (8, np.abs(a["values"]) + 0.1 * (np.abs(a["gradients"]) + 9 * np.abs(a["moment"])) / np.sqrt(a["square"])),
         (2, np.abs(a["gradients"]) + np.abs(a["moment"])),

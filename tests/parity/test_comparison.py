@@ -280,8 +280,8 @@ class WrongAdam(Adam):
         super().__init__()
         self.place, self.factor = place, factor
 
-    def _step_settings(self, step):
-        settings = super()._step_settings(step)
+    def _step_settings(self, step, rate, decay):
+        settings = super()._step_settings(step, rate, decay)
         if self._backend.name != "float64":
             settings[self.place] *= self.factor
         return settings

@@ -63,20 +63,36 @@ def device(backend, looks) -> xpnet.Backend:
     return dataclasses.replace(backend, to_numpy=to_numpy, synchronize=synchronize)
 
 
-def trainer_on(device: xpnet.Backend, optimizer: str, loss: xpnet.Loss | None = None) -> xpnet.Trainer:
+def trainer_on(device: xpnet.Backend, optimizer: str, loss: xpnet.Loss | None = None, options=None, **more):
     images = xpnet.Reshape([1, 8, 8]), xpnet.Conv2d(1, 4, 3, padding=1, activation="relu")
     smaller = xpnet.MaxPool2d(2), xpnet.AvgPool2d(2), xpnet.Flatten(), xpnet.Linear(16, 8, "relu")
     block = xpnet.Residual(xpnet.Linear(8, 8), xpnet.Tanh(), xpnet.LayerNorm(8), xpnet.GELU())
     regularized = xpnet.Linear(8, 8), xpnet.BatchNorm(8), xpnet.LeakyReLU(), xpnet.Dropout(0.25), xpnet.Softplus()
     layers = *images, *smaller, block, *regularized, xpnet.Linear(8, 10)
     model = xpnet.Sequential(*layers).initialize(device)
-    return xpnet.Trainer(model, loss or xpnet.SoftmaxCrossEntropy(), getattr(xpnet, optimizer)(0.01))
+    made = getattr(xpnet, optimizer)(0.01, **(options or {}))
+    return xpnet.Trainer(model, loss or xpnet.SoftmaxCrossEntropy(), made, **more)
 
 
 @STAND_IN
-@pytest.mark.parametrize("optimizer", ["SGD", "Momentum", "Adam"])
-def test_a_step_looks_at_nothing(device, looks, optimizer):
-    trainer = trainer_on(device, optimizer)
+@pytest.mark.parametrize(
+    ("optimizer", "options", "more"),
+    [
+        ("SGD", {}, {}),
+        ("Momentum", {"weight_decay": 0.1, "clip_value": 0.1}, {}),
+        ("Adam", {}, {}),
+        (
+            "AdamW",
+            {"clip_norm": 1.0, "frozen": "1.b", "learning_rate_factors": {"*.W": 0.5}},
+            {"micro_batch_size": 10, "ema_decay": 0.9},
+        ),
+        ("AdaGrad", {}, {}),
+        ("RMSProp", {}, {}),
+        ("Lion", {}, {}),
+    ],
+)
+def test_a_step_looks_at_nothing(device, looks, optimizer, options, more):
+    trainer = trainer_on(device, optimizer, options=options, **more)
     data = DeviceSamples(trainer.model, xpnet.data.load("digits").train)
     context = xpnet.Context(device, training=True, reuse=True)
     order = device.asarray(np.arange(len(data)))

@@ -20,7 +20,9 @@ from xpnet.ops.activations import (
     tanh_backward,
 )
 from xpnet.ops.affine import linear, linear_backward
+from xpnet.ops.averages import average_update
 from xpnet.ops.batch_loss import REDUCTIONS, BatchLoss
+from xpnet.ops.clipping import clip_norm, clip_value
 from xpnet.ops.convolution import columns_shape, convolve, convolve_backward
 from xpnet.ops.cross_entropy import softmax, softmax_backward, softmax_cross_entropy
 from xpnet.ops.elementwise_losses import binary_cross_entropy, mean_squared_error
@@ -32,6 +34,7 @@ from xpnet.ops.normalization import (
     layer_norm,
     layer_norm_backward,
 )
+from xpnet.ops.plain_updates import adagrad_update, lion_update, rmsprop_update
 from xpnet.ops.pooling import average_pool, average_pool_backward, max_pool, max_pool_backward
 from xpnet.ops.reports import accumulate, new_report
 from xpnet.ops.rows import take_rows
@@ -44,14 +47,18 @@ __all__ = [
     "REDUCTIONS",
     "BatchLoss",
     "accumulate",
+    "adagrad_update",
     "adam_update",
     "all_finite",
     "average_pool",
     "average_pool_backward",
+    "average_update",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
     "binary_cross_entropy",
+    "clip_norm",
+    "clip_value",
     "columns_shape",
     "convolve",
     "convolve_backward",
@@ -67,6 +74,7 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "lion_update",
     "max_pool",
     "max_pool_backward",
     "mean_squared_error",
@@ -76,6 +84,7 @@ __all__ = [
     "positions",
     "relu",
     "relu_backward",
+    "rmsprop_update",
     "sgd_update",
     "sigmoid",
     "sigmoid_backward",

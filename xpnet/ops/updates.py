@@ -75,8 +75,8 @@ def sgd_update(backend: Backend, values: Array, gradients: Array, settings: Arra
     if fused is not None:
         fused(values, gradients, settings, finite=finite)
         return
-    (rate,) = _scalars(backend, settings, values.dtype)
-    _assign(backend, finite, values, values - rate * gradients)
+    (rate,) = scalars(backend, settings, values.dtype)
+    assign(backend, finite, values, values - rate * gradients)
 
 
 def momentum_update(
@@ -110,10 +110,10 @@ def momentum_update(
     if fused is not None:
         fused(values, gradients, velocity, settings, finite=finite)
         return
-    rate, momentum, nesterov = _scalars(backend, settings, values.dtype)
-    _assign(backend, finite, velocity, _flushed(backend, momentum * velocity + gradients))
+    rate, momentum, nesterov = scalars(backend, settings, values.dtype)
+    assign(backend, finite, velocity, flushed(backend, momentum * velocity + gradients))
     ahead = gradients + momentum * velocity
-    _assign(backend, finite, values, values - rate * (nesterov * ahead + (1 - nesterov) * velocity))
+    assign(backend, finite, values, values - rate * (nesterov * ahead + (1 - nesterov) * velocity))
 
 
 def adam_update(
@@ -154,22 +154,25 @@ def adam_update(
     rate, beta1, beta2, epsilon, correction1, correction2, decay = (settings[index, ...] for index in range(7))
     # Differences from 1 are taken in float64: in float32, 1 - β₂ would be off by 1.3e-5 of itself.
     factors = xp.stack([beta1, 1 - beta1, beta2, 1 - beta2, 1 - rate * decay, rate / correction1, correction2, epsilon])
-    b1, a1, b2, a2, keep, step, correction2, epsilon = _scalars(backend, factors, values.dtype)
-    _assign(backend, finite, m, _flushed(backend, b1 * m + a1 * gradients))
-    _assign(backend, finite, v, _flushed(backend, b2 * v + a2 * gradients * gradients))
-    _assign(backend, finite, values, keep * values - step * m / (xp.sqrt(v) / xp.sqrt(correction2) + epsilon))
+    b1, a1, b2, a2, keep, step, correction2, epsilon = scalars(backend, factors, values.dtype)
+    assign(backend, finite, m, flushed(backend, b1 * m + a1 * gradients))
+    assign(backend, finite, v, flushed(backend, b2 * v + a2 * gradients * gradients))
+    assign(backend, finite, values, keep * values - step * m / (xp.sqrt(v) / xp.sqrt(correction2) + epsilon))
 
 
-def _assign(backend: Backend, finite: Array | None, target: Array, values: Array) -> None:
+def assign(backend: Backend, finite: Array | None, target: Array, values: Array) -> None:
+    """Target ← values, unless ``finite`` holds 0."""
     target[...] = values if finite is None else backend.xp.where(finite == 1, values, target)
 
 
-def _scalars(backend: Backend, settings: Array, dtype: Any) -> list[Array]:
+def scalars(backend: Backend, settings: Array, dtype: Any) -> list[Array]:
+    """The settings, each a 0-d array of the vectors' type."""
     settings = backend.xp.astype(settings, dtype)
     return [settings[index, ...] for index in range(settings.shape[0])]
 
 
-def _flushed(backend: Backend, moment: Array) -> Array:
+def flushed(backend: Backend, moment: Array) -> Array:
+    """The moment, with 0 for what is below 1e-36."""
     # A pixel that is rarely on lets its moments decay into denormal numbers, which processors compute far slower.
     xp = backend.xp
     return xp.where(xp.abs(moment) < 1e-36, xp.zeros_like(moment), moment)

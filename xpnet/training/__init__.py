@@ -1,5 +1,6 @@
 """Training: the loop, what watches it, and the folder of a run."""
 
+from xpnet.training.averaging import MovingAverage
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
@@ -13,6 +14,7 @@ __all__ = [
     "Callback",
     "DeviceSamples",
     "Evaluation",
+    "MovingAverage",
     "Progress",
     "RunFolder",
     "Trainer",

@@ -85,8 +85,9 @@ def resume(
         backend: where; may be another than before.
         load_data: called with the recipe's data name, returns the data set.
         data: where the same data is now, if no longer where the recipe says.
-        epochs: train up to this many in all. An evaluation that was due only because the run ended there stays in
-            the history.
+        epochs: train up to this many in all; refused under a learning-rate schedule that depends on their number. An
+            evaluation that was due only because the run ended there stays in the history, and what a schedule saw of
+            it counts.
         checkpoint_every: steps between checkpoints from now on.
         on_nonfinite: what becomes from now on of steps that are not finite: "stop" or "skip".
         stop_after_epoch: stop early there.
@@ -137,7 +138,14 @@ def _fit(
 ) -> Summary:
     loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
     trainer = Trainer(
-        model, loss, optimizer, seed=seed, callbacks=[*callbacks, folder], on_nonfinite=recipe.on_nonfinite
+        model,
+        loss,
+        optimizer,
+        seed=seed,
+        micro_batch_size=recipe.micro_batch_size,
+        ema_decay=recipe.ema_decay,
+        callbacks=[*callbacks, folder],
+        on_nonfinite=recipe.on_nonfinite,
     )
     if saved is not None:
         folder.restore(trainer, saved)
@@ -207,7 +215,7 @@ def _require_more(
     trainer: Trainer, recipe: Recipe, dataset: Dataset, folder: RunFolder, stop_after_epoch: int | None
 ) -> None:
     per_epoch = steps_per_epoch(len(dataset.x_train), recipe.batch_size)
-    total = recipe.steps or recipe.epochs * per_epoch  # type: ignore[operator]
+    total = recipe.total_steps(len(dataset.x_train))
     done = trainer.step // per_epoch
     if trainer.step >= total:
         raise ConfigurationError(
@@ -218,3 +226,4 @@ def _require_more(
         raise ConfigurationError(
             f"the run in {folder.path} already has {done} epochs: --stop-after-epoch must be more than {done}"
         )
+    trainer.optimizer.plan(total, trainer.step)

@@ -83,9 +83,8 @@ def capture(trainer: Trainer, metadata: Mapping[str, Any]) -> Checkpoint:
     """The whole state of a run, with ``metadata`` added."""
     state = {name: getattr(trainer, name) for name in _STATE}
     report = reports.by_name(trainer.backend, trainer.report)
-    return Checkpoint(
-        _tensors(_trainer_vectors(trainer)), {"model": describe(trainer.model), **state, "report": report, **metadata}
-    )
+    own = {"model": describe(trainer.model), **state, "report": report, "schedule": trainer.optimizer.schedule_state}
+    return Checkpoint(_tensors(_trainer_vectors(trainer)), {**own, **metadata})
 
 
 def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
@@ -99,7 +98,14 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
         raise FileFormatError(
             f"{origin} has a report that is no table of numbers: it is damaged, or older than format 1"
         )
-    _restore(_trainer_vectors(trainer), saved, origin)
+    schedule = saved.metadata.get("schedule", {})
+    if schedule.keys() != trainer.optimizer.schedule_state.keys():
+        raise FileFormatError(
+            f"{origin} was trained with another learning-rate schedule: its state is {sorted(schedule)}, that of "
+            f"{type(trainer.optimizer.schedule).__name__} is {sorted(trainer.optimizer.schedule_state)}"
+        )
+    _restore(_trainer_vectors(trainer), saved, origin, kinds=("parameters", "buffers", "optimizer"))
+    trainer.optimizer.schedule_state = schedule
     vars(trainer).update(state)
     trainer.report = reports.from_names(trainer.backend, report)
 
@@ -110,8 +116,11 @@ def _model_vectors(model: Layer) -> dict[str, NamedVector]:
 
 
 def _trainer_vectors(trainer: Trainer) -> dict[str, NamedVector]:
-    optimizer = {f"optimizer/{slot}/": vector for slot, vector in trainer.optimizer.state.items()}
-    return _model_vectors(trainer.model) | optimizer
+    """The model in a checkpoint is the one that evaluations are of; the weights under an average stand beside it."""
+    vectors = _model_vectors(trainer.model)
+    if trainer.average is not None:
+        vectors |= {"parameters/": trainer.average.values, "optimizer/weights/": vectors["parameters/"]}
+    return vectors | {f"optimizer/{slot}/": vector for slot, vector in trainer.optimizer.state.items()}
 
 
 def _tensors(vectors: Mapping[str, NamedVector]) -> dict[str, np.ndarray]:
@@ -122,10 +131,15 @@ def _tensors(vectors: Mapping[str, NamedVector]) -> dict[str, np.ndarray]:
     }
 
 
-def _restore(vectors: Mapping[str, NamedVector], saved: Checkpoint, origin: str) -> None:
-    """Fill the vectors by name; nothing is written unless every name and shape agrees."""
+def _restore(
+    vectors: Mapping[str, NamedVector],
+    saved: Checkpoint,
+    origin: str,
+    kinds: tuple[str, ...] = ("parameters", "buffers"),
+) -> None:
+    """Fill the vectors by name; nothing is written unless every name of these kinds, and every shape, agrees."""
     needed = {prefix + name: view for prefix, vector in vectors.items() for name, view in vector.items()}
-    found = {name: array for name, array in saved.tensors.items() if name.startswith(tuple(vectors))}
+    found = {name: array for name, array in saved.tensors.items() if name.partition("/")[0] in kinds}
     if found.keys() != needed.keys():
         raise FileFormatError(f"{origin} holds the tensors {sorted(found)}; the model needs {sorted(needed)}")
     for name, view in needed.items():

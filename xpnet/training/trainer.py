@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,8 @@ from xpnet.ops import reports
 from xpnet.ops.batch_loss import counted_loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
+from xpnet.training.accumulation import MicroBatches
+from xpnet.training.averaging import MovingAverage
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import Evaluation, evaluate
@@ -38,12 +41,17 @@ class Trainer:
         loss: what to make small.
         optimizer: how.
         seed: of the order of samples, and of layers that draw.
+        micro_batch_size: how many rows of a batch are computed at a time, to save memory: their gradients are
+            accumulated to that of the batch, and make one step. None: all at once.
+        ema_decay: β of an exponential moving average of the weights, which evaluations and checkpoints are of: 0.999
+            remembers some thousand steps. None: no average.
         callbacks: who watches.
         on_nonfinite: what becomes of a step whose loss or gradients are not all finite. Nothing is updated either way.
             "stop": no later step is taken; the next report raises, and names the layer. "skip": the step is left out
             and counted, and the run goes on.
 
     Attributes:
+        average: the :class:`~xpnet.training.MovingAverage`; None without ``ema_decay``.
         step: steps taken so far. A trainer whose step, model, optimizer state and report were restored goes on as if
             it had never stopped, for everything that is drawn depends on the seed and the step's number alone.
         history: the records so far, see :class:`~xpnet.training.Callback`.
@@ -70,6 +78,8 @@ class Trainer:
         optimizer: Optimizer,
         *,
         seed: int = 0,
+        micro_batch_size: int | None = None,
+        ema_decay: float | None = None,
         callbacks: Iterable[Callback] = (),
         on_nonfinite: str = ON_NONFINITE[0],
     ) -> None:
@@ -91,6 +101,8 @@ class Trainer:
         self._finite = self.backend.aligned_zeros(1, "int32")
         _, gradients, buffers = model.vectors
         self._gradients, self._buffers = gradients.vector, buffers.vector
+        self.micro_batches = None if micro_batch_size is None else MicroBatches(model, micro_batch_size)
+        self.average = None if ema_decay is None else MovingAverage(model, ema_decay)
         optimizer.initialize(model)
         self._optimizer_state = optimizer.state
 
@@ -135,6 +147,7 @@ class Trainer:
         data = DeviceSamples(self.model, train, self.loss)
         held_out = None if validation is None else DeviceSamples(self.model, validation, self.loss)
         schedule = Schedule.of(len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch)
+        self.optimizer.plan(schedule.total, self.step)
         self.schedule = schedule
         self._stopping = False
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
@@ -160,7 +173,8 @@ class Trainer:
                     self._train_until_due(schedule, data, batch_of, context)
                     report = self._finite_report(data, batch_of)
                     if schedule.evaluates_after(self.step):
-                        self._evaluate(schedule, data, held_out, evaluate_train, report)
+                        with nullcontext() if self.average is None else self.average.applied():
+                            self._evaluate(schedule, data, held_out, evaluate_train, report)
                     self._notify("on_checkpoint")
                     if self._stopping:
                         break
@@ -203,17 +217,29 @@ class Trainer:
         """One step on the rows at ``indices``, under a training context; nothing waits for the device."""
         context.step = self.step
         kept_buffers = self.backend.xp.asarray(self._buffers, copy=True) if self._buffers.shape[0] else None
-        x, y = data.batch(indices, context, self.model.dtype)
-        result = self.loss.forward(self.model.forward(x, context), y, context)
-        self.model.backward_parameters(self.loss.backward(context), context)
+        if self.micro_batches is None:
+            result = self._backpropagate(data, indices, context)
+        else:
+            result = self.micro_batches.accumulate(
+                indices, context, lambda part: self._backpropagate(data, part, context)
+            )
         ops.all_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._finite)
         if self.on_nonfinite == "stop":
             reports.hold(self.backend, self.report, self._finite)
         self.optimizer.update(self.step, self._finite)
+        if self.average is not None:
+            self.average.update(self._finite)
         if kept_buffers is not None:
             ops.take_back(self.backend, self._buffers, kept_buffers, self._finite)
         self.step += 1
         ops.accumulate(self.backend, self.report, result, self.step, self._finite)
+
+    def _backpropagate(self, data: DeviceSamples, indices: Array, context: Context) -> ops.BatchLoss:
+        """The loss on these rows, with its gradient left in the model."""
+        x, y = data.batch(indices, context, self.model.dtype)
+        result = self.loss.forward(self.model.forward(x, context), y, context)
+        self.model.backward_parameters(self.loss.backward(context), context)
+        return result
 
     def _read_report(self, data: DeviceSamples, batch_of: BatchOf) -> list[float]:
         """The report vector on the host: the one place where training waits for the device."""
@@ -237,9 +263,9 @@ class Trainer:
         return report
 
     def _non_finite(self, what: str) -> NonFiniteError:
+        rate = self.optimizer.rate(max(self.step - 1, 0))
         return NonFiniteError(
-            f"{what}, with the learning rate {self.optimizer.learning_rate:g}: lower it, and check the data for values "
-            "that are not finite"
+            f"{what}, with the learning rate {rate:g}: lower it, and check the data for values that are not finite"
         )
 
     def _report_batch(self, data: DeviceSamples, batch_of: BatchOf) -> None:
@@ -268,6 +294,7 @@ class Trainer:
                 self.best_accuracy, self.best_loss, self.best_step = outcome.accuracy, outcome.loss, self.step
             figures |= {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
             figures["best_test_accuracy"] = self.best_accuracy  # type: ignore[assignment]
+        self.optimizer.schedule.observe(figures.get("test_loss", train_loss))
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
         classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == 1
         if classifies and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):

@@ -1,0 +1,26 @@
+"""Running means of vectors."""
+
+from __future__ import annotations
+
+from xpnet.backends import Array, Backend
+from xpnet.ops.updates import assign
+
+
+def average_update(backend: Backend, average: Array, values: Array, decay: float, finite: Array | None = None) -> None:
+    """a ← β a + (1-β) θ, in place, as a + (1-β) (θ - a), which loses nothing of a small difference.
+
+    Args:
+        backend: where the arrays live.
+        average: (P,), a, updated.
+        values: (P,), θ.
+        decay: β.
+        finite: (1,) int32; 0: nothing is updated.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> average = cpu.asarray([2.0])
+    >>> average_update(cpu, average, cpu.asarray([4.0]), 0.75)
+    >>> average
+    array([2.5])
+    """
+    assign(backend, finite, average, average + (1 - decay) * (values - average))

@@ -1,0 +1,11 @@
+"""Optimizers: one update of all parameters at once, on flat vectors. Definitions and defaults are PyTorch's.
+
+One option is not: where weights decay, only those with two axes and more do, unless ``decayed`` names others.
+"""
+
+from xpnet.optimizers.adaptive import AdaGrad, Adam, AdamW, RMSProp
+from xpnet.optimizers.gradient_descent import SGD, Momentum, Nesterov
+from xpnet.optimizers.lion import Lion
+from xpnet.optimizers.optimizer import Optimizer
+
+__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Lion", "Momentum", "Nesterov", "Optimizer", "RMSProp"]

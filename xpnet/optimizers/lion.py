@@ -1,0 +1,40 @@
+"""Lion: steps of one length, in the direction of a sign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnet import ops
+from xpnet.errors import finite_number
+from xpnet.optimizers.optimizer import Optimizer
+from xpnet.schedules import Schedule
+
+
+class Lion(Optimizer):
+    """θ ← (1-ηλ) θ - η sign(β₁ m + (1-β₁) g);  m ← β₂ m + (1-β₂) g.
+
+    Args:
+        learning_rate: η; the paper advises a third to a tenth of Adam's, and as many times its decay.
+        beta1: β₁, from 0 to below 1.
+        beta2: β₂, from 0 to below 1.
+        options: those of every :class:`Optimizer`; its weight decay is decoupled.
+
+    Source: Chen et al., "Symbolic discovery of optimization algorithms", 2023, algorithm 2.
+
+    >>> Lion().learning_rate
+    0.0001
+    """
+
+    slots = ("m",)
+    operation = staticmethod(ops.lion_update)
+    decouples_decay = True
+
+    def __init__(
+        self, learning_rate: float | Schedule = 1e-4, beta1: float = 0.9, beta2: float = 0.99, **options: Any
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta1 = finite_number("beta1", beta1, low=0.0, below=1.0)
+        self.beta2 = finite_number("beta2", beta2, low=0.0, below=1.0)
+
+    def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
+        return [rate, self.beta1, self.beta2, decay]

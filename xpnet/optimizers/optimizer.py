@@ -1,0 +1,192 @@
+"""What every optimizer is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from xpnet import ops
+from xpnet.backends import Array
+from xpnet.errors import CallOrderError, ConfigurationError, finite_number
+from xpnet.layers import Layer
+from xpnet.optimizers import groups
+from xpnet.optimizers.groups import Group
+from xpnet.parameters import NamedVector, Shape
+from xpnet.schedules import Schedule, as_schedule
+
+
+class Optimizer:
+    """What every optimizer is: hyperparameters, state vectors laid out like the parameters, and ``update``.
+
+    A subclass names its state vectors in ``slots``, and the operation that updates them with the parameters:
+    ``operation(backend, values, gradients, *state, settings, finite)``, as those of :mod:`xpnet.ops` are. It passes
+    what it does not know to this constructor, so that every optimizer takes these options. A pattern is a name with
+    ``*`` for any text: "0.*" is layer 0, "*.b" all biases.
+
+    Args:
+        learning_rate: η, the step's length: a number or a :class:`~xpnet.schedules.Schedule`.
+        weight_decay: λ. It is added to the gradient, g + λ θ, or where the optimizer says so decoupled from it:
+            θ ← (1-ηλ) θ.
+        decayed: pattern or patterns of the parameters that decay; None: those with two axes and more.
+        learning_rate_factors: by pattern, what η is multiplied by; a parameter that several match has the product.
+        frozen: pattern or patterns of the parameters that stay as they are, and do not count in the norm.
+        clip_norm: see :func:`xpnet.ops.clip_norm`; over all gradients together, before the decay is added.
+        clip_value: see :func:`xpnet.ops.clip_value`. Of the two, one may be given. Both write into the model's
+            gradients.
+
+    Attributes:
+        model: what it updates; None before ``initialize``.
+        state: a :class:`~xpnet.parameters.NamedVector` for each name in ``slots``.
+
+    >>> import xpnet
+    >>> model = xpnet.Sequential(xpnet.Linear(2, 2), xpnet.Linear(2, 1)).initialize(xpnet.backend("cpu-reference"))
+    >>> optimizer = xpnet.SGD(0.5, frozen="0.*", learning_rate_factors={"1.b": 2.0})
+    >>> optimizer.initialize(model)
+    >>> before = model.parameters.vector.copy()
+    >>> for gradient in model.gradients.values():
+    ...     gradient[...] = 1.0
+    >>> optimizer.update(step=0)
+    >>> moved = model.parameters.vector - before
+    >>> [round(float(moved[start]), 3) for start in model.parameters.starts.values()]
+    [0.0, 0.0, -0.5, -1.0]
+    """
+
+    slots: tuple[str, ...] = ()
+    operation: Callable[..., None]
+    decouples_decay: bool = False
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule,
+        *,
+        weight_decay: float = 0.0,
+        decayed: str | Iterable[str] | None = None,
+        learning_rate_factors: Mapping[str, float] | None = None,
+        frozen: str | Iterable[str] = (),
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        is_schedule = isinstance(learning_rate, Schedule)
+        self.learning_rate = learning_rate if is_schedule else finite_number("learning_rate", learning_rate, low=0.0)
+        self.weight_decay = finite_number("weight_decay", weight_decay, low=0.0)
+        self.decayed = None if decayed is None else groups.patterns("decayed", decayed)
+        self.learning_rate_factors = groups.factors("learning_rate_factors", learning_rate_factors or {})
+        self.frozen = groups.patterns("frozen", frozen)
+        self.clip_norm = None if clip_norm is None else finite_number("clip_norm", clip_norm, low=0.0)
+        self.clip_value = None if clip_value is None else finite_number("clip_value", clip_value, low=0.0)
+        if clip_norm is not None and clip_value is not None:
+            raise ConfigurationError(f"give clip_norm or clip_value, not both (got {clip_norm!r} and {clip_value!r})")
+        self.state: dict[str, NamedVector] = {}
+        self.model: Layer | None = None
+        self.total_steps: int | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate as a function of the step."""
+        return as_schedule(self.learning_rate)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of that step, before any factor."""
+        learning_rate = self.learning_rate
+        return learning_rate(step, self.total_steps) if isinstance(learning_rate, Schedule) else learning_rate
+
+    def initialize(self, model: Layer) -> None:
+        """Take an initialised model, and start from zero state.
+
+        Raises:
+            ConfigurationError: a pattern matches no parameter of the model, or all of them are frozen.
+        """
+        parameters, gradients, _ = model.vectors
+        for option in ("decayed", "learning_rate_factors", "frozen"):
+            groups.require_matches(option, getattr(self, option) or (), parameters)
+        pieces = groups.pieces(parameters, self._group_of)
+        if self.frozen and not pieces:
+            raise ConfigurationError(f"frozen: {', '.join(self.frozen)} leaves no parameter to train")
+        self.model = model
+        self._backend = parameters.backend
+        self.state = {slot: NamedVector(self._backend, parameters.shapes, parameters.dtype) for slot in self.slots}
+        self.schedule.reset()
+        self.total_steps = None
+        self._values = parameters.vector
+        self._groups = list(dict.fromkeys(piece.group for piece in pieces))
+        width = len(self._step_settings(0, 0.0, 0.0))
+        self._settings = self._backend.aligned_zeros(width * len(self._groups), "float64")
+        self._current: list[float] = []  # what is in them
+        vectors = [views.vector for views in (parameters, gradients, *self.state.values())]
+        self._pieces: list[tuple[Array, float, list[Array]]] = []
+        for group, place in pieces:
+            start = width * self._groups.index(group)
+            added = 0.0 if self.decouples_decay else group.weight_decay
+            settings = self._settings[start : start + width]
+            self._pieces.append((settings, added, [vector[place] for vector in vectors]))
+
+    def update(self, step: int, finite: Array | None = None) -> None:
+        """Move the parameters against their gradients, in place.
+
+        Args:
+            step: steps taken before this one: 0 at first.
+            finite: (1,) int32 on the device; where it holds 0, parameters and state stay as they are.
+
+        Raises:
+            CallOrderError: there is no model yet, or it was initialised again since.
+            ConfigurationError: the schedule spans the run, and nobody said how long that is (see ``plan``).
+        """
+        if self.model is None or self.model.vectors.parameters.vector is not self._values:
+            raise CallOrderError(
+                f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
+            )
+        rate = self.rate(step)
+        settings: list[float] = []
+        for factor, decay in self._groups:
+            settings += self._step_settings(step, rate * factor, decay if self.decouples_decay else 0.0)
+        if settings != self._current:
+            self._settings[...] = self._backend.asarray(settings, "float64")
+            self._current = settings
+        if self.clip_norm is not None or self.clip_value is not None:
+            self._clip()
+        for own_settings, added_decay, (values, gradients, *state) in self._pieces:
+            total = gradients + added_decay * values if added_decay else gradients
+            self.operation(self._backend, values, total, *state, own_settings, finite)
+
+    def plan(self, total_steps: int, step: int) -> None:
+        """Learn how many steps the run has in all, before ``step`` is taken; a schedule may depend on it.
+
+        Raises:
+            ConfigurationError: the schedule spans the run, and earlier steps were taken under another number, or it
+                cannot be had in so few.
+        """
+        if self.schedule.spans_the_run and step > 0 and self.total_steps not in (None, total_steps):
+            raise ConfigurationError(
+                f"the learning rate follows {type(self.learning_rate).__name__} over the {self.total_steps:,} steps "
+                f"that the run began with, and depends on their number: {total_steps:,} steps take a new run"
+            )
+        self.total_steps = total_steps
+        self.rate(step)  # what cannot work with that number is told before the first step
+
+    @property
+    def schedule_state(self) -> dict[str, Any]:
+        """What the learning rate depends on beside the step; assign it to go on from there."""
+        planned = {"total_steps": self.total_steps} if self.schedule.spans_the_run else {}
+        return planned | dict(self.schedule.state)
+
+    @schedule_state.setter
+    def schedule_state(self, state: Mapping[str, Any]) -> None:
+        self.total_steps = state.get("total_steps")
+        self.schedule.restore(state)
+
+    def _clip(self) -> None:
+        if self.clip_norm is not None:
+            ops.clip_norm(self._backend, [vectors[1] for _, _, vectors in self._pieces], self.clip_norm)
+        if self.clip_value is not None:
+            ops.clip_value(self._backend, [vectors[1] for _, _, vectors in self._pieces], self.clip_value)
+
+    def _group_of(self, name: str, shape: Shape) -> Group | None:
+        if groups.matches(name, self.frozen):
+            return None
+        decays = len(shape) >= 2 if self.decayed is None else groups.matches(name, self.decayed)
+        factor = groups.factor_of(name, self.learning_rate_factors)
+        return Group(factor, self.weight_decay if decays else 0.0)
+
+    def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
+        """What the operation's ``settings`` hold at this step, for a group with this rate and decoupled decay."""
+        return [rate]

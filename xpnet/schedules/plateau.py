@@ -1,0 +1,70 @@
+"""The schedule that looks at evaluations."""
+
+from __future__ import annotations
+
+import math
+
+from xpnet.errors import finite_number, positive_integer
+from xpnet.schedules.schedule import Schedule, State
+
+
+class ReduceOnPlateau(Schedule):
+    """γ times the rate when more than ``patience`` evaluations in a row brought no lower loss.
+
+    The one schedule that depends on how training goes. A loss counts as lower when it is below (1 - threshold) times
+    the best so far; the definition is PyTorch's.
+
+    Args:
+        learning_rate: at first.
+        factor: γ, below 1.
+        patience: evaluations.
+        threshold: relative, from 0 to below 1.
+        minimum: below which the rate does not fall.
+
+    >>> schedule = ReduceOnPlateau(1.0, factor=0.5, patience=1)
+    >>> for loss in (3.0, 2.0, 2.0, 2.1):
+    ...     schedule.observe(loss)
+    >>> schedule(1000)
+    0.5
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        minimum: float = 0.0,
+    ) -> None:
+        self.learning_rate = finite_number("learning_rate", learning_rate, low=0.0)
+        self.factor = finite_number("factor", factor, low=0.0, below=1.0)
+        self.patience = positive_integer("patience", patience)
+        self.threshold = finite_number("threshold", threshold, low=0.0, below=1.0)
+        self.minimum = finite_number("minimum", minimum, low=0.0)
+        self._rate, self._best, self._waited = self.learning_rate, math.inf, 0
+
+    def __call__(self, step: int, total_steps: int | None = None) -> float:
+        """The rate since the last observation."""
+        return self._rate
+
+    @property
+    def state(self) -> State:  # type: ignore[override]
+        """The rate, the lowest loss so far, and how many evaluations ago that was."""
+        return {"rate": self._rate, "best_loss": self._best, "waited": self._waited}
+
+    def observe(self, loss: float) -> None:
+        """Count the evaluations without a lower loss; one that is NaN has none."""
+        if loss < self._best * (1 - self.threshold):
+            self._best, self._waited = loss, 0
+            return
+        self._waited += 1
+        if self._waited > self.patience:
+            self._rate, self._waited = max(self._rate * self.factor, self.minimum), 0
+
+    def reset(self) -> None:
+        """Start again from the first rate."""
+        self._rate, self._best, self._waited = self.learning_rate, math.inf, 0
+
+    def restore(self, state: State) -> None:
+        """Take back an earlier ``state``."""
+        self._rate, self._best, self._waited = state["rate"], state["best_loss"], state["waited"]
