@@ -20,7 +20,7 @@ from xpnet.ops.batch_loss import counted_loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
 from xpnet.training.batches import DeviceSamples
-from xpnet.training.callbacks import Callback, Record
+from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.replay import first_non_finite
 from xpnet.training.schedule import Schedule
@@ -103,6 +103,7 @@ class Trainer:
         batch_size: int = 100,
         sampler: Sampler | None = None,
         validation: Samples | tuple[Any, ...] | None = None,
+        validation_name: str = VALIDATION_NAMES[0],
         evaluate_every: int | None = None,
         evaluate_train: bool = False,
         checkpoint_every: int | None = None,
@@ -116,6 +117,8 @@ class Trainer:
             batch_size: rows in a step; the last batch of an epoch takes what is left.
             sampler: the order; shuffled when None.
             validation: what to evaluate on, and to choose the best by.
+            validation_name: what the records call its figures: "test" (test_loss, …), or "validation" where the test
+                set is kept for the end.
             evaluate_every: steps between evaluations; None: at the end of each epoch.
             evaluate_train: evaluate on ``train`` too; otherwise its figures are gathered while training.
             checkpoint_every: steps between checkpoints, beside those after each evaluation and at the end of each
@@ -132,6 +135,7 @@ class Trainer:
         """
         if self.optimizer.state is not self._optimizer_state:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
+        one_of("validation_name", validation_name, VALIDATION_NAMES)
         data = DeviceSamples(self.model, train, self.loss)
         held_out = None if validation is None else DeviceSamples(self.model, validation, self.loss)
         schedule = Schedule.of(len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch)
@@ -160,7 +164,7 @@ class Trainer:
                     self._train_until_due(schedule, data, batch_of, context)
                     report = self._finite_report(data, batch_of)
                     if schedule.evaluates_after(self.step):
-                        self._evaluate(schedule, data, held_out, evaluate_train, report)
+                        self._evaluate(schedule, data, held_out, validation_name, evaluate_train, report)
                     self._notify("on_checkpoint")
                     if self._stopping:
                         break
@@ -251,6 +255,7 @@ class Trainer:
         schedule: Schedule,
         data: DeviceSamples,
         held_out: DeviceSamples | None,
+        name: str,
         evaluate_train: bool,
         report: list[float],
     ) -> None:
@@ -266,8 +271,8 @@ class Trainer:
             improved = self._is_best(outcome)
             if improved:
                 self.best_accuracy, self.best_loss, self.best_step = outcome.accuracy, outcome.loss, self.step
-            figures |= {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
-            figures["best_test_accuracy"] = self.best_accuracy  # type: ignore[assignment]
+            figures |= {f"{name}_loss": outcome.loss, f"{name}_accuracy": outcome.accuracy}
+            figures[f"best_{name}_accuracy"] = self.best_accuracy  # type: ignore[assignment]
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
         classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == 1
         if classifies and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
