@@ -67,7 +67,19 @@ _HOMES = {
     "losses": ["BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"],
     "metrics": ["accuracy", "confusion_matrix", "top_k_accuracy"],
     "optimizers": ["SGD", "Adam", "Momentum"],
-    "training": ["Callback", "Progress", "Trainer", "evaluate", "load_model", "resume", "save_model", "train"],
+    "training": [
+        "CSVLog",
+        "Callback",
+        "EarlyStopping",
+        "Progress",
+        "TensorBoardLog",
+        "Trainer",
+        "evaluate",
+        "load_model",
+        "resume",
+        "save_model",
+        "train",
+    ],
 }
 _SUBMODULES = {*_HOMES, "book_pickle", "ops", "parameters", "parity", "random"}
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
