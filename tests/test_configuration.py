@@ -403,6 +403,29 @@ def test_what_a_recipe_need_not_say(table: Table) -> None:
     recipe = recipe_from_table(table)
     assert (recipe.description, recipe.source, recipe.scale, recipe.sampler) == ("", "", True, "shuffled")
     assert (recipe.steps, recipe.evaluate_every, recipe.evaluate_train, recipe.weights) == (None, None, False, None)
+    assert (recipe.validation_fraction, recipe.early_stopping, recipe.logs) == (None, None, None)
+    assert not {"validation_fraction", "early_stopping", "logs"} & recipe.to_table()["training"].keys()
+
+
+def test_what_a_recipe_may_say_of_its_validation(table: Table, tmp_path: Path) -> None:
+    """In a file, with what it leaves out, and back again."""
+    options = {"validation_fraction": 0.1, "early_stopping": {"patience": 3}, "logs": ["tensorboard", "csv"]}
+    table = {**table, "training": {**table["training"], **options}}
+    (tmp_path / "mine.toml").write_text(tomli_w.dumps(table))
+    recipe = load_recipe(tmp_path / "mine.toml")
+    assert (recipe.validation_fraction, recipe.logs) == (0.1, ["tensorboard", "csv"])
+    assert recipe.early_stopping == {"patience": 3, "min_delta": 0.0, "monitor": "accuracy"}
+    assert recipe_from_table(recipe.to_table()) == recipe
+    by_options = {"validation_fraction": 0.1, "patience": 3, "logs": ["tensorboard", "csv"]}
+    without = {key: value for key, value in table["training"].items() if key not in options}
+    assert recipe_from_table({**table, "training": without}).with_options(**by_options) == recipe
+    assert recipe.with_options(min_delta=0.5).early_stopping == {**recipe.early_stopping, "min_delta": 0.5}
+    put(table, "training.early_stopping", {"patience": 7, "min_delta": 0.25, "monitor": "loss"})
+    assert recipe_from_table(table).with_options(patience=2).early_stopping == {
+        "patience": 2,
+        "min_delta": 0.25,
+        "monitor": "loss",
+    }
 
 
 @pytest.mark.parametrize(
@@ -442,6 +465,37 @@ def test_what_a_recipe_need_not_say(table: Table) -> None:
             "random",
             "unknown training.sampler 'random'; the choices are shuffled, in-order, with-replacement",
         ),
+        ("training.validation_fraction", 0, "training.validation_fraction must be a number above 0 and below 1, not 0"),
+        ("training.validation_fraction", "10 %", "training.validation_fraction must be a number, not '10 %'"),
+        ("training.early_stopping", 3, "training: early_stopping must be a table, got 3"),
+        ("training.early_stopping", {}, "training: early_stopping lacks the key 'patience'"),
+        (
+            "training.early_stopping",
+            {"patience": 3, "delta": 1},
+            "training: unknown key of early_stopping 'delta' (did you mean 'min_delta'?); the choices are patience, ",
+        ),
+        (
+            "training.early_stopping",
+            {"patience": 0},
+            "training: early_stopping.patience must be a whole number of at least 1, not 0",
+        ),
+        (
+            "training.early_stopping",
+            {"patience": 1, "min_delta": -1.0},
+            "training: early_stopping.min_delta must be a number of at least 0.0, not -1.0",
+        ),
+        (
+            "training.early_stopping",
+            {"patience": 1, "monitor": "f1"},
+            "training: unknown early_stopping.monitor 'f1'; the choices are accuracy, loss",
+        ),
+        (
+            "training.early_stopping",
+            {"patience": 1},
+            "early stopping goes by a validation set, so that the test set stays unseen: give a validation_fraction",
+        ),
+        ("training.logs", "csv", "training.logs must be a list of csv, tensorboard, not 'csv'"),
+        ("training.logs", ["cvs"], "unknown training.logs entry 'cvs' (did you mean 'csv'?); the choices are csv, "),
         ("weights", 3, "weights must be a text, not 3"),
         ("training.micro_batch_size", 0, "training.micro_batch_size must be a whole number of at least 1, not 0"),
         ("training.ema_decay", 1.0, "training.ema_decay must be a number of at least 0.0 and below 1.0, not 1.0"),
@@ -595,6 +649,18 @@ def test_how_a_run_computes_its_steps(table: Table) -> None:
             {"optimizer": "adm"},
             "unknown optimizer 'adm' (did you mean 'adam'?); the choices are sgd, adagrad, adam, adamw, lion, "
             "momentum, nesterov, rmsprop",
+        ),
+        ({"validation_fraction": 1.0}, "validation_fraction must be a number above 0 and below 1, not 1.0"),
+        (
+            {"validation_fraction": 0.1, "patience": 0},
+            "early_stopping.patience must be a whole number of at least 1, not 0",
+        ),
+        ({"validation_fraction": 0.1, "min_delta": 0.5}, "early_stopping lacks the key 'patience'"),
+        ({"logs": ["cvs"]}, "unknown logs entry 'cvs' (did you mean 'csv'?); the choices are csv, tensorboard"),
+        (
+            {"patience": 3},
+            "early stopping goes by a validation set, so that the test set stays unseen: give a validation_fraction "
+            "(0.1, say)",
         ),
     ],
 )

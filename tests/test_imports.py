@@ -25,7 +25,7 @@ FLOORS = [
     ["__main__"],
 ]
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
-LAZY_ONLY = {"numba", "cupy", "safetensors", "pooch", "requests", "tqdm", "tomli_w", "matplotlib"}
+LAZY_ONLY = {"numba", "cupy", "safetensors", "pooch", "requests", "tqdm", "tomli_w", "tensorboard", "matplotlib"}
 
 
 def modules_of(package: Path) -> list[Path]:

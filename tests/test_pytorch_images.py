@@ -94,3 +94,19 @@ def test_ten_whole_steps(backend) -> None:
             in_pytorchs_order(backend.to_numpy(view)), parameter.detach().numpy(), rtol=0, atol=1e-9
         )
     assert abs(backend.to_numpy(model.vectors.parameters.vector) - start).max() > 1e-3
+
+
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 1, 0), (5, 2, 1), (3, 1, "same"), (2, 3, 2)])
+def test_flops_are_counted_as_pytorch_counts_them(size, stride, padding) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = Sequential(Conv2d(3, 8, size, stride, padding), Conv2d(8, 4, 2), Flatten())
+    features = model.output_shape((3, 11, 10))[0]
+    twin = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, size, stride, padding), torch.nn.Conv2d(8, 4, 2), torch.nn.Flatten(),
+        torch.nn.Linear(features, 10), torch.nn.ReLU(),
+    )  # fmt: skip
+    with FlopCounterMode(display=False) as counter:
+        twin(torch.zeros(1, 3, 11, 10))
+    model = Sequential(*model.layers, Linear(features, 10, "relu"))
+    assert model.flops((3, 11, 10)) == counter.get_total_flops()

@@ -78,7 +78,19 @@ _HOMES = {
         "StepDecay",
         "Warmup",
     ],
-    "training": ["Callback", "Progress", "Trainer", "evaluate", "load_model", "resume", "save_model", "train"],
+    "training": [
+        "CSVLog",
+        "Callback",
+        "EarlyStopping",
+        "Progress",
+        "TensorBoardLog",
+        "Trainer",
+        "evaluate",
+        "load_model",
+        "resume",
+        "save_model",
+        "train",
+    ],
 }
 _SUBMODULES = {*_HOMES, "book_pickle", "ops", "parameters", "parity", "random"}
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -13,6 +13,7 @@ from typing import Any
 
 from xpnet import initializers, layers, losses, optimizers, schedules
 from xpnet.data.samplers import SAMPLERS, steps_per_epoch
+from xpnet.data.splits import require_fraction
 from xpnet.errors import ConfigurationError, MissingFileError, finite_number, one_of, positive_integer
 from xpnet.layers import Sequential
 
@@ -96,6 +97,8 @@ def describe(thing: Any) -> Table:
 
 
 ON_NONFINITE = ("stop", "skip")  # what becomes of a step that is not finite; the first is the default
+MONITORS = ("accuracy", "loss")  # what early stopping looks at; the first is the default
+LOGS = ("csv", "tensorboard")  # in which forms a run's figures are kept, beside metrics.jsonl
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,12 @@ class Recipe:
         micro_batch_size, ema_decay: see :class:`~xpnet.training.Trainer`.
         checkpoint_every: steps between checkpoints, beside those at evaluations and ends of epochs; None: those alone.
         on_nonfinite: "stop" or "skip": what becomes of a step that is not finite, see :class:`~xpnet.training.Trainer`.
+        validation_fraction: how much of the training set is set aside to choose the best by, see
+            :func:`~xpnet.data.split_validation`; the test set is then evaluated once, at the end. None: the test set
+            is evaluated on all along, and the best chosen by it.
+        early_stopping: the arguments of :class:`~xpnet.training.EarlyStopping`; None: never. Goes with a
+            validation_fraction.
+        logs: "csv" and "tensorboard", one or both; None: metrics.jsonl alone.
         weights: a file of ready weights, for a recipe that only infers; then nothing of the training is set.
     """
 
@@ -135,9 +144,19 @@ class Recipe:
     evaluate_train: bool
     checkpoint_every: int | None = None
     on_nonfinite: str = ON_NONFINITE[0]
+    validation_fraction: float | None = None
+    early_stopping: Table | None = None
+    logs: list[str] | None = None
     weights: str | None = None
     micro_batch_size: int | None = None
     ema_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.early_stopping is not None and self.validation_fraction is None:
+            raise ConfigurationError(
+                "early stopping goes by a validation set, so that the test set stays unseen: give a "
+                "validation_fraction (0.1, say)"
+            )
 
     def build_model(self) -> Sequential:
         """A fresh, uninitialised model."""
@@ -152,6 +171,10 @@ class Recipe:
         optimizer: str | None = None,
         checkpoint_every: int | None = None,
         on_nonfinite: str | None = None,
+        validation_fraction: float | None = None,
+        patience: int | None = None,
+        min_delta: float | None = None,
+        logs: list[str] | None = None,
     ) -> Recipe:
         """A copy with some values replaced; another optimizer has its own defaults, a schedule keeps its form."""
         recipe = self if data is None else replace(self, data=data)
@@ -163,6 +186,14 @@ class Recipe:
             recipe = replace(recipe, checkpoint_every=positive_integer("checkpoint_every", checkpoint_every))
         if on_nonfinite is not None:
             recipe = replace(recipe, on_nonfinite=one_of("on_nonfinite", on_nonfinite, ON_NONFINITE))
+        if validation_fraction is not None:
+            fraction = require_fraction("validation_fraction", validation_fraction)
+            recipe = replace(recipe, validation_fraction=fraction)
+        early_stopping = {"patience": patience, "min_delta": min_delta}
+        if given := {key: value for key, value in early_stopping.items() if value is not None}:
+            recipe = replace(recipe, early_stopping=_early_stopping({**(recipe.early_stopping or {}), **given}))
+        if logs is not None:
+            recipe = replace(recipe, logs=_logs("logs", logs))
         if optimizer is not None:
             by_lower = {name.lower(): name for name in _CLASSES["optimizer"]}
             name = by_lower[one_of("optimizer", optimizer.lower(), by_lower)]
@@ -194,7 +225,16 @@ class Recipe:
 
 
 _COUNTS = ("batch_size", "epochs", "steps", "evaluate_every", "checkpoint_every", "micro_batch_size")
-_TRAINING_KEYS = (*_COUNTS, "sampler", "evaluate_train", "on_nonfinite", "ema_decay")
+_TRAINING_KEYS = (
+    *_COUNTS,
+    "sampler",
+    "evaluate_train",
+    "on_nonfinite",
+    "ema_decay",
+    "validation_fraction",
+    "early_stopping",
+    "logs",
+)
 
 
 def recipe_from_table(table: Table) -> Recipe:
@@ -237,6 +277,9 @@ def recipe_from_table(table: Table) -> Recipe:
         evaluate_train=_typed("training.evaluate_train", training.get("evaluate_train", False), bool),
         checkpoint_every=counts.get("checkpoint_every"),
         on_nonfinite=one_of("training.on_nonfinite", training.get("on_nonfinite", ON_NONFINITE[0]), ON_NONFINITE),
+        validation_fraction=_optional(require_fraction, "training.validation_fraction", training),
+        early_stopping=_located("training", _early_stopping, training.get("early_stopping")),
+        logs=_optional(_logs, "training.logs", training),
         weights=_typed("weights", table["weights"], str) if inference_only else None,
         micro_batch_size=counts.get("micro_batch_size"),
         ema_decay=None if ema_decay is None else finite_number("training.ema_decay", ema_decay, low=0.0, below=1.0),
@@ -246,6 +289,23 @@ def recipe_from_table(table: Table) -> Recipe:
         if not inference_only:
             _located(kind, build, kind, table[kind])
     return recipe
+
+
+def _early_stopping(table: Any) -> Table | None:
+    if table is None:
+        return None
+    _section({"early_stopping": table}, "early_stopping", ["patience", "min_delta", "monitor"], ["patience"])
+    return {
+        "patience": positive_integer("early_stopping.patience", table["patience"]),
+        "min_delta": finite_number("early_stopping.min_delta", table.get("min_delta", 0.0), low=0.0),
+        "monitor": one_of("early_stopping.monitor", table.get("monitor", MONITORS[0]), MONITORS),
+    }
+
+
+def _logs(name: str, value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ConfigurationError(f"{name} must be a list of {', '.join(LOGS)}, not {value!r}")
+    return [one_of(f"{name} entry", entry, LOGS) for entry in value]
 
 
 def recipe_names() -> list[str]:
@@ -331,6 +391,12 @@ def _located(where: str, action: Callable[..., Any], *arguments: Any) -> Any:
         return action(*arguments)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _optional(check: Callable[[str, Any], Any], name: str, section: Table) -> Any:
+    """The value under the last part of ``name``, checked; None where there is none."""
+    key = name.rpartition(".")[2]
+    return check(name, section[key]) if key in section else None
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:

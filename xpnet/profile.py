@@ -14,7 +14,7 @@ from xpnet.backends import Backend
 from xpnet.configuration import Recipe, build
 from xpnet.data import SAMPLERS, Dataset
 from xpnet.errors import positive_integer
-from xpnet.layers import Context, Conv2d, Flatten, Layer, Linear, Reshape
+from xpnet.layers import Context, Flatten, Layer, Reshape
 from xpnet.training import DeviceSamples, Trainer
 from xpnet.training.runs import require_trainable
 from xpnet.training.watching import full_batches, layers_by_place, watched
@@ -171,11 +171,9 @@ def _works(trainer: Trainer, data: DeviceSamples, rows: int) -> dict[tuple[str, 
     works = {("data", "batch"): (rows * math.prod(shape) * (_itemsize(xp, data.x.dtype) + itemsize), "B")}
     first = _first_learner(trainer.model)[1]
     for name, layer in _leaves(trainer.model):
-        inputs, shape = math.prod(shape), layer.output_shape(shape)
+        product, inputs, shape = rows * layer.flops(shape), math.prod(shape), layer.output_shape(shape)
         outputs = math.prod(shape)
-        if isinstance(layer, (Linear, Conv2d)):
-            W = layer.parameters["W"].shape
-            product = 2 * rows * math.prod(W) * (outputs // W[-1])
+        if product:
             works[name, "forward"] = product, "FLOP"
             works[name, "backward"] = product if layer is first else 2 * product, "FLOP"
         elif not isinstance(layer, (Flatten, Reshape)):  # which move nothing

@@ -399,6 +399,47 @@ def test_a_complete_run_wants_more_epochs(xpnet: Any) -> None:
     assert complaint.endswith("is complete (1 epochs, 45 steps): to train on, give --epochs with more than 1")
 
 
+def test_a_validation_part_early_stopping_and_a_table(xpnet: Any) -> None:
+    options = ("--validation-fraction", 0.1, "--patience", 2, "--min-delta", 0.01, "--log", "csv", "--epochs", 50)
+    outcome = xpnet(*DIGITS, *options, "--out", "run")
+    result = outcome.result
+    added = ["validation_loss", "validation_accuracy", "best_validation_accuracy"]
+    assert list(result) == [*KEYS[:6], *added, *KEYS[6:], "stopped_early"]
+    assert result["stopped_early"] is True
+    assert result["epochs"] == result["steps"] / 41 < 50  # 1,293 of the 1,437 samples, 32 a step
+    assert f"validation loss {result['validation_loss']:.4f}" in outcome.err
+    assert " test loss" not in outcome.err
+    training = tomllib.loads(Path("run/config.toml").read_text())["training"]
+    assert training["validation_fraction"] == 0.1
+    assert training["early_stopping"] == {"patience": 2, "min_delta": 0.01, "monitor": "accuracy"}
+    assert len(Path("run/metrics.csv").read_text().splitlines()) == 1 + result["epochs"]
+    evaluated = xpnet("evaluate", "run", *CPU, "--json").result
+    assert (evaluated["accuracy"], evaluated["loss"]) == (result["test_accuracy"], result["test_loss"])
+    complaint = xpnet("train", "--resume", "run", *CPU).complaint
+    assert complaint.endswith("after 2 evaluations without a better one: to train on, give --patience with more than 2")
+    assert xpnet("train", "--resume", "run", "--patience", 3, *CPU, "--json").result["epochs"] > result["epochs"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--patience", 2), "early stopping goes by a validation set, so that the test set stays unseen: give a"),
+        (("--validation-fraction", 1.5), "validation_fraction must be a number above 0 and below 1, not 1.5"),
+        (("--validation-fraction", 1e-5), "a validation fraction of 1e-05 sets 0 of 1,437 samples aside"),
+        (("--log", "csv", "--log", "wandb"), "unknown logs entry 'wandb'; the choices are csv, tensorboard"),
+    ],
+)
+def test_validation_options_that_cannot_be(xpnet: Any, options: tuple[Any, ...], complaint: str) -> None:
+    assert xpnet(*DIGITS, *options, "--out", "run").complaint.startswith(f"xpnet train: {complaint}")
+    assert not Path("run").exists()
+
+
+def test_the_validation_part_of_a_run_stays(xpnet: Any) -> None:
+    xpnet(*DIGITS, "--validation-fraction", 0.1, "--epochs", 1, "--out", "run")
+    complaint = xpnet("train", "--resume", "run", "--validation-fraction", 0.2, "--epochs", 2, *CPU).complaint
+    assert complaint.endswith("leave out --validation-fraction")
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

@@ -43,7 +43,7 @@ def test_shapes_and_weights_of_ones_own(backend) -> None:
     assert (layer.output_shape((4,)), layer.output_shape(())) == ((4, 2), (2,))
     assert backend.to_numpy(layer(backend.asarray([2]))).tolist() == [[7.0, 7.0]]
     assert Sequential(Embedding(9, 4), Flatten(), Linear(12, 2)).summary((3,)).split("\n")[1].split() == [
-        "0", "Embedding", "(3,", "4)", "36",
+        "0", "Embedding", "(3,", "4)", "36", "0",
     ]  # fmt: skip
 
 

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import Context, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Reshape, Sequential, Sigmoid, Softmax
+from xpnet import (
+    BatchNorm,
+    Context,
+    Conv2d,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Reshape,
+    Residual,
+    Sequential,
+    Sigmoid,
+    Softmax,
+)
 
 
 def perceptron() -> Sequential:
@@ -93,12 +106,12 @@ class TestSummary:
             Sequential(Flatten(), Linear(784, 500, "relu"), Linear(500, 10), Softmax()).summary((28, 28)).split("\n")
         )
         assert [line.split() for line in lines] == [
-            ["layer", "kind", "output", "parameters"],
-            ["0", "Flatten", "(784,)", "0"],
-            ["1", "Linear", "relu", "(500,)", "392,500"],
-            ["2", "Linear", "(10,)", "5,010"],
-            ["3", "Softmax", "(10,)", "0"],
-            ["total", "397,510"],
+            ["layer", "kind", "output", "parameters", "FLOPs"],
+            ["0", "Flatten", "(784,)", "0", "0"],
+            ["1", "Linear", "relu", "(500,)", "392,500", "784,000"],
+            ["2", "Linear", "(10,)", "5,010", "10,000"],
+            ["3", "Softmax", "(10,)", "0", "0"],
+            ["total", "397,510", "794,000"],
         ]
         assert len({len(line) for line in lines}) == 1
 
@@ -112,12 +125,12 @@ class TestSummary:
         model = Sequential(Reshape([1, 28, 28]), *layers)
         lines = model.summary().split("\n")
         assert [line.split() for line in lines[1:]] == [
-            ["0", "Reshape", "(1,", "28,", "28)", "0"],
-            ["1", "Conv2d", "relu", "(16,", "24,", "24)", "416"],
-            ["2", "MaxPool2d", "(16,", "12,", "12)", "0"],
-            ["3", "Flatten", "(2304,)", "0"],
-            ["4", "Linear", "(10,)", "23,050"],
-            ["total", "23,466"],
+            ["0", "Reshape", "(1,", "28,", "28)", "0", "0"],
+            ["1", "Conv2d", "relu", "(16,", "24,", "24)", "416", "460,800"],  # 2 · 5² · 16 · 24²
+            ["2", "MaxPool2d", "(16,", "12,", "12)", "0", "0"],
+            ["3", "Flatten", "(2304,)", "0", "0"],
+            ["4", "Linear", "(10,)", "23,050", "46,080"],
+            ["total", "23,466", "506,880"],
         ]
         assert len({len(line) for line in lines}) == 1
         assert model.summary((28, 28)) == model.summary((784,)) == model.summary()
@@ -127,14 +140,23 @@ class TestSummary:
     def test_nested_it_is_a_row_and_its_first_linear_counts(self) -> None:
         model = Sequential(Sequential(Sequential(Sigmoid()), Linear(3, 4, "relu"), Linear(4, 5)), Linear(5, 2))
         assert [line.split() for line in model.summary().split("\n")[1:]] == [
-            ["0", "Sequential", "(5,)", "41"],
-            ["1", "Linear", "(2,)", "12"],
-            ["total", "53"],
+            ["0", "Sequential", "(5,)", "41", "64"],
+            ["1", "Linear", "(2,)", "12", "20"],
+            ["total", "53", "84"],
         ]
 
     def test_the_count_is_that_of_the_model(self, cpu) -> None:
         model = Sequential(Linear(4, 4), Sequential(Linear(4, 5), Linear(5, 2))).initialize(cpu)
-        assert model.summary().split()[-1] == str(model.vectors.parameters.size) == str(20 + 25 + 12)
+        assert model.summary().split()[-2] == str(model.vectors.parameters.size) == str(20 + 25 + 12)
+
+    def test_flops_go_through_what_is_nested(self) -> None:
+        """Two convolutions of 3 x 3, the second with a stride of 2; a shortcut; and a dense layer."""
+        block = Residual(Conv2d(4, 8, 3, padding="same"), ReLU(), Conv2d(8, 4, 1))
+        model = Sequential(block, Conv2d(4, 2, 3, stride=2, padding=1), BatchNorm(2), Flatten(), Linear(50, 3))
+        in_block = 2 * 9 * 4 * 8 * 100 + 2 * 8 * 4 * 100
+        assert block.flops((4, 10, 10)) == in_block
+        assert model.flops((4, 10, 10)) == in_block + 2 * 9 * 4 * 2 * 25 + 2 * 50 * 3
+        assert model.summary((4, 10, 10)).split()[-1] == f"{model.flops((4, 10, 10)):,}"
 
     def test_layers_that_do_not_fit(self) -> None:
         with pytest.raises(xpnet.ShapeError, match=r"Linear\(5, 2\) takes samples of shape \(5,\), not \(4,\)"):

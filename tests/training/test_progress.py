@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,6 +103,37 @@ def test_the_bar_of_a_resumed_run_begins_where_that_stopped(cpu: Backend, small_
     first_drawn = stream.getvalue()[begun:].strip("\r").split("\r")[0]
     assert " 4/8 " in first_drawn
     assert " 50%" in first_drawn
+
+
+def test_a_validation_part_has_its_name(cpu: Backend, small_data: Dataset) -> None:
+    stream = io.StringIO()
+    run = trainer_with(Progress(stream), cpu)
+    run.fit(small_data.train, epochs=1, validation=small_data.test, validation_name="validation")
+    assert stream.getvalue().endswith(f"  |  validation {figures_of(small_data.y_test)}  best\n")
+
+
+@pytest.mark.parametrize(
+    ("shell", "shown"),
+    [(SimpleNamespace(config={"IPKernelApp": {}}), True), (SimpleNamespace(config={}), False), (None, False)],
+    ids=["notebook", "ipython, piped", "ipython imported"],
+)
+def test_a_bar_in_a_notebook(
+    cpu: Backend,
+    small_data: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    shell: object,
+    shown: bool,
+) -> None:
+    """A notebook's standard error is no terminal, and shows a bar; but a stream that was named is as it is."""
+    import tqdm.auto  # noqa: F401 - before anything looks like a notebook: its widgets need one
+
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    stream = io.StringIO()
+    for progress in (Progress(), Progress(stream)):
+        trainer_with(progress, cpu).fit(small_data.train, epochs=2, batch_size=8)
+    assert ("/8 " in capsys.readouterr().err) is shown
+    assert "\r" not in stream.getvalue()
 
 
 def test_a_run_that_fails_takes_its_bar_away(cpu: Backend, small_data: Dataset) -> None:

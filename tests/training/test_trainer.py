@@ -212,6 +212,19 @@ def test_an_evaluation_tells_the_figures_of_both_sets(cpu: Backend) -> None:
     assert record["training_seconds"] > 0.0
 
 
+def test_the_validation_sets_figures_by_another_name(backend: Backend) -> None:
+    """Nothing but the names changes, and the best is chosen as before."""
+    runs = trainer(network(backend)), trainer(network(backend))
+    named = {"test": [], "validation": []}
+    for run, name in zip(runs, named, strict=True):
+        history = run.fit(samples(), epochs=2, batch_size=4, validation=samples(7), validation_name=name)
+        named[name] = without_times(history)
+    renamed = [{key.replace("test", "validation"): value for key, value in record.items()} for record in named["test"]]
+    assert named["validation"] == renamed
+    assert "best_validation_accuracy" in renamed[-1]
+    assert runs[0].best_step == runs[1].best_step
+
+
 def test_without_a_validation_set_there_are_only_training_figures(cpu: Backend) -> None:
     run = trainer(network(cpu))
     (record,) = events(run.fit(samples(), epochs=1), "evaluation")
@@ -415,6 +428,10 @@ def test_a_run_gone_wrong_leaves_the_earlier_checkpoint_alone(backend: Backend) 
         ({"epochs": 1, "batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
         ({"epochs": 1, "evaluate_every": 0}, "evaluate_every must be a whole number of at least 1, not 0"),
         ({"epochs": 1, "checkpoint_every": 0}, "checkpoint_every must be a whole number of at least 1, not 0"),
+        (
+            {"epochs": 1, "validation_name": "val"},
+            "unknown validation_name 'val'; the choices are test, validation",
+        ),
         ({"epochs": 1, "stop_after_epoch": -1}, "stop_after_epoch must be a whole number of at least 1, not -1"),
     ],
 )

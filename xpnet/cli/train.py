@@ -16,7 +16,7 @@ EXAMPLE = "xpnet train --recipe keras-sigmoid --data mnist --seed 1"
 DEFAULT_RECIPE = "torch-mlp"
 FALLBACK = "digits"
 
-_FRESH_RUN_ONLY = ("recipe", "batch_size", "lr", "optimizer", "seed", "out")
+_FRESH_RUN_ONLY = ("recipe", "batch_size", "lr", "optimizer", "seed", "out", "validation_fraction")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-every", type=int, metavar="N", help="save every N steps too; changes no result")
     parser.add_argument(
         "--on-nonfinite", metavar="WHAT", help="stop (default) at a step that is not finite, or skip it and count"
+    )
+    parser.add_argument(
+        "--validation-fraction",
+        type=float,
+        metavar="X",
+        help="set that part of the training set aside to choose the best by; the test set is seen once, at the end",
+    )
+    parser.add_argument(
+        "--patience", type=int, metavar="N", help="stop after N evaluations in a row without a better one"
+    )
+    parser.add_argument("--min-delta", type=float, metavar="X", help="how much better counts as better; default 0")
+    parser.add_argument(
+        "--log", action="append", metavar="WHAT", help="csv or tensorboard: keep the figures so too; may be given twice"
     )
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in that folder")
     parser.add_argument("--stop-after-epoch", type=int, metavar="N", help="stop early there, to be resumed")
@@ -59,6 +72,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             epochs=options.epochs,
             checkpoint_every=options.checkpoint_every,
             on_nonfinite=options.on_nonfinite,
+            patience=options.patience,
+            min_delta=options.min_delta,
+            logs=options.log,
             stop_after_epoch=options.stop_after_epoch,
             callbacks=callbacks,
         )
@@ -81,8 +97,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def render(result: dict[str, Any]) -> str:
     """The figures, for people."""
     figures = {key: value for key, value in result.items() if key != "diagnoses"}
+    width = max(20, *(len(key) + 2 for key in figures))
     lines = [
-        f"{key:<20}{value:.4f}" if isinstance(value, float) else f"{key:<20}{value}" for key, value in figures.items()
+        f"{key:<{width}}{value:.4f}" if isinstance(value, float) else f"{key:<{width}}{value}"
+        for key, value in figures.items()
     ]
     return "\n".join(lines + [f"warning: {message}" for message in result["diagnoses"]])
 
@@ -115,6 +133,10 @@ def _with_options(recipe: Any, options: argparse.Namespace) -> Any:
         options.optimizer,
         options.checkpoint_every,
         options.on_nonfinite,
+        options.validation_fraction,
+        options.patience,
+        options.min_delta,
+        options.log,
     )
 
 

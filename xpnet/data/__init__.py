@@ -7,6 +7,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.loading import load
 from xpnet.data.samplers import SAMPLERS, InOrder, Sampler, Shuffled, WithReplacement, epoch_order, steps_per_epoch
 from xpnet.data.samples import Samples
+from xpnet.data.splits import split_validation
 
 __all__ = [
     "SAMPLERS",
@@ -19,5 +20,6 @@ __all__ = [
     "epoch_order",
     "load",
     "load_mnist",
+    "split_validation",
     "steps_per_epoch",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from xpnet import ops
@@ -83,6 +84,10 @@ class Conv2d(Layer):
                 f"{padded[0]} x {padded[1]}: take a smaller kernel, more padding, or less pooling before it"
             )
         return self.out_channels, *(ops.positions(length, self.kernel_size, self.stride) for length in padded)
+
+    def flops(self, input_shape: Shape) -> int:
+        """2 · kernel_size² · in_channels · out_channels · R · S."""
+        return 2 * self.kernel_size**2 * self.in_channels * math.prod(self.output_shape(input_shape))
 
     def forward(self, x: Array, context: Context) -> Array:
         """y."""

@@ -76,6 +76,10 @@ class Layer:
         """The shape of one sample's output, given the shape of one sample; ShapeError when it does not fit."""
         return input_shape
 
+    def flops(self, input_shape: Shape) -> int:
+        """Floating-point operations of the matrix products of a forward pass of one sample, a multiply-add being 2."""
+        return 0
+
     def forward(self, x: Array, context: Context) -> Array:
         """The output for a batch; under ``context.training`` keeps what ``backward`` needs. Never writes into x."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")

@@ -61,6 +61,11 @@ class Linear(Layer):
             )
         return (self.outputs,)
 
+    def flops(self, input_shape: Shape) -> int:
+        """2 · inputs · outputs."""
+        self.output_shape(input_shape)
+        return 2 * self.inputs * self.outputs
+
     def forward(self, x: Array, context: Context) -> Array:
         """y = a(x W + b)."""
         self.output_shape(x.shape[1:])

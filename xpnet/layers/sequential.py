@@ -58,6 +58,14 @@ class Sequential(Layer):
                 raise ShapeError(f"layer {place}: {error}") from None
         return input_shape
 
+    def flops(self, input_shape: Shape) -> int:
+        """The layers' sum."""
+        total = 0
+        for layer in self.layers:
+            total += layer.flops(input_shape)
+            input_shape = layer.output_shape(input_shape)
+        return total
+
     def forward(self, x: Array, context: Context) -> Array:
         """Through the layers, first to last."""
         for layer in self.layers:
@@ -100,29 +108,37 @@ class Sequential(Layer):
         return np.argmax(self.predict(x, batch_size), axis=1)
 
     def summary(self, input_shape: Shape | None = None) -> str:
-        """A table of the layers: name, output shape, number of parameters.
+        """A table of the layers: name, output shape, number of parameters, FLOPs.
+
+        FLOPs are the floating-point operations of a forward pass of one sample, as PyTorch's ``FlopCounterMode`` counts
+        them: those of matrix products (Linear, Conv2d), 2 for a multiply-add. Biases, activations, normalisations,
+        pooling and look-ups count 0. A backward pass has twice as many, less those of the first layer's dx.
 
         Args:
             input_shape: of one sample; None: read off the first Linear or Reshape layer.
 
         >>> print(Sequential(Linear(784, 50, "relu"), Linear(50, 10)).summary())
-        layer  kind                output  parameters
-        0      Linear relu         (50,)       39,250
-        1      Linear              (10,)          510
-        total                                  39,760
+        layer  kind             output  parameters   FLOPs
+        0      Linear relu       (50,)      39,250  78,400
+        1      Linear            (10,)         510   1,000
+        total                               39,760  79,400
         """
         if input_shape is None:
             input_shape = _known_shape(self)
-        rows, total = [("layer", "kind", "output", "parameters")], 0
+        rows, parameters, flops = [("layer", "kind", "output", "parameters", "FLOPs")], 0, 0
         for name, layer in self.children().items():
-            input_shape = layer.output_shape(input_shape)
+            work, input_shape = layer.flops(input_shape), layer.output_shape(input_shape)
             count = sum(math.prod(item.shape) for _, item in layer._collect("declare_parameters"))
-            total += count
+            parameters, flops = parameters + count, flops + work
             kind = f"{type(layer).__name__} {getattr(layer, 'activation', None) or ''}"
-            rows.append((name, kind.strip(), str(input_shape), f"{count:,}"))
-        rows.append(("total", "", "", f"{total:,}"))
-        width = max(10, *(len(shape) for _, _, shape, _ in rows))
-        return "\n".join(f"{name:<6} {kind:<15} {shape:>{width}}  {count:>10}" for name, kind, shape, count in rows)
+            rows.append((name, kind.strip(), str(input_shape), f"{count:,}", f"{work:,}"))
+        rows.append(("total", "", "", f"{parameters:,}", f"{flops:,}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(_aligned, row, widths, "<<>>>")) for row in rows)
+
+
+def _aligned(text: str, width: int, side: str) -> str:
+    return f"{text:{side}{width}}"
 
 
 def _known_shape(model: Sequential) -> Shape:

@@ -3,20 +3,26 @@
 from xpnet.training.averaging import MovingAverage
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback
+from xpnet.training.csv_log import CSVLog
+from xpnet.training.early_stopping import EarlyStopping
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.progress import Progress
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
 from xpnet.training.runs import recipe_of, resume, train
 from xpnet.training.snapshots import load_model, load_model_and_metadata, model_from, save_model
+from xpnet.training.tensorboard_log import TensorBoardLog
 from xpnet.training.trainer import Trainer
 
 __all__ = [
+    "CSVLog",
     "Callback",
     "DeviceSamples",
+    "EarlyStopping",
     "Evaluation",
     "MovingAverage",
     "Progress",
     "RunFolder",
+    "TensorBoardLog",
     "Trainer",
     "create_run_folder",
     "evaluate",

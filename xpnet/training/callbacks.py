@@ -7,12 +7,55 @@ from typing import Any
 Record = dict[str, Any]
 Trainer = Any  # xpnet.training.Trainer, which imports this module
 
+VALIDATION_NAMES = ("test", "validation")  # what records call the set that the best is chosen by; the first: by default
+
 
 class Callback:
     """Moments of a run, each with nothing to do unless a subclass says otherwise.
 
+    ====================  ==============================================================================================
+    moment                when
+    ====================  ==============================================================================================
+    ``on_fit_begin``      once, before the first step
+    ``on_batch``          after the first step of an epoch, and every hundredth from there on
+    ``on_diagnosis``      when a kind of trouble is seen for the first time
+    ``on_evaluation``     after the steps that ``evaluate_every`` names, or each epoch; and after the last step
+    ``on_checkpoint``     after each evaluation, each epoch, every ``checkpoint_every`` steps, and at a stop
+    ``on_fit_end``        once, whatever happened; also where the run, or another callback, raised
+    ====================  ==============================================================================================
+
+    At one step they come in this order, a diagnosis right before the batch or evaluation at which it was made, and each
+    reaches the callbacks in the order of the trainer's list. Between the moments the device works alone; at each of
+    them the host has waited for it anyhow, so looking at the model there costs no more than that. At
+    ``on_checkpoint`` all parameters are finite.
+
+    A callback may call ``trainer.stop()``, and what it raises ends the run. It shall leave parameters, optimizer and
+    records alone: a run resumes with the same bits only then.
+
     A record is a plain dict of numbers and texts: "event" ("batch", "evaluation" or "diagnosis"), "step" (steps
-    taken), "epoch" (begun ones, from 1), and what the event has to tell.
+    taken), "epoch" (begun ones, from 1), and what the event has to tell. ``trainer.history`` holds all of them; a
+    resumed run begins with those of its first part.
+
+    ============  ======================================================================================================
+    event         figures
+    ============  ======================================================================================================
+    "batch"       "loss", of that batch
+    "diagnosis"   "kind", "message"
+    "evaluation"  "train_loss", "train_accuracy"; with a validation set "test_loss", "test_accuracy",
+                  "best_test_accuracy", or, by :meth:`Trainer.fit`'s ``validation_name``, "validation_loss", …; under
+                  ``on_nonfinite="skip"`` "steps_left_out"; "training_seconds"
+    ============  ======================================================================================================
+
+    >>> import numpy as np, xpnet
+    >>> class UntilHalf(xpnet.Callback):
+    ...     def on_evaluation(self, trainer, record, improved):
+    ...         if record["train_loss"] < 0.5:
+    ...             trainer.stop()
+    >>> model = xpnet.Sequential(xpnet.Linear(2, 2)).initialize(xpnet.backend("cpu-reference"))
+    >>> trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(1.0), callbacks=[UntilHalf()])
+    >>> history = trainer.fit((np.eye(2), np.array([0, 1])), epochs=100)
+    >>> trainer.step < 10, 0.4 < history[-1]["train_loss"] < 0.5
+    (True, True)
     """
 
     def on_fit_begin(self, trainer: Trainer) -> None:

@@ -1,16 +1,19 @@
-"""Telling a person how a run goes: a bar on a terminal, plain lines elsewhere."""
+"""Telling a person how a run goes: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any, TextIO
 
-from xpnet.training.callbacks import Callback, Record
+from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
 from xpnet.training.trainer import Trainer
 
 
 class Progress(Callback):
-    """Prints evaluations and diagnoses, and on a terminal a bar of the steps.
+    """Prints evaluations and diagnoses, and where somebody watches, a bar of the steps.
+
+    That is on a terminal and, without a ``stream``, in a notebook. In a file, a pipe or a log there are plain lines
+    alone. tqdm's own variable ``TQDM_DISABLE=1`` takes the bar away everywhere.
 
     Args:
         stream: where to; standard error when None.
@@ -18,16 +21,24 @@ class Progress(Callback):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
+        self._in_notebook = stream is None and _in_notebook()
         self._bar: Any = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Open the bar."""
-        if not self._stream.isatty() or trainer.schedule is None:
+        schedule = trainer.schedule
+        if schedule is None or not (self._in_notebook or self._stream.isatty()):
             return
         from tqdm.auto import tqdm
 
-        schedule = trainer.schedule
-        self._bar = tqdm(total=schedule.stop, initial=trainer.step, unit="step", file=self._stream, leave=False)
+        self._bar = tqdm(
+            total=schedule.stop,
+            initial=trainer.step,
+            unit="step",
+            file=self._stream,
+            leave=False,
+            dynamic_ncols=True,  # a window that gets narrower would tear the bar
+        )
 
     def on_batch(self, trainer: Trainer, record: Record) -> None:
         """Move the bar."""
@@ -47,9 +58,10 @@ class Progress(Callback):
             f"epoch {record['epoch']:>3}  step {record['step']:>6}  "
             f"train loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}"
         )
-        if "test_loss" in record:
-            line += f"  |  test loss {record['test_loss']:.4f}  accuracy {record['test_accuracy']:.4f}"
-            line += "  best" if improved else ""
+        for part in VALIDATION_NAMES:
+            if f"{part}_loss" in record:
+                line += f"  |  {part} loss {record[f'{part}_loss']:.4f}  accuracy {record[f'{part}_accuracy']:.4f}"
+                line += "  best" if improved else ""
         self._print(line)
 
     def on_fit_end(self, trainer: Trainer) -> None:
@@ -62,3 +74,10 @@ class Progress(Callback):
             self._bar.write(line, file=self._stream)
         else:
             print(line, file=self._stream, flush=True)
+
+
+def _in_notebook() -> bool:
+    """Whether IPython runs as a notebook's kernel, whose streams are no terminals but show a bar all the same."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config

@@ -25,7 +25,7 @@ class RunFolder(Callback):
 
     A context: within it no other process may enter the folder, and on the way in what killed ones left is removed.
     ``last.safetensors`` is the only truth: it records how long ``metrics.jsonl`` was, and on resume the rest of that
-    file is cut off. ``best`` is written before ``last``, and only for a strictly better test accuracy.
+    file is cut off. ``best`` is written before ``last``, and only for a strictly better evaluation.
 
     Args:
         path: an existing folder, see :func:`create_run_folder`.
@@ -61,7 +61,7 @@ class RunFolder(Callback):
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best test accuracy."""
+        """The checkpoint of the best evaluation."""
         return self.path / "best.safetensors"
 
     @property
@@ -85,14 +85,12 @@ class RunFolder(Callback):
             raise MissingFileError(f"{self.path} holds no run to resume: there is no {self.last.name} in it")
 
     def restore(self, trainer: Trainer, saved: Checkpoint) -> None:
-        """Put the trainer, its history included, into the state of a checkpoint of this folder."""
+        """Put the trainer, its history included, into the state of a checkpoint of this folder; no file changes yet."""
         restore(trainer, saved, str(self.last))
         length = saved.metadata.get("metrics_length", 0)
         try:
-            with open(self.metrics, "r+b" if length else "a+b") as file:  # it begins with the first line
+            with open(self.metrics, "rb" if length else "a+b") as file:  # it begins with the first line
                 lines = file.read(length)
-                if len(lines) == length:
-                    file.truncate(length)
         except OSError as error:
             raise RunFolderError(f"cannot read {self.metrics}: {error.strerror}") from None
         if len(lines) < length:
@@ -116,6 +114,7 @@ class RunFolder(Callback):
         """Save the initial state, so that a run interrupted at any moment can be resumed; then, what the run is."""
         import tomli_w
 
+        self._cut_metrics()
         if trainer.step == 0:
             self.on_checkpoint(trainer)
         table = {**self.metadata["recipe"], "run": {"seed": trainer.seed, "device": trainer.backend.name}}
@@ -140,6 +139,12 @@ class RunFolder(Callback):
         self.on_batch(trainer, record)
         self._improved |= improved
 
+    def add(self, record: Record) -> None:
+        """Write a line that comes after the last checkpoint: when the run is trained on, it is cut."""
+        self._lock.require_held()
+        self._lines.append(json.dumps(finite_or_null(record)) + "\n")
+        self._append_metrics()
+
     def on_checkpoint(self, trainer: Trainer) -> None:
         """Metrics first, then best, then last: whatever is cut off, last tells what counts."""
         self._lock.require_held()
@@ -157,6 +162,15 @@ class RunFolder(Callback):
             raise RunFolderError(
                 f"{error}; what was saved before is whole: mend that, then --resume {self.path}"
             ) from error
+
+    def _cut_metrics(self) -> None:
+        """Take away the lines that came after the checkpoint which the run goes on from."""
+        self._lock.require_held()
+        try:
+            with contextlib.suppress(FileNotFoundError):  # it begins with the first line
+                os.truncate(self.metrics, self._metrics_length)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {self.metrics}: {error.strerror}") from None
 
     def _append_metrics(self) -> None:
         if not self._lines:

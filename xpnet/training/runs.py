@@ -14,11 +14,14 @@ from xpnet.data import SAMPLERS, Dataset, steps_per_epoch
 from xpnet.errors import ConfigurationError, FileFormatError, ShapeError, positive_integer
 from xpnet.layers import Sequential
 from xpnet.training.callbacks import Callback
+from xpnet.training.csv_log import CSVLog
+from xpnet.training.early_stopping import EarlyStopping
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
+from xpnet.training.run_sets import RunSets
 from xpnet.training.snapshots import model_from
+from xpnet.training.summary import Summary, evaluate_best, summarize
+from xpnet.training.tensorboard_log import TensorBoardLog, require_tensorboard
 from xpnet.training.trainer import Trainer
-
-Summary = dict[str, Any]
 
 
 def train(
@@ -37,7 +40,7 @@ def train(
         recipe: what to do.
         dataset: what ``recipe.data`` names, loaded.
         backend: where.
-        seed: of initial weights and of the order of samples.
+        seed: of initial weights, of the order of samples, and of the part that is set aside for validation.
         out: the run's folder, new or empty; None: the next free one under ``runs``.
         stop_after_epoch: stop early there, to be resumed.
         callbacks: who watches.
@@ -45,6 +48,10 @@ def train(
     Returns:
         What the command line prints: recipe, data, device, epochs, steps, train_loss, test_loss, test_accuracy,
         best_test_accuracy, seconds, samples_per_second, run_dir, diagnoses. Numbers that are not finite are None.
+
+        With a validation fraction, also validation_loss, validation_accuracy and best_validation_accuracy, those of the
+        evaluations; the figures of the test set are then those of ``best.safetensors``, measured once, when the run is
+        complete, and None before. With early stopping, also stopped_early.
 
     >>> import tempfile, xpnet
     >>> recipe = xpnet.load_recipe("digits").with_options(epochs=1)
@@ -59,11 +66,14 @@ def train(
     if stop_after_epoch is not None:
         positive_integer("stop_after_epoch", stop_after_epoch)
     seed = operator.index(seed)
+    sets = RunSets.of(recipe, dataset, seed)
+    if "tensorboard" in (recipe.logs or []):
+        require_tensorboard()
     model.initialize(backend, seed)
     path = create_run_folder(None if out is None else Path(out), recipe.name)
     with RunFolder(path, _metadata(recipe, dataset)) as folder:
         folder.require_new()
-        return _fit(recipe, dataset, model, folder, seed, stop_after_epoch, callbacks)
+        return _fit(recipe, dataset, sets, model, folder, seed, stop_after_epoch, callbacks)
 
 
 def resume(
@@ -75,6 +85,9 @@ def resume(
     epochs: int | None = None,
     checkpoint_every: int | None = None,
     on_nonfinite: str | None = None,
+    patience: int | None = None,
+    min_delta: float | None = None,
+    logs: list[str] | None = None,
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Summary:
@@ -90,6 +103,8 @@ def resume(
             it counts.
         checkpoint_every: steps between checkpoints from now on.
         on_nonfinite: what becomes from now on of steps that are not finite: "stop" or "skip".
+        patience, min_delta: of early stopping from now on, over the whole history.
+        logs: in which forms the figures are kept from now on; a new table has those of the whole history.
         stop_after_epoch: stop early there.
         callbacks: who watches.
 
@@ -102,7 +117,13 @@ def resume(
         saved = checkpoint.load(run.last)
         recipe = recipe_of(saved.metadata, str(run.last))
         recipe = recipe.with_options(
-            data=data, epochs=epochs, checkpoint_every=checkpoint_every, on_nonfinite=on_nonfinite
+            data=data,
+            epochs=epochs,
+            checkpoint_every=checkpoint_every,
+            on_nonfinite=on_nonfinite,
+            patience=patience,
+            min_delta=min_delta,
+            logs=logs,
         )
         dataset = load_data(recipe.data)
         if saved.metadata.get("fingerprint") != dataset.fingerprint:
@@ -112,7 +133,9 @@ def resume(
             )
         run.metadata = _metadata(recipe, dataset)
         model = model_from(saved, backend, str(run.last))
-        return _fit(recipe, dataset, model, run, saved.metadata["seed"], stop_after_epoch, callbacks, saved)
+        seed = saved.metadata["seed"]
+        sets = RunSets.of(recipe, dataset, seed)
+        return _fit(recipe, dataset, sets, model, run, seed, stop_after_epoch, callbacks, saved)
 
 
 def _metadata(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
@@ -129,6 +152,7 @@ def recipe_of(metadata: dict[str, Any], origin: str) -> Recipe:
 def _fit(
     recipe: Recipe,
     dataset: Dataset,
+    sets: RunSets,
     model: Sequential,
     folder: RunFolder,
     seed: int,
@@ -137,6 +161,8 @@ def _fit(
     saved: Any = None,
 ) -> Summary:
     loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
+    early = None if recipe.early_stopping is None else EarlyStopping(**recipe.early_stopping)
+    watchers = [*callbacks, *([early] if early else []), *_logs(recipe, folder), folder]
     trainer = Trainer(
         model,
         loss,
@@ -144,17 +170,17 @@ def _fit(
         seed=seed,
         micro_batch_size=recipe.micro_batch_size,
         ema_decay=recipe.ema_decay,
-        callbacks=[*callbacks, folder],
+        callbacks=watchers,
         on_nonfinite=recipe.on_nonfinite,
     )
     if saved is not None:
         folder.restore(trainer, saved)
-        _require_more(trainer, recipe, dataset, folder, stop_after_epoch)
-    pixel_range = dataset.pixel_range if recipe.scale else 1.0
+        _require_more(trainer, early, recipe, len(sets.train.x), folder, stop_after_epoch)
     with folder.naming_last():
         trainer.fit(
-            dataset.train._replace(pixel_range=pixel_range),
-            validation=dataset.test._replace(pixel_range=pixel_range),
+            sets.train,
+            validation=sets.validation,
+            validation_name=sets.validation_name,
             epochs=recipe.epochs,
             steps=recipe.steps,
             batch_size=recipe.batch_size,
@@ -164,28 +190,23 @@ def _fit(
             checkpoint_every=recipe.checkpoint_every,
             stop_after_epoch=stop_after_epoch,
         )
-    return _summarize(trainer, recipe, dataset, folder)
-
-
-def _summarize(trainer: Trainer, recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Summary:
-    evaluations = [record for record in trainer.history if record["event"] == "evaluation"]
-    final = evaluations[-1] if evaluations else {}
-    summary = {
-        "recipe": recipe.name,
-        "data": dataset.name,
-        "device": trainer.backend.name,
-        "epochs": trainer.step // steps_per_epoch(len(dataset.x_train), recipe.batch_size),
-        "steps": trainer.step,
-        "train_loss": final.get("train_loss"),
-        "test_loss": final.get("test_loss"),
-        "test_accuracy": final.get("test_accuracy"),
-        "best_test_accuracy": trainer.best_accuracy,
-        "seconds": round(trainer.training_seconds, 3),
-        "samples_per_second": round(trainer.samples_seen / trainer.training_seconds, 1),
-        "run_dir": str(folder.path),
-        "diagnoses": [record["message"] for record in trainer.history if record["event"] == "diagnosis"],
-    }
+    summary = summarize(trainer, recipe, dataset, len(sets.train.x), folder)
+    if early is not None:
+        summary["stopped_early"] = early.is_over
+    complete = trainer.step >= recipe.total_steps(len(sets.train.x)) or (early is not None and early.is_over)
+    if complete and sets.unseen is not None:
+        summary |= evaluate_best(trainer, sets.unseen, folder)
     return finite_or_null(summary)
+
+
+def _logs(recipe: Recipe, folder: RunFolder) -> list[Callback]:
+    """A table and a folder beside metrics.jsonl, as far as they were asked for."""
+    logs: list[Callback] = []
+    if "csv" in (recipe.logs or []):
+        logs.append(CSVLog(folder.path / "metrics.csv"))
+    if "tensorboard" in (recipe.logs or []):
+        logs.append(TensorBoardLog(folder.path / "tensorboard"))
+    return logs
 
 
 def require_trainable(recipe: Recipe) -> None:
@@ -212,16 +233,28 @@ def _require_fit(model: Sequential, dataset: Dataset, recipe: Recipe) -> None:
 
 
 def _require_more(
-    trainer: Trainer, recipe: Recipe, dataset: Dataset, folder: RunFolder, stop_after_epoch: int | None
+    trainer: Trainer,
+    early: EarlyStopping | None,
+    recipe: Recipe,
+    samples: int,
+    folder: RunFolder,
+    stop_after_epoch: int | None,
 ) -> None:
-    per_epoch = steps_per_epoch(len(dataset.x_train), recipe.batch_size)
-    total = recipe.total_steps(len(dataset.x_train))
+    per_epoch = steps_per_epoch(samples, recipe.batch_size)
+    total = recipe.total_steps(samples)
     done = trainer.step // per_epoch
     if trainer.step >= total:
         raise ConfigurationError(
             f"the run in {folder.path} is complete ({done} epochs, {trainer.step} steps): to train on, give --epochs "
             f"with more than {done}"
         )
+    if early is not None:
+        early.look_back(trainer.history)
+        if early.is_over:
+            raise ConfigurationError(
+                f"the run in {folder.path} is complete: it stopped early, after {early.waited} evaluations without a "
+                f"better one: to train on, give --patience with more than {early.waited}"
+            )
     if stop_after_epoch is not None and trainer.step >= stop_after_epoch * per_epoch:
         raise ConfigurationError(
             f"the run in {folder.path} already has {done} epochs: --stop-after-epoch must be more than {done}"

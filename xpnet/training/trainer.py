@@ -23,7 +23,7 @@ from xpnet.training import diagnoses
 from xpnet.training.accumulation import MicroBatches
 from xpnet.training.averaging import MovingAverage
 from xpnet.training.batches import DeviceSamples
-from xpnet.training.callbacks import Callback, Record
+from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.replay import first_non_finite
 from xpnet.training.schedule import Schedule
@@ -115,6 +115,7 @@ class Trainer:
         batch_size: int = 100,
         sampler: Sampler | None = None,
         validation: Samples | tuple[Any, ...] | None = None,
+        validation_name: str = VALIDATION_NAMES[0],
         evaluate_every: int | None = None,
         evaluate_train: bool = False,
         checkpoint_every: int | None = None,
@@ -128,6 +129,8 @@ class Trainer:
             batch_size: rows in a step; the last batch of an epoch takes what is left.
             sampler: the order; shuffled when None.
             validation: what to evaluate on, and to choose the best by.
+            validation_name: what the records call its figures: "test" (test_loss, …), or "validation" where the test
+                set is kept for the end.
             evaluate_every: steps between evaluations; None: at the end of each epoch.
             evaluate_train: evaluate on ``train`` too; otherwise its figures are gathered while training.
             checkpoint_every: steps between checkpoints, beside those after each evaluation and at the end of each
@@ -144,6 +147,7 @@ class Trainer:
         """
         if self.optimizer.state is not self._optimizer_state:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
+        one_of("validation_name", validation_name, VALIDATION_NAMES)
         data = DeviceSamples(self.model, train, self.loss)
         held_out = None if validation is None else DeviceSamples(self.model, validation, self.loss)
         schedule = Schedule.of(len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch)
@@ -174,7 +178,7 @@ class Trainer:
                     report = self._finite_report(data, batch_of)
                     if schedule.evaluates_after(self.step):
                         with nullcontext() if self.average is None else self.average.applied():
-                            self._evaluate(schedule, data, held_out, evaluate_train, report)
+                            self._evaluate(schedule, data, held_out, validation_name, evaluate_train, report)
                     self._notify("on_checkpoint")
                     if self._stopping:
                         break
@@ -277,6 +281,7 @@ class Trainer:
         schedule: Schedule,
         data: DeviceSamples,
         held_out: DeviceSamples | None,
+        name: str,
         evaluate_train: bool,
         report: list[float],
     ) -> None:
@@ -292,9 +297,9 @@ class Trainer:
             improved = self._is_best(outcome)
             if improved:
                 self.best_accuracy, self.best_loss, self.best_step = outcome.accuracy, outcome.loss, self.step
-            figures |= {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
-            figures["best_test_accuracy"] = self.best_accuracy  # type: ignore[assignment]
-        self.optimizer.schedule.observe(figures.get("test_loss", train_loss))
+            figures |= {f"{name}_loss": outcome.loss, f"{name}_accuracy": outcome.accuracy}
+            figures[f"best_{name}_accuracy"] = self.best_accuracy  # type: ignore[assignment]
+        self.optimizer.schedule.observe(figures.get(f"{name}_loss", train_loss))
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
         classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == 1
         if classifies and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):

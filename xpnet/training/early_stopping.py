@@ -1,0 +1,93 @@
+"""Ending a run that gets no better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from xpnet.configuration import MONITORS
+from xpnet.errors import ConfigurationError, finite_number, one_of, positive_integer
+from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record, Trainer
+
+
+class EarlyStopping(Callback):
+    """Ends a run when ``patience`` evaluations in a row brought no better one.
+
+    An evaluation is better when its accuracy a, on the validation set, exceeds the best b so far by more than
+    ``min_delta``: a > b + min_delta. Of losses, the smaller is better: l < b - min_delta. What is not better leaves b
+    as it is, so that many small steps make a large one. A loss that is not finite is never better.
+
+    How long nothing got better is read off the history when a fit begins, so a resumed run ends where it would have
+    ended. The weights stay those of the last step; the best are in ``best.safetensors`` of a run's folder.
+
+    Args:
+        patience: evaluations to wait for a better one, at least 1.
+        min_delta: how much better it must be, at least 0.
+        monitor: "accuracy" or "loss".
+
+    Raises:
+        ConfigurationError: a value out of range; in a run, at its first evaluation, no validation set, or a loss that
+            calls no row right or wrong where the accuracy is monitored.
+
+    Source: Prechelt, "Early stopping - but when?", 1998; the criterion with ``min_delta`` is Keras's.
+
+    >>> import numpy as np, xpnet
+    >>> model = xpnet.Sequential(xpnet.Linear(1, 2)).initialize(xpnet.backend("cpu-reference"))
+    >>> early = EarlyStopping(patience=3)
+    >>> trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.0), callbacks=[early])
+    >>> samples = np.ones((4, 1)), np.array([0, 1, 0, 1])
+    >>> _ = trainer.fit(samples, validation=samples, epochs=100)
+    >>> trainer.step, early.waited
+    (4, 3)
+    """
+
+    def __init__(self, patience: int, min_delta: float = 0.0, monitor: str = MONITORS[0]) -> None:
+        self.patience = positive_integer("patience", patience)
+        self.min_delta = finite_number("min_delta", min_delta, low=0.0)
+        self.monitor = one_of("monitor", monitor, MONITORS)
+        self.waited = 0
+        self._best = -math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """Whether patience is at its end."""
+        return self.waited >= self.patience
+
+    def look_back(self, history: Iterable[Record]) -> None:
+        """Begin anew, with what a history tells."""
+        self.waited, self._best = 0, -math.inf
+        for record in history:
+            if record["event"] == "evaluation":
+                self._look_at(record)
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Count what a resumed run has waited already."""
+        self.look_back(trainer.history)
+
+    def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
+        """Stop the trainer when patience is at its end."""
+        self._look_at(record)
+        if self.is_over:
+            trainer.stop()
+
+    def _look_at(self, record: Record) -> None:
+        score = self._score(record)
+        if score > self._best + self.min_delta:
+            self.waited, self._best = 0, score
+        else:
+            self.waited += 1
+
+    def _score(self, record: Record) -> float:
+        """What shall become large."""
+        part = next((name for name in VALIDATION_NAMES if f"{name}_loss" in record), None)
+        if part is None:
+            raise ConfigurationError("early stopping goes by a validation set: give fit one (validation=…)")
+        figure = record[f"{part}_{self.monitor}"]
+        missing = figure is None or math.isnan(figure)  # metrics.jsonl has null for what is not finite
+        if self.monitor == "loss":
+            return -math.inf if missing else -figure
+        if missing:
+            raise ConfigurationError(
+                "early stopping looks at the accuracy, and this loss calls no row right or wrong: give monitor 'loss'"
+            )
+        return float(figure)

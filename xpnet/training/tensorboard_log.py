@@ -1,0 +1,101 @@
+"""A run's figures for TensorBoard."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xpnet.errors import ConfigurationError, RunFolderError
+from xpnet.training.callbacks import Callback, Record, Trainer
+
+_PARTS = ("train", "validation", "test")
+_FIGURES = ("loss", "accuracy")
+
+
+def require_tensorboard() -> Any:
+    """The module that writes event files; ConfigurationError, with what to install, where there is none."""
+    try:
+        from tensorboard.summary.writer import event_file_writer
+    except ImportError as error:
+        raise ConfigurationError(
+            f"a log for TensorBoard needs the package tensorboard: run pip install 'xpnet[tensorboard]' ({error})"
+        ) from None
+    return event_file_writer
+
+
+class TensorBoardLog(Callback):
+    """Curves for ``tensorboard --logdir FOLDER``: a point for each evaluation, and the loss at each reporting point.
+
+    The curves are called "loss/batch", "loss/train", "loss/validation", "loss/test", and "accuracy/…" alike, over the
+    steps; TensorBoard keeps float32. A resumed run writes a file of its own, which tells TensorBoard to forget what the
+    first part had after its last checkpoint.
+
+    The files are written by TensorBoard's own package (``pip install 'xpnet[tensorboard]'``), as PyTorch's
+    ``SummaryWriter`` does it.
+
+    Args:
+        folder: where to; made where it is missing. A folder for each run.
+
+    Raises:
+        ConfigurationError: the package is not installed.
+        RunFolderError: in a run, the disk refused.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        require_tensorboard()
+        self.folder = Path(folder)
+        self._writer: Any = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Open a file."""
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
+        with self._telling_of_the_disk():
+            self._writer = require_tensorboard().EventFileWriter(str(self.folder))
+        if trainer.step > 0:
+            self._write(trainer.step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def on_batch(self, trainer: Trainer, record: Record) -> None:
+        """A point of the batches' loss."""
+        self._write_scalars(record["step"], {"loss/batch": record["loss"]})
+
+    def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
+        """A point of each curve, for everybody to see."""
+        points = {
+            f"{figure}/{part}": record[f"{part}_{figure}"]
+            for part in _PARTS
+            for figure in _FIGURES
+            if f"{part}_{figure}" in record
+        }
+        self._write_scalars(record["step"], points)
+        with self._telling_of_the_disk():
+            self._writer.flush()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # what made the run fail is what shall be told
+                self._writer.close()
+            self._writer = None
+
+    def _write_scalars(self, step: int, points: dict[str, float]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in points.items()]
+        self._write(step, summary=Summary(value=values))
+
+    def _write(self, step: int, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        with self._telling_of_the_disk():
+            self._writer.add_event(Event(wall_time=time.time(), step=step, **content))
+
+    @contextlib.contextmanager
+    def _telling_of_the_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunFolderError(f"cannot write the log in {self.folder}: {error.strerror or error}") from None
