@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from xpnet.backends import ALIGNMENT, Array, Backend
+from xpnet.errors import OutOfMemoryError
 
 Shape = tuple[int, ...]
 
@@ -26,6 +27,9 @@ class NamedVector(Mapping[str, Array]):
         backend: where the vector lives.
         shapes: the shape of each named view, in order.
         dtype: "float32" or "float64".
+
+    Raises:
+        OutOfMemoryError: there is not enough for them.
 
     >>> from xpnet.backends import backend
     >>> weights = NamedVector(backend("cpu-reference"), {"W": (2, 3), "b": (3,)}, "float32")
@@ -43,7 +47,10 @@ class NamedVector(Mapping[str, Array]):
         for name, shape in self.shapes.items():
             starts[name] = end
             end += -(-math.prod(shape) // boundary) * boundary
-        self.vector = backend.aligned_zeros(end, dtype)
+        try:
+            self.vector = backend.aligned_zeros(end, dtype)
+        except (MemoryError, ValueError) as error:  # NumPy's name for more than the address space is ValueError
+            raise OutOfMemoryError(f"not enough memory for {self.size:,} numbers of type {dtype}: {error}") from error
         self._views = {
             name: backend.xp.reshape(self.vector[start : start + math.prod(self.shapes[name])], self.shapes[name])
             for name, start in starts.items()

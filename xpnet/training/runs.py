@@ -111,7 +111,7 @@ def resume(
             )
         run.metadata = _metadata(recipe, dataset)
         model = model_from(saved, backend, str(run.last))
-        return _fit(recipe, dataset, model, run, saved.metadata["seed"], stop_after_epoch, callbacks, saved)
+        return _fit(recipe, dataset, model, run, saved.metadata.get("seed", 0), stop_after_epoch, callbacks, saved)
 
 
 def _metadata(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
