@@ -252,7 +252,7 @@ def _no_code_run(folder: Path) -> Iterator[None]:
         yield
     finally:
         events, _events = _events, None
-    assert not events, events
+        assert not events, events
 
 
 @contextmanager
