@@ -4,13 +4,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint guarantees test-cuda-compile test-peers package gpu sanitize
+.PHONY: help train test lint guarantees fuzz test-cuda-compile test-peers package gpu sanitize
 
 help:
 	@echo "make train              set up, then train (MNIST where it can be had, else the bundled digits)"
 	@echo "make test               set up, then run the tests"
 	@echo "make lint               ruff and mypy"
 	@echo "make guarantees         repeat at length what docs/guarantees.md promises (kills, runs of one seed): minutes"
+	@echo "make fuzz               the part of it that reads 20,000 hostile files"
 	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
 	@echo "make test-peers         compare with PyTorch, in an environment of its own"
 	@echo "make gpu                on a CUDA GPU: its tests and benchmarks, to the folder OUT; installs nothing"
@@ -47,6 +48,9 @@ lint: $(VENV)/.dev
 
 guarantees: $(VENV)/.dev
 	$(BIN)/python -m pytest -m guarantees -s
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest -m guarantees -s tests/fuzz
 
 test-cuda-compile: $(VENV)/.cuda-compile
 	XPNET_REQUIRE_CUDA_COMPILE=1 $(BIN)/python -m pytest -m cuda_compile

@@ -346,3 +346,29 @@ def test_mutated_files_load_or_raise_an_error_of_xpnet(folder: Path, whole_file:
     except Error:
         return
     assert sum(tensor.nbytes for tensor in loaded.tensors.values()) <= len(content)
+
+
+def test_a_header_has_a_largest_size_in_both_directions(tmp_path: Path) -> None:
+    path = tmp_path / "last"
+    path.write_bytes(b"old")
+    with pytest.raises(ConfigurationError, match=r"take \d+ bytes, more than 1048576: keep less in it"):
+        checkpoint.save(path, Checkpoint({}, {"text": "x" * 2**20}))
+    assert path.read_bytes() == b"old"
+    write_raw(path, {"__metadata__": {"format": "xpnet", "format_version": "1", "x": " " * 2**20 + "1"}})
+    with pytest.raises(FileFormatError, match=r"damaged.* its header has \d+ bytes, and may have 1048576"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(("levels", "whole"), [(90, True), (150, False), (900, False)])
+def test_metadata_have_a_greatest_depth_in_both_directions(tmp_path: Path, levels: int, whole: bool) -> None:
+    text = "[" * levels + "]" * levels
+    path = write_raw(tmp_path / "raw", {"__metadata__": {"format": "xpnet", "format_version": "1", "x": text}})
+    if whole:
+        checkpoint.save(tmp_path / "saved", checkpoint.load(path))
+        assert checkpoint.load(tmp_path / "saved").metadata == {"x": json.loads(text)}
+        return
+    with pytest.raises(FileFormatError, match=r"damaged.*(nested|recursion)"):
+        checkpoint.load(path)
+    if levels < 500:
+        with pytest.raises(ConfigurationError, match="nested more than 100 deep"):
+            checkpoint.save(tmp_path / "saved", Checkpoint({}, {"x": json.loads(text)}))

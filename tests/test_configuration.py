@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tomllib
+import tracemalloc
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -581,7 +584,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"cannot read the recipe .*none\.toml: No such file"):
         load_recipe(str(tmp_path / "none.toml"))
     (tmp_path / "folder.toml").mkdir()
-    with pytest.raises(MissingFileError, match=r"cannot read the recipe .*folder\.toml: Is a directory"):
+    with pytest.raises(MissingFileError, match=r"cannot read the recipe .*folder\.toml: it is not a file"):
         load_recipe(str(tmp_path / "folder.toml"))
 
 
@@ -668,3 +671,46 @@ def test_options_out_of_range(table: Table, options: dict[str, Any], message: st
     with pytest.raises(ConfigurationError) as error:
         recipe_from_table(table).with_options(**options)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a." * 30_000 + "a = 1", r"a key of more than 8 parts: a\.a\.a"),
+        ("[" + "'a'. " * 30 + "a]", "a key of more than 8 parts: 'a'"),
+        ("x = " + "[" * 5000, "nested too deep"),
+        ("name = " + "[" * 200 + "]" * 200, "a recipe has tables and lists nested more than 100 deep"),
+        ("training.epochs = 0x" + "f" * 600, "a recipe has a whole number of more than 2048 bits"),
+        ("training.epochs = " + "9" * 5000, "not valid TOML: .*digits"),
+        ("#" * (configuration.LARGEST_RECIPE + 1), "mine.toml has more than 65536 bytes"),
+    ],
+    ids=["long key", "long quoted key", "deep", "less deep", "number", "decimal number", "long"],
+)
+def test_recipes_that_would_take_much_of_the_machine(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigurationError, match=message):
+            load_recipe(tmp_path / "mine.toml")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes in the file system are POSIX")
+def test_neither_a_folder_nor_a_pipe_is_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    os.mkfifo(tmp_path / "pipe.toml")
+    for name in ("folder.toml", "pipe.toml"):
+        with pytest.raises(MissingFileError, match=f"cannot read the recipe .*{name}: it is not a file"):
+            load_recipe(tmp_path / name)
+
+
+def test_a_recipe_that_is_no_table() -> None:
+    with pytest.raises(ConfigurationError, match="a recipe must be a table, not 3"):
+        recipe_from_table(3)  # type: ignore[arg-type]
+
+
+def test_texts_with_a_nul(table: Table) -> None:
+    with pytest.raises(ConfigurationError, match=r"data\.name holds a NUL"):
+        recipe_from_table(put(table, "data.name", "a\0.npz"))

@@ -10,16 +10,17 @@ Sources: Python's ``pickletools``, the instructions; Saito, "Deep Learning from 
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import pickletools
 from collections.abc import Mapping
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from xpnet.errors import FileFormatError, MissingFileError, ShapeError
+from xpnet.errors import Error, FileFormatError, MissingFileError, ShapeError
 
 LARGEST_FILE = 2**30
 MOST_INSTRUCTIONS = 5000  # an array needs 25 to 45; tuples nest no deeper, and Python hashes them recursively
@@ -36,17 +37,18 @@ _INSTRUCTIONS = {
 }  # fmt: skip
 
 
-class _AsciiLines(io.BytesIO):
-    def readline(self, size: int | None = -1, /) -> bytes:
-        # Python 2 wrote bytes as escapes, of which pickletools reads only ASCII before Python 3.12.8.
-        return super().readline(size).replace(b"\\", b"?")
+class _AsciiLines:
+    # Python 2 wrote bytes as escapes, of which pickletools reads only ASCII before Python 3.12.8.
+    def __init__(self, program: mmap) -> None:
+        self.read = program.read
+        self.readline = lambda: program.readline().replace(b"\\", b"?")
 
 
-def _check_instructions(program: bytes) -> None:
+def _check_instructions(program: mmap) -> None:
     """Refuse what a dict of arrays does not need, or what costs the unpickler more than the file's length."""
     memo: dict[object, bool] = {}  # by number, whether a value may be fetched: never tuples (hashing 2**k leaves)
     shareable = False
-    for count, (instruction, argument, _) in enumerate(pickletools.genops(_AsciiLines(program))):
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(_AsciiLines(program))):  # type: ignore[arg-type]
         name = instruction.name
         if name not in _INSTRUCTIONS:
             raise ValueError(f"the instruction {name} has no place in it")
@@ -135,12 +137,14 @@ def read_book_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     ...     read_book_pickle(file)
     {'b1': array([ 0.5, -1. ], dtype=float32)}
     """
-    program = _read(Path(path))
+    path = Path(path)
     try:
-        _check_instructions(program)
-        content = _Unpickler(io.BytesIO(program), encoding="latin1").load()
-        return _to_arrays(content, most_bytes=MOST_SHARING * len(program))
-    except MemoryError:
+        with _opened(path) as file, mmap(file.fileno(), 0, access=ACCESS_READ) as program:
+            _check_instructions(program)
+            program.seek(0)
+            content = _Unpickler(program, encoding="latin1").load()
+            return _to_arrays(content, most_bytes=MOST_SHARING * len(program))
+    except (MemoryError, Error):
         raise
     except Exception as error:  # the unpickler's documentation leaves open what a damaged file raises
         raise FileFormatError(
@@ -153,7 +157,8 @@ def _to_arrays(content: object, most_bytes: int) -> dict[str, np.ndarray]:
     if type(content) is not dict or not content:
         raise ValueError("the dict is empty" if content == {} else f"it holds {_kind(content)}")
     arrays: dict[str, np.ndarray] = {}
-    for name, item in content.items():
+    for name in list(content):
+        item = content.pop(name)  # and it may go when its array is made
         if type(name) is not str or len(name) > 100:
             raise ValueError("a dict has other keys than strings of at most 100 characters")
         if type(item) is not _Array:
@@ -169,7 +174,7 @@ def _kind(value: object) -> str:
     return f"one {type(value).__name__.lstrip('_').lower()}"
 
 
-def _read(path: Path) -> bytes:
+def _opened(path: Path) -> BinaryIO:
     if not path.exists():
         raise MissingFileError(f"there is no weight file {path}")
     if not path.is_file():
@@ -177,7 +182,7 @@ def _read(path: Path) -> bytes:
     if path.stat().st_size > LARGEST_FILE:
         raise FileFormatError(f"{path} has more than {LARGEST_FILE} bytes, too many for a book's weights")
     try:
-        return path.read_bytes()
+        return path.open("rb")
     except OSError as error:
         raise MissingFileError(f"cannot read {path}: {error.strerror or error}") from error
 

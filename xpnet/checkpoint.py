@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.atomic import write_atomically
-from xpnet.errors import ConfigurationError, DTypeError, FileFormatError, MissingFileError
+from xpnet.errors import ConfigurationError, DTypeError, FileFormatError, MissingFileError, require_moderate
 
 FORMAT = "xpnet"
 FORMAT_VERSION = 1
+LARGEST_HEADER = 2**20  # bytes: a thousand layers; read, it becomes objects of up to fifty times its size
 
 # The format's name of each element type, by NumPy's kind and size.
 _DTYPES = {
@@ -57,7 +58,8 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
 
     Raises:
         DTypeError: a tensor is no NumPy array of floats or integers.
-        ConfigurationError: metadata that JSON cannot say, or a name that the format cannot hold.
+        ConfigurationError: metadata that JSON cannot say, a name that the format cannot hold, or more than 1 MiB of
+            names and metadata.
         RunFolderError: the disk refused; the old file is whole.
 
     >>> import tempfile
@@ -70,7 +72,7 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint; its arrays are C-contiguous, writable copies.
+    """Read a checkpoint; its arrays are C-contiguous, writable copies, and take no more memory than the file.
 
     Raises:
         MissingFileError: there is no such file, or it may not be read.
@@ -84,6 +86,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     if not path.is_file():
         raise FileFormatError(f"{path} is not a file; name a checkpoint, such as {path / 'best.safetensors'}")
     try:
+        _require_moderate_header(path)
         with safe_open(path, framework="numpy") as file:
             metadata = _parse_metadata(path, file.metadata() or {})
             tensors = {name: np.array(file.get_tensor(name), order="C") for name in sorted(file.keys())}
@@ -119,6 +122,10 @@ def _serialize(checkpoint: Checkpoint) -> bytes:
         name = error.object[: error.end][-40:]
         raise ConfigurationError(f"a name in the checkpoint is no valid Unicode: …{name!r}") from error
     text += b" " * (-len(text) % 8)
+    if len(text) > LARGEST_HEADER:
+        raise ConfigurationError(
+            f"names and metadata of the checkpoint take {len(text)} bytes, more than {LARGEST_HEADER}: keep less in it"
+        )
     return b"".join([len(text).to_bytes(8, "little"), text, *chunks])
 
 
@@ -134,6 +141,7 @@ def _little_endian(name: str, tensor: np.ndarray) -> np.ndarray:
 
 def _format_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
     texts = {"format": FORMAT, "format_version": str(FORMAT_VERSION)}
+    require_moderate("the metadata", [*metadata.values()])
     for key, value in metadata.items():
         if not isinstance(key, str) or key in _RESERVED_KEYS:
             raise ConfigurationError(f"a metadata key must be a string other than {_RESERVED_KEYS}, not {key!r}")
@@ -171,7 +179,16 @@ def _parse_metadata(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
             f"this one reads up to {FORMAT_VERSION}: upgrade xpnet"
         )
     keys = sorted(texts.keys() - set(_RESERVED_KEYS))
-    return {key: json.loads(texts[key], object_hook=_from_json, parse_constant=_refuse) for key in keys}
+    metadata = {key: json.loads(texts[key], object_hook=_from_json, parse_constant=_refuse) for key in keys}
+    require_moderate("its metadata", [*metadata.values()])
+    return metadata
+
+
+def _require_moderate_header(path: Path) -> None:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > LARGEST_HEADER:
+        raise ValueError(f"its header has {length} bytes, and may have {LARGEST_HEADER}")
 
 
 def _refuse(constant: str) -> None:

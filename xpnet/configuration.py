@@ -14,7 +14,14 @@ from typing import Any
 from xpnet import initializers, layers, losses, optimizers, schedules
 from xpnet.data.samplers import SAMPLERS, steps_per_epoch
 from xpnet.data.splits import require_fraction
-from xpnet.errors import ConfigurationError, MissingFileError, finite_number, one_of, positive_integer
+from xpnet.errors import (
+    ConfigurationError,
+    MissingFileError,
+    finite_number,
+    one_of,
+    positive_integer,
+    require_moderate,
+)
 from xpnet.layers import Sequential
 
 Table = dict[str, Any]
@@ -244,6 +251,9 @@ def recipe_from_table(table: Table) -> Recipe:
         ConfigurationError: an unknown key, a missing one or an impossible value; the message says where and lists
             the right ones.
     """
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"a recipe must be a table, not {table!r}")
+    require_moderate("a recipe", table)
     sections = ["data", "model", "loss", "optimizer", "training"]
     inference_only = "weights" in table
     required = ["name", "data", "model"] if inference_only else ["name", *sections]
@@ -326,23 +336,42 @@ def load_recipe(name: str | Path) -> Recipe:
     """
     name = str(name)
     if name.endswith(".toml"):
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise MissingFileError(f"cannot read the recipe {name}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ConfigurationError(f"the recipe {name} is not a text file in UTF-8") from None
+        text = _read_text(Path(name))
     else:
         one_of("recipe", name, recipe_names())
         text = (resources.files("xpnet") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
     return _located(f"recipe {name}", _parse_recipe, text)
 
 
+LARGEST_RECIPE = 2**16  # bytes, twenty times the longest of ours: text becomes objects of up to 400 times its size
+_LONG_KEY = re.compile(r"""(?<![\w-])(?>(?>[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){8}""")
+
+
+def _read_text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise MissingFileError(f"cannot read the recipe {path}: it is not a file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_RECIPE + 1)
+        if len(content) > LARGEST_RECIPE:
+            raise ConfigurationError(f"the recipe {path} has more than {LARGEST_RECIPE} bytes")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise MissingFileError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"the recipe {path} is not a text file in UTF-8") from None
+
+
 def _parse_recipe(text: str) -> Recipe:
+    # For a key of n parts tomllib takes memory and time in proportion to n².
+    if long_key := _LONG_KEY.search(text):
+        raise ConfigurationError(f"a key of more than 8 parts: {long_key[0][:60]}…")
     try:
         table = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, and Python's own for a number of thousands of digits
         raise ConfigurationError(f"not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError("tables and lists are nested too deep") from None
     return recipe_from_table(table)
 
 
@@ -403,4 +432,6 @@ def _typed(name: str, value: Any, kind: type) -> Any:
     if not isinstance(value, kind):
         wanted = {"str": "a text", "bool": "true or false"}[kind.__name__]
         raise ConfigurationError(f"{name} must be {wanted}, not {value!r}")
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigurationError(f"{name} holds a NUL, which no text or name of a file does")
     return value

@@ -94,6 +94,28 @@ def finite_number(name: str, value: object, low: float = -math.inf, below: float
     return number
 
 
+MOST_LEVELS = 100
+MOST_BITS = 2048
+
+
+def require_moderate(name: str, value: object) -> None:
+    """Raise ConfigurationError for tables and lists more than 100 deep in each other, or whole numbers of 2,049 bits.
+
+    Files may hold such things, but Python's stack is finite, and it prints no number of more than 4,300 digits.
+
+    >>> require_moderate("model", {"layers": [{"type": "ReLU"}]})
+    """
+    level = [value]
+    for _ in range(MOST_LEVELS + 1):
+        if any(isinstance(item, int) and item.bit_length() > MOST_BITS for item in level):
+            raise ConfigurationError(f"{name} has a whole number of more than {MOST_BITS} bits")
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list))]
+        level = [item for items in inner for item in items]
+        if not level:
+            return
+    raise ConfigurationError(f"{name} has tables and lists nested more than {MOST_LEVELS} deep: make it flatter")
+
+
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     """Return ``value`` when it is one of ``choices``, else raise with the choices and the nearest of them.
 

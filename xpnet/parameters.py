@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from xpnet.backends import ALIGNMENT, Array, Backend
+from xpnet.errors import OutOfMemoryError
 
 Shape = tuple[int, ...]
 
@@ -31,6 +32,9 @@ class NamedVector(Mapping[str, Array]):
         vector: all of it, padding included.
         starts: where in it each view begins.
 
+    Raises:
+        OutOfMemoryError: there is not enough for them.
+
     >>> from xpnet.backends import backend
     >>> weights = NamedVector(backend("cpu-reference"), {"W": (2, 3), "b": (3,)}, "float32")
     >>> weights["b"][...] = 1.0
@@ -48,7 +52,10 @@ class NamedVector(Mapping[str, Array]):
         for name, shape in self.shapes.items():
             self.starts[name] = end
             end += -(-math.prod(shape) // boundary) * boundary
-        self.vector = backend.aligned_zeros(end, dtype)
+        try:
+            self.vector = backend.aligned_zeros(end, dtype)
+        except (MemoryError, ValueError) as error:  # NumPy's name for more than the address space is ValueError
+            raise OutOfMemoryError(f"not enough memory for {self.size:,} numbers of type {dtype}: {error}") from error
         self._views = {
             name: backend.xp.reshape(self.vector[start : start + math.prod(self.shapes[name])], self.shapes[name])
             for name, start in self.starts.items()

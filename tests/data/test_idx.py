@@ -106,7 +106,7 @@ def test_a_bomb_is_read_no_further_than_its_header(path):
 def test_files_that_cannot_be_opened(tmp_path):
     with pytest.raises(errors.MissingFileError, match="none cannot be read: No such file"):
         read_images(tmp_path / "none")
-    with pytest.raises(errors.MissingFileError, match="cannot be read"):
+    with pytest.raises(errors.MissingFileError, match="cannot be read: it is not a file"):
         read_images(tmp_path)
 
 

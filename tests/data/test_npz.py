@@ -1,5 +1,8 @@
 import contextlib
 import io
+import os
+import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -75,7 +78,7 @@ def test_one_hot_width_is_the_number_of_classes_for_indices_too(read):
             errors.FileFormatError,
             "holds weights, x_test.*expected exactly the arrays",
         ),
-        ({"x_train": np.array([{}, {}, {}, {}])}, errors.FileFormatError, "plain arrays: Object arrays"),
+        ({"x_train": np.array([{}, {}, {}, {}])}, errors.FileFormatError, "plain arrays: x_train holds Python objects"),
         ({"y_train": np.array([0, 1, 2])}, errors.ShapeError, "mine.npz: x_train has 4 rows and y_train 3"),
         ({"y_train": np.zeros((4, 1), int)}, errors.ShapeError, r"y_train has shape \(4, 1\); expected"),
         (
@@ -137,7 +140,7 @@ def test_a_member_that_is_no_array_or_goes_on_after_it(path):
 
     for damaged, message in [
         (lambda content: b"no array", "magic string is not correct"),
-        (lambda content: content[:-1], "expected 12 items got 11|EOF"),
+        (lambda content: content[:-1], "x_test has 11 bytes, not 12 as for the shape|EOF"),
         (lambda content: content + b"\0", "x_test goes on after its last element"),
         (lambda content: content.replace(b"(2, 2, 3)", b"(2,99**9)"), "plain arrays: "),
         (lambda content: content.replace(b"(2, 2, 3), }", b"(2,9999999999999)}"), "plain arrays: "),
@@ -185,3 +188,57 @@ def test_any_array_header_gives_an_error_or_a_data_set(path, header, body, name)
             archive.writestr(f"{other}.npy", member if other == name else content.getvalue())
     with contextlib.suppress(errors.Error):
         assert read_npz(path).classes >= 1
+
+
+def archive_of(member: bytes, method: int = zipfile.ZIP_DEFLATED, others: int = 0) -> bytes:
+    """ARRAYS, but for x_train, and empty members."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, array in ARRAYS.items():
+            content = io.BytesIO()
+            np.save(content, array)
+            archive.writestr(f"{name}.npy", member if name == "x_train" else content.getvalue())
+        for number in range(others):
+            archive.writestr(str(number), b"")
+    return buffer.getvalue()
+
+
+def array_file(shape: str, data: bytes = b"") -> bytes:
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + data
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (archive_of(array_file("(10000, 10000)", b"abcd")), r"x_train has 4 bytes, not 100000000 as for the shape"),
+        (archive_of(array_file("(-1, -4)", b"abcd")), "negative dimensions"),
+        (archive_of(array_file("(-1, 4)", b"abcd")), "x_train has 0 bytes, not -4"),
+        (archive_of(array_file(f"({'1,' * 2000})", b"a")), "large|header"),
+        (archive_of(array_file("(4,)", b"abcd").replace(b"NUMPY\1", b"NUMPY\3")), r"an array file of version \(3, 0\)"),
+        (
+            archive_of(array_file("(4,)", b"abcd"), zipfile.ZIP_LZMA),
+            "x_train is packed by method 14, not as NumPy does",
+        ),
+        (archive_of(array_file("(4,)", b"abcd"), others=2000), "bytes of it are wanted at once, more than"),
+    ],
+    ids=["more than it holds", "negative", "one negative", "long header", "version", "packing", "long directory"],
+)
+def test_what_is_only_promised_takes_no_memory(path, content, message):
+    path.write_bytes(content)
+    with pytest.raises(errors.FileFormatError, match=message):
+        read_npz(path)  # once for what is imported
+    tracemalloc.start()
+    with pytest.raises(errors.FileFormatError):
+        read_npz(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes in the file system are POSIX")
+def test_neither_a_folder_nor_a_pipe_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    for place in (tmp_path, tmp_path / "pipe.npz"):
+        with pytest.raises(errors.FileFormatError, match="is not a file; expected exactly the arrays"):
+            read_npz(place)

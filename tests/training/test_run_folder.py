@@ -195,3 +195,45 @@ def test_a_damaged_run_is_refused_and_left_alone(
         go_on(run, cpu)
     assert str(raised.value).startswith(message.replace("FILE", str(run / file)).replace("RUN", str(run)))
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"", b"3", b"[]", b"{}", b"[" * 5000, b'{"event": "party"}', b'{"event": ["batch"]}'),
+        *(b'{"event": "diagnosis", "kind": "x"}', b'{"event": "batch", "loss": [1]}'),
+        b'{"event": "batch", "x": "' + b"x" * 70_000 + b'"}',
+    ],
+)
+def test_a_history_with_a_line_that_is_no_record_is_refused_and_left_alone(
+    cpu: Backend, start: Go, go_on: Go, tmp_path: Path, line: bytes
+) -> None:
+    start(tmp_path, cpu, stop_after_epoch=2)
+    metrics = tmp_path / "metrics.jsonl"
+    first, *rest = metrics.read_bytes().splitlines()
+    content = b"\n".join([line, *rest, first, b""]).ljust(metrics.stat().st_size, b"x") + b"half a li"
+    metrics.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"metrics\.jsonl is damaged: .*line 1"):
+        go_on(tmp_path, cpu)
+    assert metrics.read_bytes() == content
+
+
+@pytest.mark.parametrize("length", ["5", -1, 0.5, None, [], 2**62])
+def test_a_length_of_the_history_that_cannot_be(
+    cpu: Backend, start: Go, go_on: Go, tmp_path: Path, length: object
+) -> None:
+    start(tmp_path, cpu, stop_after_epoch=2)
+    saved = checkpoint.load(tmp_path / "last.safetensors")
+    saved.metadata["metrics_length"] = length
+    checkpoint.save(tmp_path / "last.safetensors", saved)
+    with pytest.raises(FileFormatError, match=r"metrics_length is .*, not a number of bytes|is shorter than"):
+        go_on(tmp_path, cpu)
+
+
+def test_a_checkpoint_whose_recipe_is_no_table(cpu: Backend, start: Go, go_on: Go, tmp_path: Path) -> None:
+    start(tmp_path, cpu, stop_after_epoch=2)
+    saved = checkpoint.load(tmp_path / "last.safetensors")
+    saved.metadata["recipe"] = True
+    checkpoint.save(tmp_path / "last.safetensors", saved)
+    with pytest.raises(Error, match="a recipe must be a table, not True"):
+        go_on(tmp_path, cpu)

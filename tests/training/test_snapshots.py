@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -276,3 +277,60 @@ def test_a_run_that_does_not_fit_leaves_the_trainer_as_it_was(
     assert after.metadata == before.metadata
     for name, array in before.tensors.items():
         np.testing.assert_array_equal(after.tensors[name], array)
+
+
+def test_a_model_larger_than_its_file_is_refused_before_it_takes_memory(cpu: Backend, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(network(cpu), path)
+    saved = checkpoint.load(path)
+    saved.metadata["model"]["layers"][1]["outputs"] = 10**7
+    saved.metadata["model"]["layers"][2]["inputs"] = 10**7
+    checkpoint.save(path, saved)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match=r"1.W has shape \(4, 6\); the model needs \(4, 10000000\)"):
+            load_model(path, cpu)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_weights_that_are_no_floats(cpu: Backend, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(network(cpu), path)
+    saved = checkpoint.load(path)
+    saved.tensors["parameters/1.b"] = np.zeros(6, np.int32)
+    checkpoint.save(path, saved)
+    with pytest.raises(FileFormatError, match=r"1.b has dtype int32; a model's are floating point"):
+        load_model(path, cpu)
+
+
+def test_float64_weights_of_a_book_that_float32_cannot_hold(cpu: Backend, tmp_path: Path) -> None:
+    weights = {"W1": np.full((2, 2), 1e300), "b1": np.zeros(2)}
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(weights, protocol=3))
+    assert np.isinf(load_model(tmp_path / "w.pkl", cpu).parameters["1.W"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("step", "3", "FILE is damaged: step is '3', not a whole number of at least 0"),
+        ("step", -1, "FILE is damaged: step is -1, not"),
+        ("step", True, "FILE is damaged: step is True, not"),
+        ("step", None, "FILE is damaged: step is None, not"),
+        ("seed", 0.5, "FILE is damaged: seed is 0.5, not a whole number"),
+        ("samples_seen", 2**70, "FILE is damaged: samples_seen is 1180591620717411303424, not"),
+        ("best_accuracy", [1], r"FILE is damaged: best_accuracy is \[1\], not a number"),
+        ("training_seconds", {}, "FILE is damaged: training_seconds is {}, not a number"),
+        ("report", [1.0], "FILE has a report that is no table of numbers"),
+        ("report", {"count": "x"}, "FILE has a report that is no table of numbers"),
+    ],
+)
+def test_a_run_whose_state_is_of_other_types(
+    cpu: Backend, small_data: Dataset, name: str, value: Any, message: str
+) -> None:
+    saved = capture(trained(cpu, small_data), {})
+    fresh = Trainer(network(cpu), SoftmaxCrossEntropy(), Adam(0.01))
+    with pytest.raises(FileFormatError, match=message):
+        restore(fresh, replace(saved, metadata={**saved.metadata, name: value}), "FILE")
+    assert fresh.step == 0

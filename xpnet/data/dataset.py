@@ -111,10 +111,11 @@ def _images(what: str, array: np.ndarray) -> np.ndarray:
     if array.ndim < 2 or array.size == 0:
         raise ShapeError(f"{what} has shape {array.shape}; expected (N, *sample_shape) and at least one row")
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # an overflow shows as infinity below
-            array = array.astype(np.float32, copy=False)
-        finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-        if not finite.all():
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow shows as infinity below
+            array = array.astype(np.float32, order="C", copy=False)
+            extremes = array.min(), array.max()  # NaN if there is one; a mask would take a quarter of the memory
+        if not np.isfinite(extremes).all():
+            finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
             raise ConfigurationError(
                 f"{what} row {finite.argmin()} holds NaN, infinity or more than float32 can; mend or drop it"
             )

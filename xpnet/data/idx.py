@@ -15,13 +15,13 @@ from typing import BinaryIO
 
 import numpy as np
 
+from xpnet.data.streams import read_at_most
 from xpnet.errors import FileFormatError, MissingFileError
 
 IMAGES = 0x803  # unsigned bytes (8), three dimensions
 LABELS = 0x801  # unsigned bytes (8), one dimension
 
 MOST_BYTES = 2**30  # 23 times MNIST; a header that promises more is taken for damage or for a bomb
-CHUNK = 2**20
 
 
 def read_images(path: str | Path) -> np.ndarray:
@@ -57,6 +57,8 @@ def read_labels(path: str | Path) -> np.ndarray:
 
 
 def _read(path: Path, magic: int, content: str, dimensions: int) -> np.ndarray:
+    if path.exists() and not path.is_file():
+        raise MissingFileError(f"{path} cannot be read: it is not a file")
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
@@ -81,17 +83,9 @@ def _parse(stream: BinaryIO | gzip.GzipFile, magic: int, dimensions: int) -> np.
     if math.prod(max(length, 1) for length in shape) > MOST_BYTES:  # NumPy minds it even when another length is 0
         raise FileFormatError(f"its header promises {' x '.join(map(str, shape))} bytes, more than {MOST_BYTES}")
     promised = math.prod(shape)
-    data = _at_most(stream, promised)
+    data = read_at_most(stream, promised)
     if len(data) < promised:
         raise FileFormatError(f"it ends after {len(data)} of {promised} bytes of data")
     if stream.read(1):
         raise FileFormatError(f"it goes on after the {promised} bytes of data that its header promises")
-    return np.frombuffer(data, np.uint8).reshape(shape)
-
-
-def _at_most(stream: BinaryIO | gzip.GzipFile, size: int) -> bytearray:
-    # In chunks: read(size) allocates all of it first, however little the file really holds.
-    data = bytearray()
-    while len(data) < size and (chunk := stream.read(min(CHUNK, size - len(data)))):
-        data += chunk
-    return data
+    return data.reshape(shape)

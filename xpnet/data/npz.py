@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import math
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from xpnet.data.dataset import Dataset
-from xpnet.errors import FileFormatError, MissingFileError, ShapeError
+from xpnet.data.streams import CHUNK, read_at_most
+from xpnet.errors import FileFormatError, MissingFileError, OutOfMemoryError, ShapeError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+LONGEST_HEADER = 1000  # bytes: a plain array's has 118; Python's parser makes a thousand times as much of one
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; others unpack a byte to a million
+_READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def read_npz(path: str | Path) -> Dataset:
@@ -18,10 +27,12 @@ def read_npz(path: str | Path) -> Dataset:
 
     Images are (N, *sample_shape): uint8, with a ``pixel_range`` of 255, or floating point, with one of 1.
     Labels are (N,) class indices or (N, C) one-hot rows. There are C classes, or the largest index plus one.
+    Nothing that the file only promises takes memory.
 
     Raises:
         MissingFileError: the file cannot be opened.
         FileFormatError: it is damaged, lacks an array, or holds others.
+        OutOfMemoryError: the arrays that it holds are more than there is memory for.
         ShapeError, DTypeError, OutOfRangeError, ConfigurationError: as :class:`Dataset` raises them.
 
     >>> import tempfile
@@ -54,7 +65,9 @@ def read_npz(path: str | Path) -> Dataset:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     needed = f"expected exactly the arrays {', '.join(ARRAYS)}, saved by numpy.savez"
     try:
-        file = path.open("rb")
+        if path.exists() and not path.is_file():
+            raise FileFormatError(f"{path} is not a file; {needed}")
+        file = _InPieces(path)
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
     with file:
@@ -62,7 +75,11 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(file) as archive:
                 names = sorted(member.removesuffix(".npy") for member in archive.namelist())
                 arrays = {name: _read_array(archive, name) for name in ARRAYS if name in names}
-        # Damage lets a dozen unrelated types out of zipfile, zlib and numpy, MemoryError among them.
+        except MemoryError as error:  # the arrays are there: nothing is taken for what is only promised
+            raise OutOfMemoryError(
+                f"not enough memory for the arrays in {path}: make them smaller ({error})"
+            ) from error
+        # Damage lets a dozen unrelated types out of zipfile, zlib and numpy.
         except Exception as error:
             raise FileFormatError(f"{path} is not a whole .npz file of plain arrays: {error}; {needed}") from error
     if names != sorted(ARRAYS):
@@ -70,19 +87,41 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+class _InPieces(io.FileIO):
+    """A file that is read in pieces: an archive's directory comes in one, and may be long."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > CHUNK:
+            raise FileFormatError(f"{size} bytes of it are wanted at once, more than {CHUNK}")
+        return super().read(-1 if size is None else size)
+
+
 def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(f"{name}.npy") as member:
-        array = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):  # reading to the end is also what checks the CRC
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type not in _METHODS:
+        raise FileFormatError(f"{name} is packed by method {member.compress_type}, not as NumPy does")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _READ_HEADER:
+            raise FileFormatError(f"{name} is an array file of version {version}")
+        shape, fortran_order, dtype = _READ_HEADER[version](stream, max_header_size=LONGEST_HEADER)
+        if dtype.hasobject:
+            raise FileFormatError(f"{name} holds Python objects")
+        # numpy.load would take all the memory that the header promises before it reads a byte.
+        promised = math.prod(shape) * dtype.itemsize
+        data = read_at_most(stream, promised)
+        if len(data) != promised:
+            raise FileFormatError(f"{name} has {len(data)} bytes, not {promised} as for the shape {shape} of {dtype}")
+        if stream.read(1):  # reading to the end is also what checks the CRC
             raise FileFormatError(f"{name} goes on after its last element")
-    return array
+    return np.ndarray(shape, dtype, data, order="F" if fortran_order else "C")
 
 
 def _class_indices(what: str, rows: np.ndarray) -> np.ndarray:
     if rows.shape[1] < 2:
         raise ShapeError(f"{what} has shape {rows.shape}; expected (N,) class indices or one-hot (N, C), C ≥ 2")
-    one_hot = ((rows == 0) | (rows == 1)).all(axis=1) & ((rows == 1).sum(axis=1) == 1)
-    if not one_hot.all():
-        row = one_hot.argmin()
+    # Looked at row by row only when one is wrong: that takes memory.
+    if (rows.max(axis=1) != 1).any() or np.count_nonzero(rows) != len(rows):
+        row = ((rows.max(axis=1) == 1) & (np.count_nonzero(rows, axis=1) == 1)).argmin()
         raise ShapeError(f"{what} row {row} is {rows[row].tolist()}; expected a single 1 among zeros")
     return rows.argmax(axis=1)

@@ -114,6 +114,15 @@ class Layer:
                 such a layer in it.
             ConfigurationError: a layer stands in this model twice.
         """
+        learned, kept = self.lay_out(backend, dtype).declared()
+        for views, items in ((self.parameters, learned), (self.buffers, kept)):
+            for name, (shape, initializer, fan_in, fan_out) in items.items():
+                key = random.stream_key(seed, "weights", name)
+                views[name][...] = backend.asarray(initializer.draw(shape, fan_in, fan_out, key), self.dtype)
+        return self
+
+    def lay_out(self, backend: Backend, dtype: str | None = None) -> Self:
+        """As ``initialize``, but all parameters and buffers are 0: for who has other values for them."""
         if self.backend is not None and not isinstance(self.parameters, NamedVector):
             raise CallOrderError(f"this {type(self).__name__} is a part of a model: call initialize on the model")
         below = list(self._descendants())
@@ -122,16 +131,15 @@ class Layer:
         if self.backend is None and any(layer.backend is not None for layer in below):
             raise CallOrderError("a layer of this model was initialised in another one since: build new layers")
         dtype = backend.dtype if dtype is None else one_of("dtype", dtype, FLOATING)
-        learned = dict(self._collect("declare_parameters"))
-        kept = dict(self._collect("declare_buffers"))
+        learned, kept = self.declared()
         parameters = NamedVector(backend, {name: item.shape for name, item in learned.items()}, dtype)
         buffers = NamedVector(backend, {name: item.shape for name, item in kept.items()}, dtype)
-        for views, items in ((parameters, learned), (buffers, kept)):
-            for name, (shape, initializer, fan_in, fan_out) in items.items():
-                key = random.stream_key(seed, "weights", name)
-                views[name][...] = backend.asarray(initializer.draw(shape, fan_in, fan_out, key), dtype)
         self._bind(Vectors(parameters, NamedVector(backend, parameters.shapes, dtype), buffers), backend, dtype)
         return self
+
+    def declared(self) -> tuple[dict[str, Declaration], dict[str, Declaration]]:
+        """The parameters and the buffers that this layer and those in it ask for, by name; nothing is allocated."""
+        return dict(self._collect("declare_parameters")), dict(self._collect("declare_buffers"))
 
     def to(self, backend: Backend) -> Self:
         """A copy of this model, parameters and buffers with it, on another backend; this one stays as it is."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from xpnet.training.callbacks import Callback, Record
 from xpnet.training.run_lock import LOCK, RunLock
 from xpnet.training.snapshots import capture, restore
 from xpnet.training.trainer import Trainer
+
+LONGEST_LINE = 2**16  # bytes of a record
+_NEEDED: Mapping[object, set[str]] = {"batch": set(), "evaluation": set(), "diagnosis": {"kind", "message"}}
 
 
 class RunFolder(Callback):
@@ -88,17 +93,19 @@ class RunFolder(Callback):
         """Put the trainer, its history included, into the state of a checkpoint of this folder; no file changes yet."""
         restore(trainer, saved, str(self.last))
         length = saved.metadata.get("metrics_length", 0)
+        if type(length) is not int or length < 0:
+            raise FileFormatError(
+                f"{self.last} is damaged: metrics_length is {reprlib.repr(length)}, not a number of bytes"
+            )
         try:
             with open(self.metrics, "rb" if length else "a+b") as file:  # it begins with the first line
-                lines = file.read(length)
+                if os.fstat(file.fileno()).st_size < length:
+                    raise FileFormatError(f"{self.metrics} is shorter than {self.last.name} recorded: it was changed")
+                file.seek(0)
+                history = self._parse_metrics(file.read(length))
         except OSError as error:
             raise RunFolderError(f"cannot read {self.metrics}: {error.strerror}") from None
-        if len(lines) < length:
-            raise FileFormatError(f"{self.metrics} is shorter than {self.last.name} recorded: it was changed")
-        try:
-            trainer.history = [json.loads(line) for line in lines.splitlines()]
-        except ValueError as error:
-            raise FileFormatError(f"{self.metrics} is damaged: {error}") from None
+        trainer.history = history
         self._metrics_length = length
         self._saved_step = trainer.step
 
@@ -172,6 +179,18 @@ class RunFolder(Callback):
         except OSError as error:
             raise RunFolderError(f"cannot write {self.metrics}: {error.strerror}") from None
 
+    def _parse_metrics(self, text: bytes) -> list[Record]:
+        records: list[Record] = []
+        for number, line in enumerate(io.BytesIO(text), start=1):
+            try:
+                record: Any = json.loads(line.decode()) if len(line) <= LONGEST_LINE else None
+            except (ValueError, RecursionError) as error:
+                raise FileFormatError(f"{self.metrics} is damaged: {error}, in line {number}") from None
+            if not _is_record(record):
+                raise FileFormatError(f"{self.metrics} is damaged: line {number} is no record of a run")
+            records.append(record)
+        return records
+
     def _append_metrics(self) -> None:
         if not self._lines:
             return
@@ -187,6 +206,13 @@ class RunFolder(Callback):
             raise RunFolderError(f"cannot write {self.metrics}: {error.strerror}") from None
         self._metrics_length = length
         self._lines.clear()
+
+
+def _is_record(value: Any) -> bool:
+    """Whether it is a flat table, of one of the kinds there are, with what is read of it later."""
+    if not isinstance(value, dict) or any(isinstance(item, (dict, list)) for item in value.values()):
+        return False
+    return value.get("event") in _NEEDED and _NEEDED[value["event"]] <= value.keys()
 
 
 def create_run_folder(path: Path | None, name: str) -> Path:

@@ -133,7 +133,7 @@ def resume(
             )
         run.metadata = _metadata(recipe, dataset)
         model = model_from(saved, backend, str(run.last))
-        seed = saved.metadata["seed"]
+        seed = saved.metadata.get("seed", 0)
         sets = RunSets.of(recipe, dataset, seed)
         return _fit(recipe, dataset, sets, model, run, seed, stop_after_epoch, callbacks, saved)
 

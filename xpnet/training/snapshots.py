@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,22 @@ from xpnet.configuration import build, describe
 from xpnet.errors import ConfigurationError, Error, FileFormatError
 from xpnet.layers import Flatten, Layer, Linear, Sequential
 from xpnet.ops import reports
-from xpnet.parameters import NamedVector
+from xpnet.parameters import NamedVector, Shape
 from xpnet.training.trainer import Trainer
 
 PICKLES = (".pkl", ".pickle")
-_STATE = (
-    "seed",
-    "step",
-    "best_accuracy",
-    "best_loss",
-    "best_step",
-    "training_seconds",
-    "samples_seen",
-)  # of a trainer, beside its arrays
+_COUNT, _FIGURE = "a whole number of at least 0", "a number"
+_STATE = {  # of a trainer, beside its arrays; the best is None before the first evaluation
+    "seed": "a whole number",
+    "step": _COUNT,
+    "best_accuracy": _FIGURE,
+    "best_loss": _FIGURE,
+    "best_step": _COUNT,
+    "training_seconds": _FIGURE,
+    "samples_seen": _COUNT,
+}
+
+_MODEL = ("parameters/", "buffers/")  # what the names of a model's tensors begin with
 
 
 def save_model(model: Layer, path: str | Path) -> None:
@@ -72,9 +76,18 @@ def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
         model = build("layer", saved.metadata["model"])
     except (KeyError, Error) as error:
         raise FileFormatError(f"{origin} does not say which model it holds ({error})") from None
+    # Before anything is allocated: what the file says may be far from what it holds.
+    learned, kept = model.declared()
+    declared = {"parameters/": learned, "buffers/": kept}
+    _require_tensors(
+        {prefix + name: item.shape for prefix, items in declared.items() for name, item in items.items()},
+        tuple(declared),
+        saved,
+        origin,
+    )
     # The wider of the file's type and the backend's, so that a float64 backend computes in float64.
     dtypes = {str(array.dtype) for name, array in saved.tensors.items() if name.startswith("parameters/")}
-    model.initialize(backend, dtype="float64" if "float64" in dtypes | {backend.dtype} else "float32")
+    model.lay_out(backend, "float64" if "float64" in dtypes | {backend.dtype} else "float32")
     _restore(_model_vectors(model), saved, origin)
     return model
 
@@ -94,20 +107,29 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
         report = saved.metadata["report"]
     except KeyError as error:
         raise FileFormatError(f"{origin} lacks {error}: it holds a model, but no run to resume") from None
-    if not isinstance(report, dict) or not all(isinstance(value, (int, float)) for value in report.values()):
+    for name, wanted in _STATE.items():
+        if not _is(wanted, state[name]) and not (name.startswith("best") and state[name] is None):
+            raise FileFormatError(f"{origin} is damaged: {name} is {reprlib.repr(state[name])}, not {wanted}")
+    if not isinstance(report, dict) or not all(_is(_FIGURE, value) for value in report.values()):
         raise FileFormatError(
             f"{origin} has a report that is no table of numbers: it is damaged, or older than format 1"
         )
     schedule = saved.metadata.get("schedule", {})
-    if schedule.keys() != trainer.optimizer.schedule_state.keys():
+    if not isinstance(schedule, dict) or schedule.keys() != trainer.optimizer.schedule_state.keys():
         raise FileFormatError(
-            f"{origin} was trained with another learning-rate schedule: its state is {sorted(schedule)}, that of "
-            f"{type(trainer.optimizer.schedule).__name__} is {sorted(trainer.optimizer.schedule_state)}"
+            f"{origin} was trained with another learning-rate schedule: its state is {reprlib.repr(schedule)}, that of "
+            f"{type(trainer.optimizer.schedule).__name__} has {sorted(trainer.optimizer.schedule_state)}"
         )
-    _restore(_trainer_vectors(trainer), saved, origin, kinds=("parameters", "buffers", "optimizer"))
+    _restore(_trainer_vectors(trainer), saved, origin, (*_MODEL, "optimizer/"))
     trainer.optimizer.schedule_state = schedule
     vars(trainer).update(state)
     trainer.report = reports.from_names(trainer.backend, report)
+
+
+def _is(wanted: str, value: object) -> bool:
+    if wanted == _FIGURE:
+        return isinstance(value, float) or (type(value) is int and value.bit_length() < 64)
+    return type(value) is int and (wanted != _COUNT or 0 <= value < 2**63)
 
 
 def _model_vectors(model: Layer) -> dict[str, NamedVector]:
@@ -132,24 +154,26 @@ def _tensors(vectors: Mapping[str, NamedVector]) -> dict[str, np.ndarray]:
 
 
 def _restore(
-    vectors: Mapping[str, NamedVector],
-    saved: Checkpoint,
-    origin: str,
-    kinds: tuple[str, ...] = ("parameters", "buffers"),
+    vectors: Mapping[str, NamedVector], saved: Checkpoint, origin: str, prefixes: tuple[str, ...] = _MODEL
 ) -> None:
-    """Fill the vectors by name; nothing is written unless every name of these kinds, and every shape, agrees."""
-    needed = {prefix + name: view for prefix, vector in vectors.items() for name, view in vector.items()}
-    found = {name: array for name, array in saved.tensors.items() if name.partition("/")[0] in kinds}
+    """Fill the vectors by name; nothing is written unless every name with a prefix, every shape and type agrees."""
+    shapes = {prefix + name: shape for prefix, vector in vectors.items() for name, shape in vector.shapes.items()}
+    _require_tensors(shapes, prefixes, saved, origin)
+    for prefix, vector in vectors.items():
+        with vector.backend.ignoring_overflow():
+            for name, view in vector.items():
+                view[...] = vector.backend.asarray(saved.tensors[prefix + name], vector.dtype)
+
+
+def _require_tensors(needed: Mapping[str, Shape], prefixes: tuple[str, ...], saved: Checkpoint, origin: str) -> None:
+    found = {name: array for name, array in saved.tensors.items() if name.startswith(prefixes)}
     if found.keys() != needed.keys():
         raise FileFormatError(f"{origin} holds the tensors {sorted(found)}; the model needs {sorted(needed)}")
-    for name, view in needed.items():
-        if found[name].shape != tuple(view.shape):
-            raise FileFormatError(
-                f"{origin}: {name} has shape {found[name].shape}; the model needs {tuple(view.shape)}"
-            )
-    for prefix, vector in vectors.items():
-        for name, view in vector.items():
-            view[...] = vector.backend.asarray(found[prefix + name], vector.dtype)
+    for name, shape in needed.items():
+        if found[name].shape != tuple(shape):
+            raise FileFormatError(f"{origin}: {name} has shape {found[name].shape}; the model needs {tuple(shape)}")
+        if found[name].dtype.kind != "f":
+            raise FileFormatError(f"{origin}: {name} has dtype {found[name].dtype}; a model's are floating point")
 
 
 def _from_book(path: Path, backend: Backend) -> Sequential:
@@ -160,8 +184,9 @@ def _from_book(path: Path, backend: Backend) -> Sequential:
         Linear(sizes[place], sizes[place + 1], activation="sigmoid" if place < last else None)
         for place in range(last + 1)
     ]
-    model = Sequential(Flatten(), *linears).initialize(backend)
-    for place in range(1, last + 2):
-        for kind in ("W", "b"):
-            model.parameters[f"{place}.{kind}"][...] = backend.asarray(weights[f"{kind}{place}"], model.dtype)
+    model = Sequential(Flatten(), *linears).lay_out(backend)
+    with backend.ignoring_overflow():  # a float64 weight may be more than float32 can hold: it is infinite there
+        for place in range(1, last + 2):
+            for kind in ("W", "b"):
+                model.parameters[f"{place}.{kind}"][...] = backend.asarray(weights[f"{kind}{place}"], model.dtype)
     return model
