@@ -109,11 +109,11 @@ def test_a_trainer_that_goes_on_under_other_numbers(cpu, small_data) -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "message"),
     [
-        (0.1, xpnet.CosineDecay(0.1), r"its state is \['total_steps'\], that of ConstantRate is \[\]"),
+        (0.1, xpnet.CosineDecay(0.1), r"its state is {'total_steps': None}, that of ConstantRate has \[\]"),
         (
             xpnet.ReduceOnPlateau(0.1),
             0.1,
-            r"its state is \[\], that of ReduceOnPlateau is \['best_loss', ",
+            r"its state is {}, that of ReduceOnPlateau has \['best_loss', ",
         ),
     ],
 )
