@@ -13,7 +13,7 @@ help:
 	@echo "make guarantees         repeat at length what docs/guarantees.md promises (kills, runs of one seed): minutes"
 	@echo "make fuzz               the part of it that reads 20,000 hostile files"
 	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
-	@echo "make test-peers         compare with PyTorch, in an environment of its own"
+	@echo "make test-peers         compare with PyTorch and Keras, in an environment of its own"
 	@echo "make gpu                on a CUDA GPU: its tests and benchmarks, to the folder OUT; installs nothing"
 	@echo "make sanitize           on a CUDA GPU: its kernels' tests under compute-sanitizer's memcheck and racecheck"
 	@echo "make package            sdist, wheel, and a smoke test of the installed wheel"
@@ -59,7 +59,7 @@ PEERS := .venv-peers
 
 $(PEERS)/.peers: pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 'torch==2.13.0'
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 'torch==2.13.0' 'keras==3.15.1'
 	@touch $@
 
 test-peers: $(PEERS)/.peers

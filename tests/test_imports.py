@@ -19,13 +19,14 @@ FLOORS = [
     ["atomic", "parameters", "layers", "losses", "metrics", "optimizers", "schedules", "data"],
     ["checkpoint", "book_pickle"],
     ["configuration"],
-    ["training"],
+    ["training", "interoperation"],
     ["gradient_check", "parity", "profile"],
     ["cli"],
     ["__main__"],
 ]
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 LAZY_ONLY = {"numba", "cupy", "safetensors", "pooch", "requests", "tqdm", "tomli_w", "tensorboard", "matplotlib"}
+LAZY_ONLY |= {"onnx", "h5py"}
 
 
 def modules_of(package: Path) -> list[Path]:
@@ -86,7 +87,7 @@ def test_kernels_know_nothing_of_xpnet(path: Path) -> None:
 def test_no_module_has_the_name_of_a_function_beside_it() -> None:
     import importlib
 
-    for package in ("xpnet", "xpnet.ops", "xpnet.layers", "xpnet.data", "xpnet.training"):
+    for package in ("xpnet", "xpnet.ops", "xpnet.layers", "xpnet.data", "xpnet.training", "xpnet.interoperation"):
         module = importlib.import_module(package)
         folder = Path(str(module.__file__)).parent
         files = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}

@@ -40,6 +40,7 @@ _HOMES = {
         "Normal",
         "Uniform",
     ],
+    "interoperation": ["export_onnx", "export_pytorch", "import_weights"],
     "layers": [
         "AvgPool2d",
         "BatchNorm",

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from xpnet import __version__
-from xpnet.cli import doctor, evaluate, parity, profile, recipes, train
+from xpnet.cli import doctor, evaluate, export, import_weights, parity, profile, recipes, train
 from xpnet.cli.signals import Interrupted, handling, interrupt
 from xpnet.errors import Error
 
-COMMANDS = (train, evaluate, parity, profile, recipes, doctor)
+COMMANDS = (train, evaluate, parity, profile, import_weights, export, recipes, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

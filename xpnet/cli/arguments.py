@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+
+from xpnet.errors import MissingFileError
 
 DEVICES = "auto (CUDA where it works, else the CPU), cpu, cuda, cpu-reference or float64"
 
@@ -20,6 +23,28 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the folders mnist and fashion-mnist are; default: $XPNET_DATA_DIR, the user's cache, a download",
     )
+
+
+def add_model_file(parser: argparse.ArgumentParser) -> None:
+    """``FILE|RUN_DIR``: a trained network."""
+    parser.add_argument(
+        "file", type=Path, metavar="FILE|RUN_DIR", help="a .safetensors or .pkl file, or a run's folder"
+    )
+
+
+def model_file(path: Path) -> Path:
+    """The file itself, or a run's best checkpoint."""
+    if not path.is_dir():
+        return path
+    for name in ("best.safetensors", "last.safetensors"):
+        if (path / name).is_file():
+            return path / name
+    raise MissingFileError(f"{path} is a folder without best.safetensors or last.safetensors: name a run's folder")
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """A shape as it is typed: ``1,28,28``."""
+    return tuple(int(length) for length in text.split(","))
 
 
 def say(line: str) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
-from xpnet.cli.arguments import add_data_dir, add_device, say
-from xpnet.errors import MissingFileError
+from xpnet.cli.arguments import add_data_dir, add_device, add_model_file, model_file, say
 
 NAME = "evaluate"
 HELP = "Loss and accuracy of a checkpoint, a run's best checkpoint, or a book's pickle on a test set."
@@ -17,9 +15,7 @@ EXAMPLE = "xpnet evaluate runs/torch-mlp-1"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument(
-        "file", type=Path, metavar="FILE|RUN_DIR", help="a .safetensors or .pkl file, or a run's folder"
-    )
+    add_model_file(parser)
     parser.add_argument("--data", metavar="NAME|FILE", help="default: what the network was trained on, else mnist")
     add_data_dir(parser)
     parser.add_argument("--batch-size", type=int, default=1000, metavar="N", help="samples at a time; default 1000")
@@ -32,7 +28,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from xpnet import training
 
     backend = xpnet.backend(options.device)
-    path = _file_of(options.file)
+    path = model_file(options.file)
     model, metadata = training.load_model_and_metadata(path, backend)
     recipe = training.recipe_of(metadata, str(path)) if "recipe" in metadata else None
     name = options.data if options.data is not None else recipe.data if recipe else "mnist"
@@ -51,12 +47,3 @@ def render(result: dict[str, Any]) -> str:
     """The figures, for people."""
     loss = "not finite" if result["loss"] is None else f"{result['loss']:.4f}"
     return f"accuracy {result['accuracy']:.4f}   loss {loss}   ({result['samples']} samples, {result['seconds']} s)"
-
-
-def _file_of(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    for name in ("best.safetensors", "last.safetensors"):
-        if (path / name).is_file():
-            return path / name
-    raise MissingFileError(f"{path} is a folder without best.safetensors or last.safetensors: name a run's folder")

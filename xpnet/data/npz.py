@@ -43,7 +43,10 @@ def read_npz(path: str | Path) -> Dataset:
     Dataset(name='mine.npz', classes=3, pixel_range=1.0)
     """
     path = Path(path)
-    arrays = _read_arrays(path)
+    expected = f"expected exactly the arrays {', '.join(ARRAYS)}, saved by numpy.savez"
+    arrays = read_arrays(path, expected)
+    if sorted(arrays) != sorted(ARRAYS):
+        raise FileFormatError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; {expected}")
     widths, largest = set(), 0
     for name in ("y_train", "y_test"):
         labels = arrays[name]
@@ -62,29 +65,35 @@ def read_npz(path: str | Path) -> Dataset:
     )
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    needed = f"expected exactly the arrays {', '.join(ARRAYS)}, saved by numpy.savez"
+def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
+    """All arrays of an ``.npz`` file by name, in the file's order, never anything pickled.
+
+    ``expected`` ends the sentence of an error.
+
+    Raises:
+        MissingFileError: the file cannot be opened.
+        FileFormatError: it is damaged, or holds something else than plain arrays.
+    """
     try:
         if path.exists() and not path.is_file():
-            raise FileFormatError(f"{path} is not a file; {needed}")
+            raise FileFormatError(f"{path} is not a file; {expected}")
         file = _InPieces(path)
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
     with file:
         try:
             with zipfile.ZipFile(file) as archive:
-                names = sorted(member.removesuffix(".npy") for member in archive.namelist())
-                arrays = {name: _read_array(archive, name) for name in ARRAYS if name in names}
+                names = [member.removesuffix(".npy") for member in archive.namelist()]
+                if len(set(names)) < len(names):
+                    raise FileFormatError("a name stands in it twice")
+                return {name: _read_array(archive, name) for name in names}
         except MemoryError as error:  # the arrays are there: nothing is taken for what is only promised
             raise OutOfMemoryError(
                 f"not enough memory for the arrays in {path}: make them smaller ({error})"
             ) from error
         # Damage lets a dozen unrelated types out of zipfile, zlib and numpy.
         except Exception as error:
-            raise FileFormatError(f"{path} is not a whole .npz file of plain arrays: {error}; {needed}") from error
-    if names != sorted(ARRAYS):
-        raise FileFormatError(f"{path} holds {', '.join(names) or 'nothing'}; {needed}")
-    return arrays
+            raise FileFormatError(f"{path} is not a whole .npz file of plain arrays: {error}; {expected}") from error
 
 
 class _InPieces(io.FileIO):

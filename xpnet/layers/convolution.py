@@ -77,7 +77,7 @@ class Conv2d(Layer):
         """(out_channels, R, S)."""
         name = f"Conv2d({self.in_channels}, {self.out_channels}, {self.kernel_size})"
         _, *lengths = require_image(name, input_shape, self.in_channels)
-        padded = [length + sum(self._margins) for length in lengths]
+        padded = [length + sum(self.margins) for length in lengths]
         if min(padded) < self.kernel_size:
             raise ShapeError(
                 f"{name} needs images of at least {self.kernel_size} x {self.kernel_size} with their padding, not "
@@ -104,7 +104,7 @@ class Conv2d(Layer):
     def backward(self, dy: Array, context: Context) -> Array:
         """dx, with dW and db left in ``gradients``."""
         dx = self._backward(dy, context, input_gradient=True)
-        before, after = self._margins
+        before, after = self.margins
         _, height, width, _ = dx.shape
         return channels_first(context.backend, dx[:, before : height - after, before : width - after, :])
 
@@ -126,7 +126,7 @@ class Conv2d(Layer):
         )  # fmt: skip
 
     @property
-    def _margins(self) -> tuple[int, int]:
+    def margins(self) -> tuple[int, int]:
         """Zeros before and after each axis of an image."""
         if self.padding == "same":
             missing = self.kernel_size - 1
@@ -134,7 +134,7 @@ class Conv2d(Layer):
         return self.padding, self.padding
 
     def _padded(self, x: Array, context: Context) -> Array:
-        before, after = self._margins
+        before, after = self.margins
         if before == after == 0:
             return x
         N, H, W, C = x.shape

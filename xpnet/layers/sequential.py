@@ -124,7 +124,7 @@ class Sequential(Layer):
         total                               39,760  79,400
         """
         if input_shape is None:
-            input_shape = _known_shape(self)
+            input_shape = known_input_shape(self)
         rows, parameters, flops = [("layer", "kind", "output", "parameters", "FLOPs")], 0, 0
         for name, layer in self.children().items():
             work, input_shape = layer.flops(input_shape), layer.output_shape(input_shape)
@@ -141,7 +141,7 @@ def _aligned(text: str, width: int, side: str) -> str:
     return f"{text:{side}{width}}"
 
 
-def _known_shape(model: Sequential) -> Shape:
+def known_input_shape(model: Layer) -> Shape:
     """What the first layer that learns or reshapes says of a sample; () when that is nothing."""
     for layer in _leaves(model):
         if isinstance(layer, Reshape):

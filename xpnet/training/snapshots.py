@@ -13,7 +13,7 @@ from xpnet import checkpoint
 from xpnet.backends import Backend
 from xpnet.book_pickle import read_book_pickle, sigmoid_network_shapes
 from xpnet.checkpoint import Checkpoint
-from xpnet.configuration import build, describe
+from xpnet.configuration import Recipe, build, describe
 from xpnet.errors import ConfigurationError, Error, FileFormatError
 from xpnet.layers import Flatten, Layer, Linear, Sequential
 from xpnet.ops import reports
@@ -35,8 +35,13 @@ _STATE = {  # of a trainer, beside its arrays; the best is None before the first
 _MODEL = ("parameters/", "buffers/")  # what the names of a model's tensors begin with
 
 
-def save_model(model: Layer, path: str | Path) -> None:
+def save_model(model: Layer, path: str | Path, recipe: Recipe | None = None) -> None:
     """Write a model's architecture, parameters and buffers, whole or not at all.
+
+    Args:
+        model: initialised.
+        path: of the file.
+        recipe: what it was built by, kept for ``xpnet evaluate``: the data set, and whether pixels are scaled.
 
     >>> import tempfile, xpnet
     >>> model = Sequential(Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
@@ -48,7 +53,8 @@ def save_model(model: Layer, path: str | Path) -> None:
     """
     if Path(path).suffix.lower() in PICKLES:
         raise ConfigurationError(f"{path} would be read as a book's pickle: end the name in .safetensors")
-    checkpoint.save(path, Checkpoint(_tensors(_model_vectors(model)), {"model": describe(model)}))
+    metadata = {} if recipe is None else {"recipe": recipe.to_table()}
+    checkpoint.save(path, Checkpoint(_tensors(_model_vectors(model)), {"model": describe(model), **metadata}))
 
 
 def load_model(path: str | Path, backend: Backend) -> Sequential:

@@ -1,0 +1,161 @@
+"""Keras's weights, held against the network's equation in Keras's layout."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Reshape, Sequential, import_weights
+from xpnet.backends import Backend
+from xpnet.errors import ConfigurationError, DTypeError, FileFormatError, ShapeError
+from xpnet.interoperation import Imported
+
+NAMES = ("layers/conv2d", "layers/dense", "layers/dense_1", "layers/dense_2")
+
+
+def save_h5(arrays: list[np.ndarray], name: str = "theirs.weights.h5", **more: np.ndarray) -> str:
+    """As Keras 3 lays it out: variables by number, layers by class, and the optimizer's state beside them."""
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    with h5py.File(name, "w") as file:
+        for place, layer in enumerate(NAMES):
+            file[f"{layer}/vars/0"], file[f"{layer}/vars/1"] = arrays[2 * place : 2 * place + 2]
+        file.create_group("layers/flatten/vars")
+        file["layers/dropout/seed_generator/vars/0"] = np.zeros(2, np.uint32)
+        for number, array in enumerate(arrays):
+            file[f"optimizer/vars/{number}"] = np.zeros_like(array)
+        for path, array in more.items():
+            file[path] = array
+    return name
+
+
+def save_npz(arrays: list[np.ndarray]) -> str:
+    np.savez("theirs.npz", *arrays)
+    return "theirs.npz"
+
+
+@pytest.mark.parametrize("save", [save_h5, save_npz])
+def test_the_same_logits(
+    network: Sequential, keras_arrays: list[np.ndarray], x: np.ndarray, keras_logits: np.ndarray, save
+) -> None:
+    imported = import_weights(network, save(keras_arrays))
+    np.testing.assert_allclose(network.predict(x), keras_logits, rtol=1e-5, atol=1e-5)
+    assert [entry.name for entry in imported] == ["1.W", "1.b", "4.W", "4.b", "5.W", "5.b", "6.W", "6.b"]
+    if save is save_h5:
+        assert imported[-1] == Imported("6.b", "layers/dense_2/vars/1", "float64")
+    else:
+        assert imported[-1] == Imported("6.b", "arr_7", "float64")
+
+
+def test_images_of_several_channels_are_flattened_in_keras_order(cpu: Backend, draws: np.random.Generator) -> None:
+    kernel, bias = draws.standard_normal((2 * 2 * 3, 5)), draws.standard_normal(5)
+    model = Sequential(Flatten(), ReLU(), Linear(12, 5)).initialize(cpu)
+    import_weights(model, save_npz([kernel, bias]), input_shape=(3, 2, 2))
+    images = draws.random((4, 2, 2, 3))
+    np.testing.assert_allclose(
+        model.predict(images.transpose(0, 3, 1, 2)), images.reshape(4, -1) @ kernel + bias, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_vectors_and_grey_images_have_one_order(cpu: Backend, draws: np.random.Generator) -> None:
+    kernel, bias = draws.standard_normal((6, 2)).astype(np.float32), np.zeros(2)
+    first = Reshape([1, 2, 3])
+    for layers, shape in (([], None), ([Flatten()], None), ([Flatten()], (2, 3)), ([first, Flatten()], None)):
+        model = Sequential(*layers, Linear(6, 2)).initialize(cpu)
+        import_weights(model, save_npz([kernel, bias]), input_shape=shape)
+        np.testing.assert_array_equal(model.parameters[f"{len(layers)}.W"], kernel)
+
+
+def test_what_keras_orders_otherwise_and_nobody_can_tell(cpu: Backend) -> None:
+    convolution = [np.zeros((3, 3, 2, 4)), np.zeros(4)]
+    dense = [np.zeros((16, 5)), np.zeros(5)]
+    model = Sequential(Conv2d(2, 4, 3), MaxPool2d(2), Flatten(), Linear(16, 5)).initialize(cpu)
+    path = save_npz(convolution + dense)
+    with pytest.raises(ConfigurationError, match=r"does not tell their shape: give that of its input"):
+        import_weights(model, path)
+    import_weights(model, path, input_shape=(2, 6, 6))
+    with pytest.raises(ShapeError, match=r"Conv2d\(2, 4, 3\) takes samples of shape \(2, height, width\), not"):
+        import_weights(model, path, input_shape=(6, 6, 2))
+    model = Sequential(Linear(16, 5), Linear(5, 32), Reshape([2, 4, 4]), Conv2d(2, 4, 3)).initialize(cpu)
+    path = save_npz([*dense, np.zeros((5, 32)), np.zeros(32), *convolution])
+    with pytest.raises(ConfigurationError, match=r"Reshape\(\[2, 4, 4\]\) makes other images of a vector than Keras's"):
+        import_weights(model, path)
+
+
+def test_lists_that_do_not_fit(cpu_network: Sequential, keras_arrays: list[np.ndarray]) -> None:
+    arrays = keras_arrays
+    cases = [
+        (arrays[2:4] + arrays[:2] + arrays[4:], r"layer 1 \(Conv2d\) needs kernel \(3, 3, 1, 3\) and bias \(3,\); "
+         r"'arr_0 arr_1' in the file has kernel \(12, 12\)"),
+        (arrays[:2] + arrays[4:], r"layer 5 \(Linear\) needs .* 'arr_4 arr_5' in the file has kernel \(12, 4\)"),
+        (arrays[:-2], r"layer 6 \(Linear\) needs .* the file has no more layers"),
+        (arrays[:-1], r"layer 6 \(Linear\) needs .* 'arr_6' fits, but has no bias"),
+        ([arrays[0], *arrays[2:]], r"layer 1 \(Conv2d\) needs .* bias \(12, 12\)"),
+    ]  # fmt: skip
+    for content, message in cases:
+        with pytest.raises(ShapeError, match=message):
+            import_weights(cpu_network, save_npz(content))
+    with pytest.raises(FileFormatError, match="the model has no layer for arr_8: "):
+        import_weights(cpu_network, save_npz([*arrays, np.zeros(3)]))
+    with pytest.raises(DTypeError, match="arr_7 has elements of type int64"):
+        import_weights(cpu_network, save_npz([*arrays[:-1], np.zeros(4, np.int64)]))
+
+
+def test_twelve_arrays_are_in_the_order_of_their_numbers(cpu: Backend) -> None:
+    """Of names in the alphabet, arr_10 comes before arr_2."""
+    model = Sequential(*(Linear(2, 2) for _ in range(6))).initialize(cpu)
+    path = save_npz([np.full((2, 2) if n % 2 == 0 else 2, float(n)) for n in range(12)])
+    import_weights(model, path)
+    assert [float(model.parameters[f"{place}.b"][0]) for place in range(6)] == [1, 3, 5, 7, 9, 11]
+
+
+def test_h5_files_that_do_not_fit(cpu_network: Sequential, keras_arrays: list[np.ndarray]) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    more = {"layers/lstm/vars/0": np.zeros((3, 4))}
+    with pytest.raises(FileFormatError, match="the model has no layer for layers/lstm: "):
+        import_weights(cpu_network, save_h5(keras_arrays, **more))
+    whole = Path(save_h5(keras_arrays)).read_bytes()
+    with h5py.File("theirs.weights.h5", "r+") as file:
+        del file["layers/dense_2/vars/1"]
+    with pytest.raises(ShapeError, match=r"layer 6 \(Linear\) needs .* 'layers/dense_2' fits, but has no vars/1"):
+        import_weights(cpu_network, "theirs.weights.h5")
+    with h5py.File("old.h5", "w") as file:
+        file["dense/dense/kernel:0"] = np.zeros((2, 2))
+    with pytest.raises(FileFormatError, match=r"old.h5 holds no layers as Keras 3 writes them: save it by"):
+        import_weights(cpu_network, "old.h5")
+    for content in (b"", b"\x89HDF\r\n\x1a\n" + bytes(40), whole[: len(whole) // 2]):
+        Path("cut.weights.h5").write_bytes(content)
+        with pytest.raises(FileFormatError, match=r"cut.weights.h5 is damaged or no HDF5 file"):
+            import_weights(cpu_network, "cut.weights.h5")
+
+
+def test_a_dataset_that_claims_what_its_file_does_not_hold(cpu: Backend, draws: np.random.Generator) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    Path("secret").write_bytes(bytes(80))
+    model = Sequential(Linear(2, 5)).initialize(cpu)
+    layout = h5py.VirtualLayout((2, 5), "f8")
+    for kind in ("huge", "external", "virtual", "link"):
+        with h5py.File("bad.weights.h5", "w") as file:
+            if kind == "huge":
+                file.create_dataset("layers/dense/vars/0", (2**40,), "f4", chunks=(1024,))
+            elif kind == "external":
+                file.create_dataset("layers/dense/vars/0", (2, 5), "f8", external=[("secret", 0, 80)])
+            elif kind == "virtual":
+                file.create_virtual_dataset("layers/dense/vars/0", layout)
+            else:
+                file["layers/dense/vars/0"] = h5py.ExternalLink("other.h5", "/kernel")
+            file["layers/dense/vars/1"] = np.zeros(5)
+        expected = r"'layers/dense' in the file has" if kind == "link" else "does not itself hold layers/dense/vars/0"
+        if kind == "link":
+            expected = "'layers/dense' fits, but has no vars/0"
+        with pytest.raises((FileFormatError, ShapeError), match=expected):
+            import_weights(model, "bad.weights.h5")
+
+
+def test_without_h5py(cpu_network: Sequential, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    Path("theirs.weights.h5").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match=r"needs the package h5py: pip install 'xpnet\[keras\]'"):
+        import_weights(cpu_network, "theirs.weights.h5")

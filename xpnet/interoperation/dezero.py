@@ -1,0 +1,23 @@
+"""DeZero: what ``model.save_weights`` writes, an ``.npz`` file of arrays named ``l0/W``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from xpnet import layers
+from xpnet.interoperation.layouts import Layout, Tensor
+from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer
+
+_BIAS = Tensor("b", "b")
+LAYOUT: Layout = {
+    layers.Conv2d: (Tensor("W", "W", (3, 2, 0, 1)), _BIAS),
+    layers.Linear: (Tensor("W", "W"), _BIAS),
+}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> ForeignWeights:
+    """The arrays, layer by layer; DeZero writes them in no fixed order."""
+    tensors = [Stored(name, values, values.dtype.name) for name, values in arrays.items()]
+    return ForeignWeights("DeZero", LAYOUT, group_by_layer(tensors, "/"))

@@ -1,0 +1,95 @@
+"""What the foreign formats share: a layer's tensors there, and the places in a model that have tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from xpnet.backends import Array
+from xpnet.errors import ConfigurationError
+from xpnet.layers import Layer
+from xpnet.parameters import Shape
+
+
+class Tensor(NamedTuple):
+    """One parameter or buffer of a layer, as another library keeps it.
+
+    Attributes:
+        ours: its name in the layer.
+        theirs: its name there.
+        axes: which of our axes its first, second, … axis there is; (): the same ones.
+    """
+
+    ours: str
+    theirs: str
+    axes: tuple[int, ...] = ()
+
+    def their_shape(self, shape: Shape) -> Shape:
+        """The shape there of what has ``shape`` here.
+
+        >>> Tensor("W", "weight", (3, 2, 0, 1)).their_shape((5, 5, 1, 8))
+        (8, 1, 5, 5)
+        """
+        return tuple(shape[axis] for axis in self.axes) if self.axes else tuple(shape)
+
+    def to_theirs(self, array: np.ndarray) -> np.ndarray:
+        """Our array in their layout, C-contiguous."""
+        return np.ascontiguousarray(np.transpose(array, self.axes) if self.axes else array)
+
+    def to_ours(self, array: np.ndarray) -> np.ndarray:
+        """Their array in our layout, a view."""
+        return np.transpose(array, np.argsort(self.axes)) if self.axes else array
+
+
+Layout = Mapping[type[Layer], tuple[Tensor, ...]]
+Known = TypeVar("Known")
+
+
+class Place(NamedTuple):
+    """A layer with tensors, and where it stands.
+
+    Attributes:
+        name: as in its parameters' names, "1" or "1.0"; "" for the model itself.
+        layer: the layer.
+        views: its own parameters and buffers by name.
+    """
+
+    name: str
+    layer: Layer
+    views: dict[str, Array]
+
+    def __str__(self) -> str:
+        kind = type(self.layer).__name__
+        return f"layer {self.name} ({kind})" if self.name else f"the {kind}"
+
+    def full_name(self, own: str) -> str:
+        """The model's name for the tensor that the layer calls ``own``."""
+        return f"{self.name}.{own}" if self.name else own
+
+
+def walk(layer: Layer, name: str = "") -> Iterator[tuple[str, Layer]]:
+    """A layer and those below it, in order, with their names in the model."""
+    yield name, layer
+    for child_name, child in layer.children().items():
+        yield from walk(child, f"{name}.{child_name}" if name else child_name)
+
+
+def places(model: Layer) -> list[Place]:
+    """The layers of an initialised model that have parameters or buffers, in order."""
+    found = []
+    for name, layer in walk(model):
+        views = {own: layer.parameters[own] for own in layer.declare_parameters()}
+        views |= {own: layer.buffers[own] for own in layer.declare_buffers()}
+        if views:
+            found.append(Place(name, layer, views))
+    return found
+
+
+def counterpart(layer: Layer, table: Mapping[type[Layer], Known], library: str) -> Known:
+    """What ``table`` has for a layer; ConfigurationError where that is nothing."""
+    if type(layer) not in table:
+        known = ", ".join(sorted(cls.__name__ for cls in table))
+        raise ConfigurationError(f"{type(layer).__name__} has no known counterpart in {library}; these have: {known}")
+    return table[type(layer)]

@@ -1,0 +1,137 @@
+"""Weights in: from a file of PyTorch, Keras or DeZero into a model of xpnet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from xpnet.data.npz import read_arrays
+from xpnet.errors import ConfigurationError, DTypeError, FileFormatError, MissingFileError
+from xpnet.interoperation import dezero, keras, pytorch
+from xpnet.interoperation.layouts import Place, Tensor, counterpart, places
+from xpnet.interoperation.matching import ForeignWeights, Stored, match
+from xpnet.layers import Layer
+from xpnet.parameters import Shape
+
+FLOATING = ("float16", "bfloat16", "float32", "float64")
+
+_HINTS = {
+    **dict.fromkeys(
+        (".pt", ".pth", ".bin", ".ckpt"),
+        "is a pickle, a program that xpnet does not run: in PyTorch, save it by "
+        "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')",
+    ),
+    **dict.fromkeys((".pkl", ".pickle"), "is a pickle: the books' are read as they are, by xpnet evaluate"),
+    ".keras": "is a whole Keras model: save its weights by model.save_weights('model.weights.h5')",
+}
+
+
+class Imported(NamedTuple):
+    """Where a parameter or a buffer came from.
+
+    Attributes:
+        name: of the parameter or buffer in the model.
+        source: its name in the file.
+        dtype: its element type there; the model's own may be another.
+    """
+
+    name: str
+    source: str
+    dtype: str
+
+
+def import_weights(
+    model: Layer, path: str | Path, names: Sequence[str] | None = None, input_shape: Shape | None = None
+) -> list[Imported]:
+    """Fill an initialised model with the weights of a file that another library wrote; no code from the file runs.
+
+    The file is PyTorch's ``state_dict`` in safetensors (.safetensors), Keras 3's ``model.save_weights`` (.weights.h5;
+    needs h5py), the ``model.get_weights()`` of any Keras (.npz, by ``numpy.savez(path, *weights)``), or DeZero's
+    ``model.save_weights`` (.npz). Its layers go to the model's by their order and shapes. Most formats sort their
+    names, so the order is the natural one ("fc2" before "fc10"), and where that is a guess, ``names`` is asked for.
+    Floats of other types are converted to the model's.
+
+    The architecture is the caller's: activations, strides and pixel ranges stand in none of these files.
+
+    Args:
+        model: all its parameters and buffers are overwritten; when an error is raised, none is.
+        path: of the file; its ending tells the format.
+        names: the file's layers to take, first to last, such as ["conv", "fc"]; None: all.
+        input_shape: of one sample, (C, H, W); needed for a Keras network that flattens images of several channels and
+            does not begin with a Reshape.
+
+    Returns:
+        what came from where, in the model's order.
+
+    Raises:
+        MissingFileError: there is no such file, or it may not be read.
+        FileFormatError: it is damaged, or holds more than the model.
+        ShapeError: what it holds does not fit; the message names the layer and both shapes.
+        DTypeError: its numbers are no floats, or too large for the model's type.
+        ConfigurationError: an ending that tells no format, a missing package, or a file that does not tell the order
+            of its layers.
+
+    >>> import tempfile, xpnet
+    >>> model = xpnet.Sequential(xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(Path(folder, "dezero.npz"), **{"l0/W": np.ones((2, 3)), "l0/b": np.zeros(3)})
+    ...     import_weights(model, Path(folder, "dezero.npz"))[0]
+    Imported(name='0.W', source='l0/W', dtype='float64')
+    >>> model(model.backend.asarray([[1.0, 1.0]]))
+    array([[2., 2., 2.]], dtype=float32)
+    """
+    path, backend = Path(path), model.require_backend()
+    targets = places(model)
+    foreign = _read(path, targets)
+    if names is not None:
+        foreign = foreign.select(names)
+    groups = match(targets, foreign, str(path))
+    orders = keras.feature_orders(model, input_shape) if foreign.channels_last else {}
+    imported, converted = [], []
+    for place, group in zip(targets, groups, strict=True):
+        for tensor in counterpart(place.layer, foreign.layout, foreign.library):
+            stored = group[tensor.theirs]
+            values = _in_features_order(tensor, stored.values, orders.get(place.name))
+            converted.append((place.views[tensor.ours], _cast(path, stored, values, model.dtype)))
+            imported.append(Imported(place.full_name(tensor.ours), stored.name, stored.dtype))
+    for view, values in converted:
+        view[...] = backend.asarray(values)
+    return imported
+
+
+def _read(path: Path, targets: Sequence[Place]) -> ForeignWeights:
+    if not path.exists():
+        raise MissingFileError(f"there is no file {path}")
+    if not path.is_file():
+        raise FileFormatError(f"{path} is not a file: name the file with the weights")
+    ending = path.suffix.lower()
+    if ending == ".safetensors":
+        return pytorch.read_state_dict(path)
+    if ending in (".h5", ".hdf5"):
+        return keras.read_h5(path)
+    if ending == ".npz":
+        arrays = read_arrays(path, "expected the weights of DeZero (l0/W) or of Keras (arr_0)")
+        if arrays and all(name.startswith("arr_") for name in arrays):
+            return keras.from_list(arrays, targets)
+        return dezero.from_arrays(arrays)
+    hint = _HINTS.get(ending, "has an ending that tells no format: .safetensors, .weights.h5 and .npz do")
+    raise ConfigurationError(f"{path} {hint}")
+
+
+def _in_features_order(tensor: Tensor, values: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """Their values in our layout; ``order`` sorts what has an entry, or a row, for each input feature."""
+    ours = tensor.to_ours(values)
+    return ours if order is None or tensor.ours == "b" else ours[order]
+
+
+def _cast(path: Path, stored: Stored, values: np.ndarray, dtype: str) -> np.ndarray:
+    if stored.dtype not in FLOATING:
+        raise DTypeError(f"{path}: {stored.name} has elements of type {stored.dtype}; expected {', '.join(FLOATING)}")
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(values, dtype)
+    if not np.array_equal(np.isfinite(cast), np.isfinite(values)):
+        raise DTypeError(f"{path}: {stored.name} has {stored.dtype} values beyond the model's {dtype}")
+    return cast
