@@ -322,6 +322,16 @@ def test_damaged_descriptions_of_a_tensor(tmp_path: Path, description: dict[str,
         checkpoint.load(path)
 
 
+@pytest.mark.parametrize(("dtype", "length"), [("BF16", 2), ("F8_E4M3", 4)])
+def test_element_types_stay_what_they_are_when_a_package_gives_numpy_more(
+    tmp_path: Path, dtype: str, length: int
+) -> None:
+    pytest.importorskip("ml_dtypes", reason="ml_dtypes, which comes with onnx, is not installed")
+    test_damaged_descriptions_of_a_tensor(
+        tmp_path, {"dtype": dtype, "shape": [length], "data_offsets": [0, 4]}, b"abcd"
+    )
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"null", b"[]", b'{"__metadata__": {"format": 3}}', b"\xff\xfe", b"[" * 99999]
 )

@@ -89,7 +89,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         _require_moderate_header(path)
         with safe_open(path, framework="numpy") as file:
             metadata = _parse_metadata(path, file.metadata() or {})
-            tensors = {name: np.array(file.get_tensor(name), order="C") for name in sorted(file.keys())}
+            tensors = {name: _plain(file.get_tensor(name)) for name in sorted(file.keys())}
     except FileFormatError:
         raise
     except OSError as error:
@@ -100,6 +100,12 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
             f"{path} is damaged or no safetensors file; use another one ({type(error).__name__}: {error})"
         ) from error
     return Checkpoint(tensors, metadata)
+
+
+def _plain(tensor: np.ndarray) -> np.ndarray:
+    if tensor.dtype.str[1:] not in _DTYPES:  # ml_dtypes, once imported, makes NumPy take more of them
+        raise TypeError(f"its elements are {tensor.dtype}")
+    return np.array(tensor, order="C")
 
 
 def _serialize(checkpoint: Checkpoint) -> bytes:
