@@ -115,7 +115,7 @@ def test_a_step_with_a_part_that_is_not_finite_is_left_out(backend, small_data) 
 
 def test_a_step_with_a_part_that_is_not_finite_stops_the_run(backend, small_data) -> None:
     run = Trainer(network(backend), xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1), micro_batch_size=3, ema_decay=0.5)
-    with pytest.raises(xpnet.NonFiniteError, match=r"step 2 stopped being finite in the inputs \(sample 14 .* row 6"):
+    with pytest.raises(xpnet.NonFiniteError, match=r"step 2 stopped being finite in the inputs \(sample 14 of"):
         run.fit(nan_at(small_data, 14), epochs=1, batch_size=8, sampler=xpnet.data.InOrder())
     assert np.isfinite(backend.to_numpy(run.average.values.vector)).all()
 

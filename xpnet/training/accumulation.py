@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from xpnet import ops
 from xpnet.backends import Array, Backend
@@ -40,20 +40,26 @@ class MicroBatches:
         self._gradients = model.vectors.gradients
         self._sum = self._gradients.backend.xp.zeros_like(self._gradients.vector)
 
+    def parts(self, indices: Array, context: Context) -> Iterator[Array]:
+        """The micro-batches' rows, one after the other; while each is out, the context's step is what it draws by."""
+        count, step = indices.shape[0], context.step
+        for place, start in enumerate(range(0, count, self.rows)):
+            context.step = step + place * _STRIDE
+            yield indices[start : min(start + self.rows, count)]
+        context.step = step
+
     def accumulate(self, indices: Array, context: Context, compute: Callable[[Array], ops.BatchLoss]) -> ops.BatchLoss:
         """The whole batch's loss, with its gradient left in the model; ``compute`` is that of a part of ``indices``."""
-        count, step, gradients = indices.shape[0], context.step, self._gradients.vector
+        count, gradients = indices.shape[0], self._gradients.vector
         if count <= self.rows:
             return compute(indices)
         self._sum[...] = 0.0
-        starts = list(range(0, count, self.rows))
         results = []
-        for place, start in enumerate(starts):
-            context.step = step + place * _STRIDE
-            result = compute(indices[start : min(start + self.rows, count)])
+        for part in self.parts(indices, context):
+            result = compute(part)
             results.append(result)
             self._sum[...] = self._sum + self._factor(result, result.weight) * gradients
-        context.step = step
+        starts = list(range(0, count, self.rows))
         joined = _joined(self._gradients.backend, results, starts)
         gradients[...] = self._sum / self._factor(joined, _or_one(self._gradients.backend, joined.weight))
         return joined

@@ -22,7 +22,7 @@ def first_non_finite(model: Layer, loss: Loss, data: DeviceSamples, indices: Arr
         model: with the parameters that the step began with. They stay; buffers and gradients are overwritten.
         loss: the step's.
         data: the training set.
-        indices: the rows of the batch.
+        indices: the rows of the batch, or of a micro-batch.
         context: with the step's number and seed, and no reuse of memory.
 
     >>> import numpy as np, xpnet
@@ -58,8 +58,7 @@ def first_non_finite(model: Layer, loss: Loss, data: DeviceSamples, indices: Arr
     x, y = data.batch(indices, context, model.dtype)
     bad_rows = np.flatnonzero(~np.isfinite(backend.to_numpy(x).reshape(x.shape[0], -1)).all(axis=1))
     if bad_rows.size:
-        row = int(bad_rows[0])
-        return f"the inputs (sample {int(backend.to_numpy(indices)[row])} of the training set, row {row} of the batch)"
+        return f"the inputs (sample {int(backend.to_numpy(indices)[bad_rows[0]])} of the training set)"
     leaves = [(place, layer) for place, layer in layers_by_place(model) if not layer.children()]
     with watched([method for place, layer in leaves for method in watch(layer, place)]), backend.ignoring_overflow():
         outputs = model.forward(x, context)

@@ -252,7 +252,10 @@ class Trainer:
         if bad_step >= 0 and self.on_nonfinite == "stop":
             context = Context(self.backend, training=True, seed=self.seed)
             context.step = bad_step - 1
-            where = first_non_finite(self.model, self.loss, data, batch_of(bad_step - 1), context)
+            batch = batch_of(bad_step - 1)
+            parts = [batch] if self.micro_batches is None else self.micro_batches.parts(batch, context)
+            places = (first_non_finite(self.model, self.loss, data, part, context) for part in parts)
+            where = next(filter(None, places), None)
             raise self._non_finite(f"step {bad_step} stopped being finite in {where or 'a place that a replay hides'}")
         if left_out := int(report[reports.STEPS_LEFT_OUT]):
             message = f"{left_out} of {self.step} steps were left out: their loss or gradients were not finite"
