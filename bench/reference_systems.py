@@ -2,7 +2,7 @@
 
     python bench/reference_systems.py --json bench/results/reference_systems.json
 
-MNIST and the book's weights are looked for in the folder that XPNET_DATA_DIR names.
+MNIST, Fashion-MNIST and the book's weights are looked for in the folder that XPNET_DATA_DIR names.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ PUBLISHED = {
     "naive-dense": "accuracy 0.82, last losses 0.67 0.70 0.59 0.66 0.75",
     "digits": "none",
     "mnist-conv": "none",
+    "mnist-best": "none",
+    "fashion": "none",
 }
 COLUMNS = ("test_accuracy", "best_test_accuracy", "test_loss", "seconds", "diagnoses")
 

@@ -73,8 +73,9 @@ def test_one_epoch_of_torch_mlp(mnist: Dataset, cpu: Backend, tmp_path: Path) ->
     assert first_epoch("torch-mlp", mnist, cpu, tmp_path)["test_accuracy"] > 0.95
 
 
-def test_the_first_hundred_steps_of_mnist_conv(mnist: Dataset, cpu: Backend, tmp_path: Path) -> None:
-    summary = first_epoch("mnist-conv", mnist, cpu, tmp_path, epochs=None, steps=100)
+@pytest.mark.parametrize("name", ["mnist-best", "mnist-conv"])
+def test_a_hundred_steps_of_our_own_recipes(mnist: Dataset, cpu: Backend, tmp_path: Path, name: str) -> None:
+    summary = first_epoch(name, mnist, cpu, tmp_path, epochs=None, steps=100)
     assert summary["test_accuracy"] > 0.9
     assert summary["diagnoses"] == []
 

@@ -360,7 +360,17 @@ def test_what_cannot_be_compared(cpu):
 
 
 @pytest.mark.parametrize(
-    "name", ["book-two-layer", "book-two-layer-raw", "keras-sigmoid", "naive-dense", "torch-mlp", "digits"]
+    "name",
+    [
+        "book-two-layer",
+        "book-two-layer-raw",
+        "keras-sigmoid",
+        "naive-dense",
+        "torch-mlp",
+        "digits",
+        "mnist-best",
+        "mnist-conv",
+    ],
 )
 def test_the_recipes_agree(data_dir, name):
     recipe = xpnet.load_recipe(name)

@@ -110,6 +110,7 @@ def compare(
     batch_size: int = 100,
     sampler: Sampler | None = None,
     steps: int = 10,
+    total_steps: int | None = None,
     seed: int = 0,
 ) -> Parity:
     """Train the same model on several backends, and hold every layer's every result against the reference's.
@@ -129,6 +130,7 @@ def compare(
         batch_size: rows in a step.
         sampler: the order; shuffled when None.
         steps: at most; the first step with a divergence is the last one.
+        total_steps: of the run whose beginning this is, for learning rates that depend on it; None: ``steps``.
         seed: of the order of samples, and of layers that draw.
 
     Raises:
@@ -152,6 +154,8 @@ def compare(
     runs, benches = ([Workbench(backend, *ground) for backend in backends] for _ in range(2))
     erring = erring_backend()
     bounding = Workbench(erring, *ground, reuse=False)
+    for bench in (*runs, *benches, bounding):
+        bench.trainer.optimizer.plan(total_steps or steps, step=0)
     rows: dict[tuple[str, ...], Row] = {}
     batches = full_batches(backends[0], sampler or Shuffled(), len(runs[0].data), batch_size, seed)
     for step, rows_of_step in enumerate(itertools.islice(batches, steps), start=1):
@@ -195,7 +199,16 @@ def compare_recipe(
     train = dataset.train._replace(pixel_range=dataset.pixel_range if recipe.scale else 1.0)
     sampler = SAMPLERS[recipe.sampler]()
     return compare(
-        model, loss, optimizer, train, backends, batch_size=recipe.batch_size, sampler=sampler, steps=steps, seed=seed
+        model,
+        loss,
+        optimizer,
+        train,
+        backends,
+        batch_size=recipe.batch_size,
+        sampler=sampler,
+        steps=steps,
+        total_steps=recipe.total_steps(len(dataset.x_train)),
+        seed=seed,
     )
 
 
