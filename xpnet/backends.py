@@ -55,6 +55,10 @@ class Backend:
         seconds_between: two marks, after ``synchronize``.
         annotate: opens a block that a profiler of the device shows under a name.
         peak_memory: the most bytes in use so far; None where that is not known.
+
+    >>> cpu = backend("cpu")
+    >>> cpu.name, cpu.dtype, cpu.reads_are_free, cpu.kernels is None
+    ('cpu', 'float32', True, False)
     """
 
     name: str
@@ -76,6 +80,7 @@ class Backend:
 
         Raises:
             BackendError: ``value`` is an array of another device or library.
+            DTypeError: its elements are no numbers.
         """
         wanted = None if dtype is None else getattr(self.xp, dtype)
         on_host = isinstance(value, (np.ndarray, np.generic)) or not array_api_compat.is_array_api_obj(value)
@@ -170,7 +175,12 @@ class Backend:
 
 
 def require_indices(values: np.ndarray, below: int, what: str) -> None:
-    """Raise OutOfRangeError, naming the first offender, unless 0 <= values < below; for arrays on the host."""
+    """Raise OutOfRangeError, naming the first offender, unless 0 <= values < below; for arrays on the host.
+
+    >>> require_indices(np.array([0, 3]), 3, "label")
+    Traceback (most recent call last):
+    xpnet.errors.OutOfRangeError: label 3 at row 1 is outside 0 to 2
+    """
     bad = (values < 0) | (values >= below)
     if bad.any():
         row = int(bad.argmax())
@@ -188,6 +198,12 @@ def backend(name: str = "auto") -> Backend:
     Raises:
         BackendError: "cuda" was asked for and is unusable; the message says why and what mends it.
         ConfigurationError: there is no such backend.
+
+    >>> backend("float64").asarray([1, 2]).dtype, backend("float64").dtype
+    (dtype('int64'), 'float64')
+    >>> backend("gpu")
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: unknown device 'gpu'...; the choices are auto, cpu, cuda, cpu-reference, float64
     """
     one_of("device", name, NAMES)
     if name == "auto":
@@ -273,7 +289,11 @@ class _CudaKernels:
 
 
 def cuda_problem() -> str | None:
-    """Why CUDA cannot be used here, with what mends it, in one sentence; None when a test kernel ran."""
+    """Why CUDA cannot be used here, with what mends it, in one sentence; None when a test kernel ran.
+
+    >>> backend("auto").name == ("cuda" if cuda_problem() is None else "cpu")
+    True
+    """
     specification = importlib.util.find_spec("cupy")
     if specification is None:
         return "CuPy is not installed: pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]' for a CUDA 12 driver)"

@@ -43,6 +43,9 @@ class Checkpoint:
     Attributes:
         tensors: arrays of floats (16, 32 or 64 bits) or integers, any shape, by name.
         metadata: what JSON can say (None, bool, int, float, str, list, dict with string keys), by name.
+
+    >>> Checkpoint({"0.b": np.zeros(2)}, {"step": 3}).tensors["0.b"].shape
+    (2,)
     """
 
     tensors: dict[str, np.ndarray]
@@ -77,6 +80,15 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         MissingFileError: there is no such file, or it may not be read.
         FileFormatError: the file is damaged, is no checkpoint of xpnet, or comes from a newer xpnet.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/last", Checkpoint({"0.b": np.zeros(2)}, {"step": 3}))
+    ...     load(f"{folder}/last").metadata["step"]
+    3
+    >>> load("nowhere.safetensors")
+    Traceback (most recent call last):
+    xpnet.errors.MissingFileError: there is no checkpoint nowhere.safetensors
     """
     from safetensors import SafetensorError, safe_open
 

@@ -47,6 +47,9 @@ def build(kind: str, table: Table) -> Any:
         table: nested tables describe initialisers and, under ``learning_rate``, a schedule; a list under ``layers``
             describes layers.
 
+    Raises:
+        ConfigurationError: an unknown class or key, a missing one, or an impossible value.
+
     >>> build("optimizer", {"type": "SGD", "learning_rate": 0.1}).learning_rate
     0.1
     >>> build("optimizer", {"type": "SGD", "rate": 0.1})
@@ -73,7 +76,15 @@ def build(kind: str, table: Table) -> Any:
 
 
 def build_all(kind: str, tables: object, where: str) -> list[Any]:
-    """The objects that a list of tables describes; an error names the entry."""
+    """The objects that a list of tables describes; an error names the entry.
+
+    Raises:
+        ConfigurationError: it is no list, or one of its tables describes nothing.
+
+    >>> build_all("layer", [{"type": "Linear", "inputs": 2}], "layers")
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: layers[0]: Linear lacks the key 'outputs'
+    """
     if not isinstance(tables, list):
         raise ConfigurationError(f"{where} must be a list of tables, got {tables!r}")
     return [_located(f"{where}[{place}]", build, kind, table) for place, table in enumerate(tables)]
@@ -133,6 +144,13 @@ class Recipe:
             validation_fraction.
         logs: "csv" and "tensorboard", one or both; None: metrics.jsonl alone.
         weights: a file of ready weights, for a recipe that only infers; then nothing of the training is set.
+
+    Raises:
+        ConfigurationError: early stopping without a validation fraction.
+
+    >>> recipe = load_recipe("digits").with_options(epochs=2)
+    >>> recipe.data, recipe.total_steps(samples=1000), recipe.build_model().output_shape((8, 8))
+    ('digits', 64, (10,))
     """
 
     name: str
@@ -250,6 +268,13 @@ def recipe_from_table(table: Table) -> Recipe:
     Raises:
         ConfigurationError: an unknown key, a missing one or an impossible value; the message says where and lists
             the right ones.
+
+    >>> table = load_recipe("digits").to_table()
+    >>> recipe_from_table(table) == load_recipe("digits")
+    True
+    >>> recipe_from_table({**table, "name": "my recipe"})
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: name must be letters, digits, '-', '_' and '.', ..., not 'my recipe'
     """
     if not isinstance(table, dict):
         raise ConfigurationError(f"a recipe must be a table, not {table!r}")
@@ -330,6 +355,10 @@ def recipe_names() -> list[str]:
 
 def load_recipe(name: str | Path) -> Recipe:
     """The recipe of that name, or in that ``.toml`` file.
+
+    Raises:
+        MissingFileError: the file is not there, or cannot be read.
+        ConfigurationError: there is no such recipe, or it cannot work; the message says where.
 
     >>> load_recipe("torch-mlp").batch_size
     100

@@ -13,51 +13,128 @@ from collections.abc import Iterable
 
 
 class Error(Exception):
-    """Base of all errors that xpnet raises on purpose."""
+    """Base of all errors that xpnet raises on purpose.
+
+    >>> import xpnet
+    >>> try:
+    ...     xpnet.Linear(0, 10)
+    ... except xpnet.Error as error:
+    ...     print(f"{type(error).__name__}: {error}")
+    ConfigurationError: inputs must be a whole number of at least 1, not 0
+    """
 
 
 class ConfigurationError(Error, ValueError):
-    """A recipe, an option or a constructor's argument has a value that cannot work."""
+    """A recipe, an option or a constructor's argument has a value that cannot work.
+
+    >>> import xpnet
+    >>> xpnet.Linear(0, 10)
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: inputs must be a whole number of at least 1, not 0
+    """
 
 
 class ShapeError(Error, ValueError):
-    """An array has a shape that the operation cannot take."""
+    """An array has a shape that the operation cannot take.
+
+    >>> import xpnet
+    >>> xpnet.Linear(4, 5).output_shape((3,))
+    Traceback (most recent call last):
+    xpnet.errors.ShapeError: Linear(4, 5) takes samples of shape (4,), not (3,)
+    """
 
 
 class DTypeError(Error, TypeError):
-    """An array has an element type that the operation cannot take."""
+    """An array has an element type that the operation cannot take.
+
+    >>> import xpnet
+    >>> xpnet.backend("cpu").asarray(["a", "b"])
+    Traceback (most recent call last):
+    xpnet.errors.DTypeError: expected numbers, got an array of <U1 of shape (2,)
+    """
 
 
 class OutOfRangeError(Error, IndexError):
-    """A class label or a row index lies outside the array it would address."""
+    """A class label or a row index lies outside the array it would address.
+
+    >>> import xpnet
+    >>> cpu = xpnet.backend("cpu")
+    >>> xpnet.SoftmaxCrossEntropy()(cpu, cpu.asarray([[0.0, 0.0]]), cpu.asarray([2]))
+    Traceback (most recent call last):
+    xpnet.errors.OutOfRangeError: label 2 at row 0 is outside 0 to 1
+    """
 
 
 class BackendError(Error, RuntimeError):
-    """A device cannot be used, or an array lives on another backend than the model."""
+    """A device cannot be used, or an array lives on another backend than the model.
+
+    >>> import xpnet
+    >>> xpnet.backend("cpu").require([1.0])
+    Traceback (most recent call last):
+    xpnet.errors.BackendError: got a builtins.list, but this model lives on backend 'cpu': call ...
+    """
 
 
 class CallOrderError(Error, RuntimeError):
-    """A method was called before the one it depends on."""
+    """A method was called before the one it depends on.
+
+    >>> import xpnet
+    >>> xpnet.Linear(4, 5).require_backend()
+    Traceback (most recent call last):
+    xpnet.errors.CallOrderError: this Linear has no parameters yet: call initialize(...) on the model
+    """
 
 
 class NonFiniteError(Error, ArithmeticError):
-    """Training produced a loss that is infinite or not a number."""
+    """Training produced a loss that is infinite or not a number.
+
+    >>> import xpnet
+    >>> model = xpnet.Linear(1, 2).initialize(xpnet.backend("cpu-reference"))
+    >>> trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(1e300))
+    >>> trainer.fit(([[1.0]], [0]), epochs=1)
+    Traceback (most recent call last):
+    xpnet.errors.NonFiniteError: a parameter is not finite after step 1, with the learning rate 1e+300: lower it, ...
+    """
 
 
 class OutOfMemoryError(Error, MemoryError):
-    """The device, or the host, has less memory left than was asked for."""
+    """The device, or the host, has less memory left than was asked for.
+
+    >>> import xpnet
+    >>> xpnet.Linear(2**31, 2**31).initialize(xpnet.backend("cpu"))
+    Traceback (most recent call last):
+    xpnet.errors.OutOfMemoryError: not enough memory for 4,611,686,020,574,871,552 numbers of type float32: ...
+    """
 
 
 class MissingFileError(Error, FileNotFoundError):
-    """A file or data set that was asked for cannot be had."""
+    """A file or data set that was asked for cannot be had.
+
+    >>> import xpnet
+    >>> xpnet.checkpoint.load("nowhere.safetensors")
+    Traceback (most recent call last):
+    xpnet.errors.MissingFileError: there is no checkpoint nowhere.safetensors
+    """
 
 
 class FileFormatError(Error, ValueError):
-    """A file is damaged, or is not what its name says."""
+    """A file is damaged, or is not what its name says.
+
+    >>> import xpnet
+    >>> xpnet.checkpoint.load(".")
+    Traceback (most recent call last):
+    xpnet.errors.FileFormatError: . is not a file; name a checkpoint, such as best.safetensors
+    """
 
 
 class RunFolderError(Error, OSError):
-    """A run folder cannot be created, or holds something else."""
+    """A run folder cannot be created, or holds something else.
+
+    >>> import xpnet
+    >>> xpnet.checkpoint.save("nowhere/last", xpnet.Checkpoint({}, {}))
+    Traceback (most recent call last):
+    xpnet.errors.RunFolderError: cannot write nowhere/last: No such file or directory
+    """
 
 
 def positive_integer(name: str, value: object) -> int:
@@ -75,7 +152,7 @@ def positive_integer(name: str, value: object) -> int:
 
 
 def finite_number(name: str, value: object, low: float = -math.inf, below: float = math.inf) -> float:
-    """Return ``value`` as a float when ``low <= value < below`` and it is finite, else raise.
+    """Return ``value`` as a float when ``low <= value < below`` and it is finite, else raise ConfigurationError.
 
     >>> finite_number("beta1", 0.9, low=0.0, below=1.0)
     0.9
@@ -117,7 +194,7 @@ def require_moderate(name: str, value: object) -> None:
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
-    """Return ``value`` when it is one of ``choices``, else raise with the choices and the nearest of them.
+    """Return ``value`` when it is one of ``choices``, else raise ConfigurationError with them and the nearest one.
 
     >>> one_of("device", "cdua", ["auto", "cpu", "cuda"])
     Traceback (most recent call last):

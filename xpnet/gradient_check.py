@@ -22,6 +22,9 @@ class GradientCheck(NamedTuple):
         error: max |a - n| / max(|a|, |n|, 1e-3), with a the backward pass's gradient, n the numerical one.
         place: where in the array that maximum is.
         analytic, numeric: the two values there.
+
+    >>> GradientCheck("W", error=2e-9, place=(0, 1), analytic=0.5, numeric=0.5 + 1e-9).error < 1e-6
+    True
     """
 
     name: str

@@ -43,6 +43,9 @@ def _uniform(low: float, high: float, shape: tuple[int, ...], key: Key) -> np.nd
 class Constant:
     """Every value is ``value``.
 
+    Raises:
+        ConfigurationError: ``value`` is no finite number.
+
     >>> Constant(0.5).draw((2,), 1, 1, (0, 0))
     array([0.5, 0.5])
     """
@@ -57,6 +60,9 @@ class Constant:
 
 class Normal:
     """N(mean, std²).
+
+    Raises:
+        ConfigurationError: std is negative, or one of the two no finite number.
 
     >>> bool(abs(Normal(std=0.01).draw((1000,), 1, 1, (0, 0)).std() - 0.01) < 1e-3)
     True
@@ -73,6 +79,9 @@ class Normal:
 
 class Uniform:
     """U(low, high).
+
+    Raises:
+        ConfigurationError: low exceeds high, or one of the two is no finite number.
 
     >>> values = Uniform(0.0, 0.1).draw((1000,), 1, 1, (0, 0))
     >>> bool(values.min() >= 0.0 and values.max() < 0.1)

@@ -35,6 +35,9 @@ def top_k_accuracy(backend: Backend, outputs: Array, labels: Array, k: int = 5) 
         labels: as in ``accuracy``.
         k: from 1 to C.
 
+    Raises:
+        ConfigurationError: a k outside that range.
+
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
     >>> float(top_k_accuracy(cpu, cpu.asarray([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]), cpu.asarray([1, 2]), k=2))

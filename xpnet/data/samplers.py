@@ -16,6 +16,9 @@ from xpnet.errors import DTypeError, ShapeError, positive_integer
 def steps_per_epoch(samples: int, batch_size: int) -> int:
     """Batches in an epoch, ceil(samples / batch_size): the last one may be partial.
 
+    Raises:
+        ConfigurationError: one of the two is no whole number of at least 1.
+
     >>> steps_per_epoch(60_000, 128)
     469
     """
@@ -23,7 +26,15 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
 
 
 class Sampler(Protocol):
-    """What a sampler has: a name for recipes, and the row indices of each epoch."""
+    """What a sampler has: a name for recipes, and the row indices of each epoch.
+
+    >>> class Reversed:
+    ...     name = "reversed"
+    ...     def epoch(self, samples, batch_size, seed, epoch):
+    ...         return np.arange(samples)[::-1]
+    >>> epoch_order(Reversed(), 3, batch_size=2, seed=0, epoch=0)
+    array([2, 1, 0])
+    """
 
     name: ClassVar[str]
 

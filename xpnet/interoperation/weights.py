@@ -36,6 +36,9 @@ class Imported(NamedTuple):
         name: of the parameter or buffer in the model.
         source: its name in the file.
         dtype: its element type there; the model's own may be another.
+
+    >>> Imported(name="0.W", source="fc1.weight", dtype="float32").source
+    'fc1.weight'
     """
 
     name: str

@@ -105,6 +105,9 @@ class LeakyReLU(_OfInput):
     Args:
         negative_slope: at least 0.
 
+    Raises:
+        ConfigurationError: a slope below 0.
+
     Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
 
     >>> import xpnet

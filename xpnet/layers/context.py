@@ -19,6 +19,14 @@ class Context:
 
     Attributes:
         step: the step's number, set by the trainer.
+
+    >>> import xpnet
+    >>> layer = xpnet.Linear(2, 1).initialize(xpnet.backend("cpu-reference"))
+    >>> context = Context(layer.backend, training=True)
+    >>> y = layer.forward(layer.backend.asarray([[3.0, 4.0]], "float32"), context)
+    >>> dx, dW = layer.backward(layer.backend.xp.ones_like(y), context), layer.gradients["W"]
+    >>> dx.shape, dW.tolist()
+    ((1, 2), [[3.0], [4.0]])
     """
 
     def __init__(self, backend: Backend, training: bool = False, seed: int = 0, reuse: bool = False) -> None:

@@ -34,6 +34,10 @@ class Conv2d(Layer):
         weights: initialiser of W.
         biases: initialiser of b.
 
+    Raises:
+        ConfigurationError: an argument out of its range. Padding "same" goes with stride 1.
+        ShapeError: samples that are no images of in_channels, or smaller than a kernel.
+
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998; PyTorch's
     definition and default initial values. As everywhere in the field, the kernel is not flipped.
 

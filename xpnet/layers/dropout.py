@@ -18,6 +18,9 @@ class Dropout(Layer):
     Args:
         rate: the probability of dropping, from 0 to below 1.
 
+    Raises:
+        ConfigurationError: a rate outside that range.
+
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014, with the
     scaling at training time.
 

@@ -22,6 +22,7 @@ class Embedding(Layer):
         weights: initialiser of W.
 
     Raises:
+        ConfigurationError: a size that is no whole number of at least 1.
         OutOfRangeError: in a pass, for an index outside; on a device where looking costs a wait, its vector is NaN
             instead.
         DTypeError: in a pass, for indices that are not integers.

@@ -22,6 +22,10 @@ class Linear(Layer):
         weights: initialiser of W.
         biases: initialiser of b.
 
+    Raises:
+        ConfigurationError: no inputs or outputs, or an unknown activation.
+        ShapeError: samples of another shape than (inputs,).
+
     Source: the "Affine" layer of Saito, "Deep Learning from Scratch", 2016, section 5.6.
 
     >>> import xpnet

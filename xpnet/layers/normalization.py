@@ -40,6 +40,10 @@ class BatchNorm(_Normalization):
 
     Parameters are ``gamma`` and ``beta``, buffers ``running_mean`` and ``running_variance``, (features,) each.
 
+    Raises:
+        ConfigurationError: an argument out of its range.
+        ShapeError: samples with another number of features; in training, fewer than two values a channel.
+
     Source: Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal covariate
     shift", 2015, algorithms 1 and 2.
 
@@ -115,6 +119,10 @@ class LayerNorm(_Normalization):
         epsilon: ε, at least 0.
 
     Parameters are ``gamma`` and ``beta``, (features,) each. Training and inference are the same.
+
+    Raises:
+        ConfigurationError: an argument out of its range.
+        ShapeError: samples with another number of features.
 
     Source: Ba, Kiros and Hinton, "Layer normalization", 2016.
 

@@ -43,6 +43,10 @@ class MaxPool2d(_Pooling):
         kernel_size: rows, and columns, of a window.
         stride: rows, and columns, from one window to the next; None: as ``kernel_size``.
 
+    Raises:
+        ConfigurationError: an argument that is no whole number of at least 1.
+        ShapeError: samples that are no images, or smaller than a window.
+
     >>> import xpnet
     >>> layer = MaxPool2d(2).initialize(xpnet.backend("cpu-reference"))
     >>> layer(layer.backend.asarray([[[[1.0, 4.0], [3.0, 2.0]]]]))
@@ -75,6 +79,10 @@ class AvgPool2d(_Pooling):
     Args:
         kernel_size: rows, and columns, of a window.
         stride: rows, and columns, from one window to the next; None: as ``kernel_size``.
+
+    Raises:
+        ConfigurationError: an argument that is no whole number of at least 1.
+        ShapeError: samples that are no images, or smaller than a window.
 
     >>> import xpnet
     >>> layer = AvgPool2d(2).initialize(xpnet.backend("cpu-reference"))

@@ -45,6 +45,10 @@ class Reshape(_Reshaping):
     Args:
         shape: of one sample.
 
+    Raises:
+        ConfigurationError: ``shape`` is no list of whole numbers of at least 1.
+        ShapeError: samples of another size.
+
     >>> import xpnet
     >>> layer = Reshape([1, 28, 28]).initialize(xpnet.backend("cpu-reference"))
     >>> layer(layer.backend.xp.zeros((2, 28, 28))).shape

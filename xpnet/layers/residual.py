@@ -16,6 +16,10 @@ class Residual(Sequential):
     Args:
         layers: at least one; together they give the shape that they take. Named as in a Sequential.
 
+    Raises:
+        ConfigurationError: as a Sequential.
+        ShapeError: the layers give another shape than they take.
+
     Source: He, Zhang, Ren and Sun, "Deep residual learning for image recognition", 2016, equation 1.
 
     >>> import xpnet

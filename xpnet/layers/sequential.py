@@ -22,6 +22,10 @@ class Sequential(Layer):
     Args:
         layers: at least one. Their names are their places: "0", "1", …; a parameter is called "0.W".
 
+    Raises:
+        ConfigurationError: no layer, one that is none, that comes twice, or that is part of an initialised model.
+        ShapeError: samples that a layer does not take; the message names it.
+
     >>> import xpnet
     >>> model = Sequential(Linear(4, 8, "tanh"), Linear(8, 3)).initialize(xpnet.backend("cpu-reference"))
     >>> sorted(model.parameters), model.predict(np.zeros((5, 4), np.float32)).shape

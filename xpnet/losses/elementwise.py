@@ -35,7 +35,11 @@ class MeanSquaredError(Loss):
         return ops.mean_squared_error(backend, outputs, targets, gradient, out, reduction=self.reduction)
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
-        """A target for each output."""
+        """A target for each output.
+
+        Raises:
+            ShapeError: targets of another shape.
+        """
         _require_target_for_each(y, output_shape)
 
 
@@ -64,7 +68,12 @@ class BinaryCrossEntropy(Loss):
         return ops.binary_cross_entropy(backend, outputs, targets, gradient, out, reduction=self.reduction)
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
-        """A probability for each logit."""
+        """A probability for each logit.
+
+        Raises:
+            ShapeError: targets of another shape.
+            OutOfRangeError: one that is no probability; the message names the row.
+        """
         _require_target_for_each(y, output_shape)
         bad = ~((y >= 0) & (y <= 1))
         if bad.any():

@@ -20,6 +20,21 @@ class Loss:
     Args:
         reduction: "mean", "sum" or "none". Under "none" the call gives every loss, and row i of the gradient is that of
             row i's loss; a trainer makes their sum small.
+
+    Raises:
+        ConfigurationError: an unknown reduction.
+
+    >>> import xpnet
+    >>> class AbsoluteError(Loss):
+    ...     def compute(self, backend, outputs, targets, gradient, out):
+    ...         distance, n = outputs - targets, targets.shape[0]
+    ...         losses, slope = backend.xp.abs(distance), backend.xp.sign(distance) / n
+    ...         return ops.BatchLoss(losses.mean(), losses, float("nan"), slope, weight=n, rows=n)
+    ...     def require_targets(self, y, output_shape):
+    ...         pass
+    >>> cpu = xpnet.backend("cpu")
+    >>> float(AbsoluteError()(cpu, cpu.asarray([[1.0], [5.0]]), cpu.asarray([[1.0], [3.0]])))
+    1.0
     """
 
     _gradient: Array | None = None
@@ -52,7 +67,11 @@ class Loss:
         return result
 
     def backward(self, context: Context) -> Array:
-        """d loss / d outputs, of the outputs' shape."""
+        """d loss / d outputs, of the outputs' shape.
+
+        Raises:
+            CallOrderError: no forward pass under ``training=True`` came before, or it was already used.
+        """
         gradient, self._gradient = self._gradient, None
         if gradient is None:
             raise CallOrderError(

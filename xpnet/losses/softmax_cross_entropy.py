@@ -27,6 +27,11 @@ class SoftmaxCrossEntropy(Loss):
         ignore_index: the label of rows that count for nothing; only with class indices. None: there is none.
         reduction: "mean", "sum" or "none" (one loss a row).
 
+    Raises:
+        ConfigurationError: an option out of its range.
+        OutOfRangeError: a label that is no class.
+        DTypeError: class indices that are not integers.
+
     Source: the "SoftmaxWithLoss" layer of Saito, "Deep Learning from Scratch", 2016, section 5.6; label smoothing:
     Szegedy et al., "Rethinking the Inception architecture for computer vision", 2016, section 7.
 

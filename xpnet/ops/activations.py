@@ -28,7 +28,13 @@ def relu(backend: Backend, x: Array, out: Array | None = None) -> Array:
 
 
 def relu_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
-    """dx = dy where y > 0, else 0 (at the kink, where the derivative is undefined, too)."""
+    """dx = dy where y > 0, else 0 (at the kink, where the derivative is undefined, too).
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> relu_backward(cpu, cpu.asarray([5.0, 5.0]), y=cpu.asarray([0.0, 2.0]))
+    array([0., 5.])
+    """
     xp = backend.xp
     return deliver(xp.where(y > 0, dy, xp.zeros_like(dy)), out)
 
@@ -47,7 +53,13 @@ def sigmoid(backend: Backend, x: Array, out: Array | None = None) -> Array:
 
 
 def sigmoid_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
-    """dx = dy · y (1 - y)."""
+    """dx = dy · y (1 - y).
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> sigmoid_backward(cpu, cpu.asarray([8.0]), y=cpu.asarray([0.5]))
+    array([2.])
+    """
     return deliver(dy * y * (1 - y), out)
 
 
@@ -63,7 +75,13 @@ def tanh(backend: Backend, x: Array, out: Array | None = None) -> Array:
 
 
 def tanh_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
-    """dx = dy · (1 - y²)."""
+    """dx = dy · (1 - y²).
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> tanh_backward(cpu, cpu.asarray([8.0]), y=cpu.asarray([0.5]))
+    array([6.])
+    """
     return deliver(dy * (1 - y * y), out)
 
 
@@ -83,7 +101,13 @@ def gelu(backend: Backend, x: Array, out: Array | None = None) -> Array:
 
 
 def gelu_backward(backend: Backend, dy: Array, x: Array, out: Array | None = None) -> Array:
-    """dx = dy · (g + x g (1 - g) u'), with y = x g, g = σ(u)."""
+    """dx = dy · (g + x g (1 - g) u'), with y = x g, g = σ(u).
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> gelu_backward(cpu, cpu.asarray([8.0, 8.0]), x=cpu.asarray([0.0, 1e30]))
+    array([4., 8.])
+    """
     gate, bounded = _gelu_gate(backend, x)
     slope = _GELU_SCALE * (1 + 3 * _GELU_CUBIC * bounded * bounded)
     return deliver(dy * (gate + bounded * gate * (1 - gate) * slope), out)
@@ -113,7 +137,13 @@ def leaky_relu(backend: Backend, x: Array, negative_slope: float = 0.01, out: Ar
 def leaky_relu_backward(
     backend: Backend, dy: Array, x: Array, negative_slope: float = 0.01, out: Array | None = None
 ) -> Array:
-    """dx = dy where x > 0, else negative_slope · dy (at the kink, where the derivative is undefined, too)."""
+    """dx = dy where x > 0, else negative_slope · dy (at the kink, where the derivative is undefined, too).
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> leaky_relu_backward(cpu, cpu.asarray([5.0, 5.0]), x=cpu.asarray([-1.0, 2.0]))
+    array([0.05, 5.  ])
+    """
     return deliver(backend.xp.where(x > 0, dy, negative_slope * dy), out)
 
 
@@ -131,7 +161,13 @@ def softplus(backend: Backend, x: Array, out: Array | None = None) -> Array:
 
 
 def softplus_backward(backend: Backend, dy: Array, x: Array, out: Array | None = None) -> Array:
-    """dx = dy · σ(x)."""
+    """dx = dy · σ(x).
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> softplus_backward(cpu, cpu.asarray([8.0]), x=cpu.asarray([0.0]))
+    array([4.])
+    """
     return deliver(dy * sigmoid(backend, x), out)
 
 

@@ -72,6 +72,15 @@ def linear_backward(
 
     Returns:
         dx, (N, inputs), or None when it was not wanted.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> dy, x, y, W = (cpu.asarray(a) for a in ([[10.0]], [[1.0, 2.0]], [[11.0]], [[3.0], [4.0]]))
+    >>> dW, db = cpu.asarray([[0.0], [0.0]]), cpu.asarray([0.0])
+    >>> linear_backward(cpu, dy, x, y, W, None, dW, db)
+    array([[30., 40.]])
+    >>> dW.tolist(), db.tolist()
+    ([[10.0], [20.0]], [10.0])
     """
     xp = backend.xp
     fused = backend.kernel("linear_backward", dy, x, y, W)

@@ -22,6 +22,13 @@ class BatchLoss(NamedTuple):
         reduction: "mean", "sum" or "none".
         bad_row: the first row whose label is no class, else -1: a 0-d float64 array on the device, for the report;
             None where such a label raises at once, or cannot be.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> from xpnet.ops import mean_squared_error
+    >>> result = mean_squared_error(cpu, cpu.asarray([[1.0], [5.0]]), cpu.asarray([[1.0], [3.0]]))
+    >>> float(result.loss), result.losses.tolist(), result.gradient.tolist(), result.weight
+    (2.0, [[0.0], [4.0]], [[0.0], [2.0]], 2)
     """
 
     loss: Array

@@ -108,6 +108,17 @@ def convolve_backward(
 
     Returns:
         dx, (N, H, W, C), or None when it was not wanted.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> x, W, b = cpu.xp.ones((1, 3, 3, 1)), cpu.xp.ones((2, 2, 1, 1)), cpu.asarray([0.5])
+    >>> y, columns = convolve(cpu, x, W, b)
+    >>> dW, db = cpu.xp.empty_like(W), cpu.xp.empty_like(b)
+    >>> dx = convolve_backward(cpu, cpu.xp.ones_like(y), x, y, columns, W, 1, None, dW, db)
+    >>> dx[0, :, :, 0], float(dW[0, 0, 0, 0]), float(db[0])
+    (array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]]), 4.0, 4.0)
     """
     xp, (N, H, width, _), size, outputs = backend.xp, x.shape, W.shape[0], W.shape[3]
     kernels, dkernels = xp.reshape(W, (-1, outputs)), xp.reshape(dW, (-1, outputs))

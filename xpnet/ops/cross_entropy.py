@@ -34,7 +34,13 @@ def softmax(backend: Backend, x: Array, out: Array | None = None) -> Array:
 
 
 def softmax_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
-    """dx = y · (dy - Σₖ dy[k] y[k]), over the last axis."""
+    """dx = y · (dy - Σₖ dy[k] y[k]), over the last axis.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> softmax_backward(cpu, cpu.asarray([[4.0, 0.0]]), y=cpu.asarray([[0.5, 0.5]]))
+    array([[ 1., -1.]])
+    """
     dx = y * (dy - backend.xp.sum(dy * y, axis=-1, keepdims=True))
     return deliver(dx, out)
 

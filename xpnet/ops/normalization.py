@@ -63,7 +63,14 @@ def batch_norm_inference(
     epsilon: float,
     out: Array | None = None,
 ) -> Array:
-    """y = γ (x - μ) / sqrt(σ² + ε) + β with given μ and σ², (C,) each; the rest as in ``batch_norm``."""
+    """y = γ (x - μ) / sqrt(σ² + ε) + β with given μ and σ², (C,) each; the rest as in ``batch_norm``.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> one, mean, variance = (cpu.asarray([a]) for a in (1.0, 5.0, 4.0))
+    >>> batch_norm_inference(cpu, cpu.asarray([[9.0]]), one, one, mean, variance, epsilon=0.0)
+    array([[3.]])
+    """
     scale = gamma / backend.xp.sqrt(variance + epsilon)
     scale, beta, mean = (_by_channel(backend, vector, x) for vector in (scale, beta, mean))
     return deliver((x - mean) * scale + beta, out)
@@ -88,6 +95,15 @@ def batch_norm_backward(
         dgamma: (C,), overwritten.
         dbeta: (C,), overwritten.
         out: like x, receives dx when given.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> x, one, dgamma, dbeta = cpu.asarray([[1.0], [3.0]]), *(cpu.asarray([1.0]) for _ in range(3))
+    >>> forward = batch_norm(cpu, x, one, one, epsilon=0.0)
+    >>> batch_norm_backward(cpu, cpu.asarray([[4.0], [6.0]]), forward, one, dgamma, dbeta).tolist()
+    [[0.0], [0.0]]
+    >>> dgamma, dbeta
+    (array([2.]), array([10.]))
     """
     xp, axes = backend.xp, _over_batch(dy)
     dbeta[...] = xp.sum(dy, axis=axes)
@@ -134,6 +150,15 @@ def layer_norm_backward(
     """dβ = Σ dy, dγ = Σ dy x̂ over all axes but the last; dx = (g - mean g - x̂ mean(g x̂)) / sqrt(σ² + ε), g = γ dy.
 
     The arguments are those of ``batch_norm_backward``; the means are over the last axis.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> x, one, dgamma, dbeta = cpu.asarray([[1.0, 3.0]]), *(cpu.asarray([1.0, 1.0]) for _ in range(3))
+    >>> forward = layer_norm(cpu, x, one, one, epsilon=0.0)
+    >>> layer_norm_backward(cpu, cpu.asarray([[4.0, 6.0]]), forward, one, dgamma, dbeta).tolist()
+    [[0.0, 0.0]]
+    >>> dgamma, dbeta
+    (array([-4.,  6.]), array([4., 6.]))
     """
     xp, rows = backend.xp, tuple(range(dy.ndim - 1))
     dbeta[...] = xp.sum(dy, axis=rows)

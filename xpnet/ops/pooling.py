@@ -52,6 +52,13 @@ def max_pool_backward(
 
     Returns:
         (N, H, W, C).
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> x = cpu.asarray([[[[1.0], [4.0]], [[3.0], [2.0]]]])
+    >>> max_pool_backward(cpu, cpu.asarray([[[[8.0]]]]), x, max_pool(cpu, x, 2, 2), 2, 2)[0, :, :, 0]
+    array([[0., 8.],
+           [0., 0.]])
     """
     xp = backend.xp
     out = _zeros(backend, x.shape, x.dtype, out)
@@ -96,6 +103,12 @@ def average_pool_backward(
 
     Returns:
         (N, H, W, C).
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> average_pool_backward(cpu, cpu.asarray([[[[8.0]]]]), (1, 2, 2, 1), 2, 2)[0, :, :, 0]
+    array([[2., 2.],
+           [2., 2.]])
     """
     out = _zeros(backend, images, dy.dtype, out)
     share = dy / size**2

@@ -24,7 +24,13 @@ LOSS_SUM, WEIGHT, COUNT, CORRECT, FIRST_NON_FINITE_STEP, BAD_LABEL_ROW, LAST_LOS
 
 
 def new_report(backend: Backend) -> Array:
-    """(8,) float64: the values of NEW, in its order."""
+    """(8,) float64: the values of NEW, in its order.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> new_report(cpu)
+    array([ 0.,  0.,  0.,  0., -1., -1.,  0.,  0.])
+    """
     return from_names(backend, NEW)
 
 

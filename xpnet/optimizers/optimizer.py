@@ -38,6 +38,9 @@ class Optimizer:
         model: what it updates; None before ``initialize``.
         state: a :class:`~xpnet.parameters.NamedVector` for each name in ``slots``.
 
+    Raises:
+        ConfigurationError: an option out of its range, here or in a subclass, or both ways of clipping.
+
     >>> import xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 2), xpnet.Linear(2, 1)).initialize(xpnet.backend("cpu-reference"))
     >>> optimizer = xpnet.SGD(0.5, frozen="0.*", learning_rate_factors={"1.b": 2.0})
@@ -49,6 +52,17 @@ class Optimizer:
     >>> moved = model.parameters.vector - before
     >>> [round(float(moved[start]), 3) for start in model.parameters.starts.values()]
     [0.0, 0.0, -0.5, -1.0]
+
+    >>> def sign_update(backend, values, gradients, settings, finite=None):
+    ...     values -= settings[0] * backend.xp.sign(gradients)
+    >>> class SignDescent(Optimizer):
+    ...     operation = staticmethod(sign_update)
+    >>> optimizer = SignDescent(0.25)
+    >>> optimizer.initialize(model)
+    >>> before = model.parameters.vector.copy()
+    >>> optimizer.update(step=0)
+    >>> round(float((before - model.parameters.vector).max()), 3)
+    0.25
     """
 
     slots: tuple[str, ...] = ()

@@ -41,6 +41,9 @@ class Row:
         ulps: how far that element is from the reference's, in units in the last place of the array's largest number.
         bound: how far rounding can carry it, in the same unit.
         relative: ‖a - r‖ / ‖r‖ of the array a and the reference's r, in that step.
+
+    >>> Row("cpu", "1 Linear", "forward", "y", step=1, ulps=0.5, bound=8.0, relative=1e-8).agrees
+    True
     """
 
     backend: str
@@ -63,8 +66,12 @@ class Drift:
     """How far a backend that trained by itself has come from the reference after all steps.
 
     Attributes:
+        backend: its name.
         parameters: ‖θ - θᵣ‖ / ‖θᵣ‖.
         loss: |L - Lᵣ|, of the last step.
+
+    >>> Drift("cpu", parameters=1e-7, loss=0.0).backend
+    'cpu'
     """
 
     backend: str
@@ -81,6 +88,11 @@ class Parity:
         steps: compared; the first step with a divergence was the last one.
         rows: in the order of the network.
         drift: of each backend but the first.
+
+    >>> row = Row("cpu", "1 Linear", "forward", "y", step=1, ulps=9.0, bound=8.0, relative=1e-6)
+    >>> parity = Parity(["float64", "cpu"], 1, [row], [Drift("cpu", parameters=1e-7, loss=0.0)])
+    >>> parity.first_divergence == row, sorted(parity.to_table())
+    (True, ['backends', 'drift', 'first_divergence', 'rows', 'steps'])
     """
 
     backends: list[str]

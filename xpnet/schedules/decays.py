@@ -16,6 +16,9 @@ class StepDecay(Schedule):
         every: n, in steps.
         factor: γ.
 
+    Raises:
+        ConfigurationError: an argument out of its range.
+
     >>> schedule = StepDecay(1.0, every=2, factor=0.5)
     >>> [schedule(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -38,6 +41,9 @@ class ExponentialDecay(Schedule):
         learning_rate: η, at first.
         factor: γ.
         every: n, in steps.
+
+    Raises:
+        ConfigurationError: an argument out of its range.
 
     >>> schedule = ExponentialDecay(1.0, factor=0.25, every=2)
     >>> [schedule(step) for step in range(3)]
@@ -81,6 +87,9 @@ class LinearDecay(_Spanning):
         final: ε.
         steps: T; None: the whole run.
 
+    Raises:
+        ConfigurationError: an argument out of its range; at a call, steps that neither it nor the run names.
+
     >>> schedule = LinearDecay(1.0, steps=4)
     >>> [schedule(step) for step in range(6)]
     [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
@@ -104,6 +113,9 @@ class CosineDecay(_Spanning):
         learning_rate: η, at first.
         final: ε.
         steps: T; None: the whole run.
+
+    Raises:
+        ConfigurationError: an argument out of its range; at a call, steps that neither it nor the run names.
 
     Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017, equation 5, without
     restarts.
@@ -133,6 +145,9 @@ class OneCycle(_Spanning):
         divisor: d, at least 1.
         final_divisor: D, at least 1.
         steps: T; None: the whole run.
+
+    Raises:
+        ConfigurationError: an argument out of its range; at a call, steps that neither it nor the run names.
 
     Source: Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates",
     2018, in PyTorch's form, without its cycle of the momentum.

@@ -21,6 +21,9 @@ class ReduceOnPlateau(Schedule):
         threshold: relative, from 0 to below 1.
         minimum: below which the rate does not fall.
 
+    Raises:
+        ConfigurationError: an argument out of its range.
+
     >>> schedule = ReduceOnPlateau(1.0, factor=0.5, patience=1)
     >>> for loss in (3.0, 2.0, 2.0, 2.1):
     ...     schedule.observe(loss)

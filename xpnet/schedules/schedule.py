@@ -18,6 +18,13 @@ class Schedule:
     Attributes:
         spans_the_run: whether it depends on the number of all steps.
         state: what else it depends on, by name; numbers and None. It goes into checkpoints.
+
+    >>> class InverseTime(Schedule):
+    ...     def __call__(self, step, total_steps=None):
+    ...         return 0.1 / (1 + step)
+    >>> import xpnet
+    >>> xpnet.SGD(InverseTime()).rate(step=9)
+    0.01
     """
 
     spans_the_run: bool = False
@@ -39,6 +46,9 @@ class Schedule:
 
 class ConstantRate(Schedule):
     """η at every step: what a number alone is taken for.
+
+    Raises:
+        ConfigurationError: η is no number of at least 0.
 
     >>> ConstantRate(0.1)(1000)
     0.1

@@ -22,6 +22,10 @@ class MovingAverage:
     Attributes:
         values: a, laid out like the parameters.
 
+    Raises:
+        ConfigurationError: a decay outside that range.
+        CallOrderError: the model is not initialised.
+
     Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992, with exponential
     weights, as Keras has it.
 

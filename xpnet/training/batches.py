@@ -28,6 +28,12 @@ class DeviceSamples:
         DTypeError: labels, or the inputs of a model that takes integers, that are not integers.
         OutOfRangeError: a label that none of the outputs stands for.
         ConfigurationError: a pixel range that divides nothing, or would divide indices.
+
+    >>> import xpnet
+    >>> model = xpnet.Sequential(xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
+    >>> data = DeviceSamples(model, (np.array([[0, 255], [255, 0]], np.uint8), [0, 2], 255.0))
+    >>> data.batch(np.array([1]), Context(model.backend), "float32")
+    (array([[1., 0.]], dtype=float32), array([2]))
     """
 
     def __init__(self, model: Layer, samples: Samples | tuple[Any, ...], loss: Loss | None = None) -> None:

@@ -14,7 +14,16 @@ from xpnet.training.batches import DeviceSamples
 
 
 class Evaluation(NamedTuple):
-    """Mean loss, share of correct rows (NaN for a loss that calls none right or wrong), and how many rows counted."""
+    """What a model does on a set.
+
+    Attributes:
+        loss: the mean.
+        accuracy: the share of correct rows; NaN for a loss that calls none right or wrong.
+        samples: how many rows counted.
+
+    >>> Evaluation(loss=0.25, accuracy=0.9, samples=1000).accuracy
+    0.9
+    """
 
     loss: float
     accuracy: float
@@ -34,6 +43,10 @@ def evaluate(
         samples: :class:`~xpnet.data.Samples` or a tuple (x, y) on the host.
         loss: softmax cross-entropy when None.
         batch_size: rows computed at a time.
+
+    Raises:
+        ConfigurationError: ``batch_size`` is no whole number of at least 1.
+        OutOfMemoryError: a batch, or the set, is too large for the device.
 
     >>> import numpy as np, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))

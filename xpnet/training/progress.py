@@ -17,6 +17,13 @@ class Progress(Callback):
 
     Args:
         stream: where to; standard error when None.
+
+    >>> import numpy as np, xpnet
+    >>> model = xpnet.Sequential(xpnet.Linear(2, 2)).initialize(xpnet.backend("cpu-reference"))
+    >>> trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(1.0), callbacks=[Progress(sys.stdout)])
+    >>> _ = trainer.fit((np.eye(2), np.array([0, 1])), epochs=1)
+    step      1  loss 0...
+    epoch   1  step      1  train loss 0...  accuracy ...
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:

@@ -38,6 +38,12 @@ class RunFolder(Callback):
 
     Raises:
         RunFolderError: another process is in the folder, the disk refuses, or the folder is gone.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as path, RunFolder(Path(path), {}) as folder:
+    ...     folder.add({"event": "batch", "step": 1, "loss": 0.5})
+    ...     folder.metrics.name, folder.metrics.read_text()
+    ('metrics.jsonl', '{"event": "batch", "step": 1, "loss": 0.5}\\n')
     """
 
     def __init__(self, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -90,7 +96,12 @@ class RunFolder(Callback):
             raise MissingFileError(f"{self.path} holds no run to resume: there is no {self.last.name} in it")
 
     def restore(self, trainer: Trainer, saved: Checkpoint) -> None:
-        """Put the trainer, its history included, into the state of a checkpoint of this folder; no file changes yet."""
+        """Put the trainer, its history included, into the state of a checkpoint of this folder; no file changes yet.
+
+        Raises:
+            FileFormatError: the checkpoint, or the metrics, are damaged.
+            RunFolderError: the metrics cannot be read.
+        """
         restore(trainer, saved, str(self.last))
         length = saved.metadata.get("metrics_length", 0)
         if type(length) is not int or length < 0:
@@ -111,7 +122,11 @@ class RunFolder(Callback):
 
     @contextlib.contextmanager
     def naming_last(self) -> Iterator[None]:
-        """A block in which a run that stops at numbers that are not finite names its last good checkpoint."""
+        """A block in which a run that stops at numbers that are not finite names its last good checkpoint.
+
+        Raises:
+            NonFiniteError: that one, with the checkpoint's name.
+        """
         try:
             yield
         except NonFiniteError as error:
@@ -220,6 +235,11 @@ def create_run_folder(path: Path | None, name: str) -> Path:
 
     Raises:
         RunFolderError: ``path`` is a file, or cannot be made.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     create_run_folder(Path(parent, "mine"), "digits").name
+    'mine'
     """
     try:
         if path is not None:

@@ -53,6 +53,12 @@ def train(
         evaluations; the figures of the test set are then those of ``best.safetensors``, measured once, when the run is
         complete, and None before. With early stopping, also stopped_early.
 
+    Raises:
+        ConfigurationError: the recipe is not to be trained, or cannot be with these data.
+        ShapeError: the network does not fit the data.
+        RunFolderError: the folder is not empty, or the disk refuses.
+        NonFiniteError: a step was not finite; the last good checkpoint stays.
+
     >>> import tempfile, xpnet
     >>> recipe = xpnet.load_recipe("digits").with_options(epochs=1)
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -110,6 +116,20 @@ def resume(
 
     Returns:
         As ``train``.
+
+    Raises:
+        MissingFileError: the folder holds no run.
+        FileFormatError: its checkpoint, or its metrics, are damaged.
+        ConfigurationError: other data than before, an option that cannot be, or nothing left to do.
+        RunFolderError: another process is in the folder, or the disk refuses.
+
+    >>> import tempfile, xpnet
+    >>> recipe, cpu = xpnet.load_recipe("digits").with_options(epochs=2), xpnet.backend("cpu-reference")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     begun = train(recipe, xpnet.data.load("digits"), cpu, out=folder, stop_after_epoch=1)
+    ...     run = resume(folder, cpu, xpnet.data.load)
+    >>> begun["steps"], run["steps"]
+    (45, 90)
     """
     run = RunFolder(Path(folder), {})
     run.require_saved()
@@ -143,7 +163,16 @@ def _metadata(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
 
 
 def recipe_of(metadata: dict[str, Any], origin: str) -> Recipe:
-    """The recipe that a checkpoint's metadata carries."""
+    """The recipe that a checkpoint's metadata carries.
+
+    Raises:
+        FileFormatError: it carries none.
+        ConfigurationError: the recipe cannot work.
+
+    >>> import xpnet
+    >>> recipe_of({"recipe": xpnet.load_recipe("digits").to_table()}, "last.safetensors").name
+    'digits'
+    """
     if "recipe" not in metadata:
         raise FileFormatError(f"{origin} does not say by which recipe it was trained")
     return recipe_from_table(metadata["recipe"])

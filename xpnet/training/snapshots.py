@@ -43,6 +43,11 @@ def save_model(model: Layer, path: str | Path, recipe: Recipe | None = None) -> 
         path: of the file.
         recipe: what it was built by, kept for ``xpnet evaluate``: the data set, and whether pixels are scaled.
 
+    Raises:
+        ConfigurationError: the name is that of a pickle, or a layer is not xpnet's own.
+        CallOrderError: the model is not initialised.
+        RunFolderError: the disk refused.
+
     >>> import tempfile, xpnet
     >>> model = Sequential(Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -63,12 +68,28 @@ def load_model(path: str | Path, backend: Backend) -> Sequential:
     Raises:
         MissingFileError: there is no such file.
         FileFormatError: it is damaged, or holds no model.
+
+    >>> import tempfile, xpnet
+    >>> model = Sequential(Linear(2, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(model.initialize(xpnet.backend("cpu-reference")), f"{folder}/model.safetensors")
+    ...     load_model(f"{folder}/model.safetensors", xpnet.backend("float64")).dtype
+    'float64'
     """
     return load_model_and_metadata(path, backend)[0]
 
 
 def load_model_and_metadata(path: str | Path, backend: Backend) -> tuple[Sequential, dict[str, Any]]:
-    """As ``load_model``, with what else the file says: the recipe, for a run's checkpoint; a pickle says nothing."""
+    """As ``load_model``, with what else the file says: the recipe, for a run's checkpoint; a pickle says nothing.
+
+    >>> import tempfile, xpnet
+    >>> model, recipe = Sequential(Linear(2, 3)), xpnet.load_recipe("digits")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(model.initialize(xpnet.backend("cpu-reference")), f"{folder}/model.safetensors", recipe)
+    ...     _, metadata = load_model_and_metadata(f"{folder}/model.safetensors", model.backend)
+    >>> metadata["recipe"]["name"]
+    'digits'
+    """
     path = Path(path)
     if path.suffix.lower() in PICKLES:
         return _from_book(path, backend), {}
@@ -77,7 +98,17 @@ def load_model_and_metadata(path: str | Path, backend: Backend) -> tuple[Sequent
 
 
 def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
-    """The model in a checkpoint; ``origin`` is what errors call it."""
+    """The model in a checkpoint; ``origin`` is what errors call it.
+
+    Raises:
+        FileFormatError: it holds no model, or tensors that are not that model's.
+
+    >>> import xpnet
+    >>> table = {"type": "Sequential", "layers": [{"type": "Linear", "inputs": 1, "outputs": 1}]}
+    >>> saved = Checkpoint({"parameters/0.W": np.ones((1, 1)), "parameters/0.b": np.zeros(1)}, {"model": table})
+    >>> model_from(saved, xpnet.backend("cpu-reference"), "memory").parameters["0.W"]
+    array([[1.]])
+    """
     try:
         model = build("layer", saved.metadata["model"])
     except (KeyError, Error) as error:

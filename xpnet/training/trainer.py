@@ -61,6 +61,10 @@ class Trainer:
             their first use, included.
         samples_seen: rows trained on so far.
 
+    Raises:
+        ConfigurationError: an option out of its range.
+        CallOrderError: the model is not initialised.
+
     >>> import numpy as np, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 8, "tanh"), xpnet.Linear(8, 2))
     >>> _ = model.initialize(xpnet.backend("cpu-reference"), seed=0)
