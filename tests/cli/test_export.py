@@ -24,8 +24,8 @@ def test_to_pytorch(xpnet: Any, model: library.Sequential) -> None:
     outcome = xpnet("export", "model.safetensors", "--pytorch", "out.safetensors", "--json")
     assert outcome.result == {
         "file": "model.safetensors",
-        "module": "torch.nn.Sequential(\n    torch.nn.Flatten(),\n    torch.nn.Linear(64, 8),\n    torch.nn.ReLU(),\n"
-        "    torch.nn.Linear(8, 10),\n)",
+        "module": "model = torch.nn.Sequential(\n    torch.nn.Flatten(),\n    torch.nn.Linear(64, 8),\n"
+        "    torch.nn.ReLU(),\n    torch.nn.Linear(8, 10),\n)",
         "pytorch": "out.safetensors",
     }
     np.testing.assert_array_equal(load_file("out.safetensors")["3.weight"], model.parameters["2.W"].T)
@@ -39,7 +39,7 @@ def test_to_onnx(xpnet: Any, model: library.Sequential) -> None:
     outcome = xpnet("export", "model.safetensors", "--onnx", "a.onnx")
     assert outcome.out == "a.onnx   input float32 (N, 64)\n"
     result = xpnet("export", "model.safetensors", "--onnx", "b.onnx", "--input-shape", "8,8", "--json").result
-    assert result == {"file": "model.safetensors", "onnx": "b.onnx", "input_shape": [8, 8]}
+    assert result == {"file": "model.safetensors", "onnx": "b.onnx", "input_shape": [8, 8], "input_dtype": "float32"}
     x = np.random.default_rng(0).random((3, 8, 8), np.float32)
     for path, rows in (("a.onnx", x.reshape(3, 64)), ("b.onnx", x)):
         np.testing.assert_allclose(evaluator(path).run(None, {"input": rows})[0], model.predict(x), atol=1e-5)
