@@ -45,6 +45,18 @@ def test_to_onnx(xpnet: Any, model: library.Sequential) -> None:
         np.testing.assert_allclose(evaluator(path).run(None, {"input": rows})[0], model.predict(x), atol=1e-5)
 
 
+def test_the_input_shape_tells_batch_norms_and_indices(xpnet: Any) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    model = library.Sequential(library.Embedding(9, 3), library.BatchNorm(5), library.Flatten(), library.Linear(15, 2))
+    library.save_model(model.initialize(library.backend("cpu-reference")), "model.safetensors")
+    options = ("--pytorch", "out.safetensors", "--onnx", "out.onnx", "--input-shape", "5")
+    told = xpnet("export", "model.safetensors", *options).out.splitlines()
+    assert told[0] == "out.onnx   input int64 (N, 5)"
+    assert "    torch.nn.BatchNorm1d(5, eps=1e-05, momentum=0.1)," in told
+    complaint = xpnet("export", "model.safetensors", *options[:2]).complaint
+    assert complaint.startswith("xpnet export: BatchNorm is BatchNorm1d, BatchNorm2d or BatchNorm3d in PyTorch")
+
+
 def test_a_runs_folder_means_its_best_checkpoint(xpnet: Any) -> None:
     xpnet("train", "--recipe", "digits", "--device", "cpu-reference", "--epochs", 1, "--out", "run")
     result = xpnet("export", "run", "--pytorch", "out.safetensors", "--json").result
