@@ -37,6 +37,7 @@ def test_natural_order(names: list[str]) -> None:
         ("1.0", "1.3", True),
         ("block1.conv1", "block2.shortcut", True),
         ("layers/dense", "layers/dense_1", True),
+        ("block1/norm", "block2/shortcut", True),
         ("block1.conv1", "block1.shortcut", False),
         ("conv1", "block1.conv1", False),
         ("features.0", "classifier.0", False),
