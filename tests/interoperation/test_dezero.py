@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpnet import Sequential, import_weights
+from xpnet import BatchNorm, Embedding, Flatten, Sequential, import_weights
+from xpnet.backends import Backend
 from xpnet.errors import FileFormatError, ShapeError
 
 Weights = dict[str, np.ndarray]
@@ -27,6 +28,18 @@ def test_the_same_logits(network: Sequential, arrays: Weights, x: np.ndarray, py
     save("theirs.npz", **arrays)
     import_weights(network, "theirs.npz")
     np.testing.assert_allclose(network.predict(x), pytorch_logits, rtol=1e-5, atol=1e-5)
+
+
+def test_embeddings_and_statistics(backend: Backend, draws: np.random.Generator) -> None:
+    W = draws.standard_normal((7, 3))
+    gamma, beta, mean, variance = draws.uniform(0.5, 2.0, (4, 6))
+    norm = {"l1/avg_var": variance, "l1/beta": beta, "l1/avg_mean": mean, "l1/gamma": gamma}
+    np.savez("theirs.npz", **{"l0/W": W}, **norm)
+    model = Sequential(Embedding(7, 3), Flatten(), BatchNorm(6, epsilon=2e-5)).initialize(backend)
+    import_weights(model, "theirs.npz")
+    x = draws.integers(7, size=(4, 2))
+    y = (W[x].reshape(4, 6) - mean) / np.sqrt(variance + 2e-5) * gamma + beta
+    np.testing.assert_allclose(model.predict(x), y, rtol=1e-5, atol=1e-5)
 
 
 def test_what_does_not_fit(cpu_network: Sequential, arrays: Weights) -> None:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from xpnet import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Reshape, Sequential, import_weights
+from xpnet import (
+    BatchNorm,
+    Conv2d,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Reshape,
+    Residual,
+    Sequential,
+    import_weights,
+)
 from xpnet.backends import Backend
 from xpnet.errors import ConfigurationError, DTypeError, FileFormatError, ShapeError
 from xpnet.interoperation import Imported
+from xpnet.layers import Layer
 
 NAMES = ("layers/conv2d", "layers/dense", "layers/dense_1", "layers/dense_2")
 
@@ -80,8 +95,119 @@ def test_what_keras_orders_otherwise_and_nobody_can_tell(cpu: Backend) -> None:
         import_weights(model, path, input_shape=(6, 6, 2))
     model = Sequential(Linear(16, 5), Linear(5, 32), Reshape([2, 4, 4]), Conv2d(2, 4, 3)).initialize(cpu)
     path = save_npz([*dense, np.zeros((5, 32)), np.zeros(32), *convolution])
-    with pytest.raises(ConfigurationError, match=r"Reshape\(\[2, 4, 4\]\) makes other images of a vector than Keras's"):
+    with pytest.raises(ConfigurationError, match=r"Reshape\(\[2, 4, 4\]\) arranges the numbers"):
         import_weights(model, path)
+
+
+def save_layers(layers: dict[str, list[np.ndarray]], name: str) -> str:
+    """Each layer's variables, as either format keeps them."""
+    if name.endswith("npz"):
+        return save_npz([array for arrays in layers.values() for array in arrays])
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    with h5py.File(name, "w") as file:
+        for layer, arrays in layers.items():
+            for number, array in enumerate(arrays):
+                file[f"layers/{layer}/vars/{number}"] = array
+    return name
+
+
+@pytest.mark.parametrize("name", ["theirs.weights.h5", "theirs.npz"])
+def test_statistics_behind_a_flatten_of_images(backend: Backend, draws: np.random.Generator, name: str) -> None:
+    """Against the equations, channels last: BatchNorm, Flatten, BatchNorm, LayerNorm, Dense."""
+    image = list(draws.uniform(0.5, 2.0, (4, 2)))
+    flat = list(draws.uniform(0.5, 2.0, (4, 12)))
+    scale, shift = draws.uniform(0.5, 2.0, (2, 12))
+    kernel, bias = draws.standard_normal((12, 5)), draws.standard_normal(5)
+    layers = {"batch_normalization": image, "batch_normalization_1": flat, "layer_normalization": [scale, shift]}
+    path = save_layers(layers | {"dense": [kernel, bias]}, name)
+    model = Sequential(
+        *(BatchNorm(2, epsilon=1e-3), ReLU(), Flatten(), BatchNorm(12, epsilon=1e-3), LayerNorm(12, 1e-3)),
+        Linear(12, 5),
+    ).initialize(backend)
+    import_weights(model, path, input_shape=(2, 2, 3))
+
+    def normalized(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray):
+        return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+
+    images = draws.standard_normal((4, 2, 3, 2))
+    y = normalized(np.maximum(normalized(images, *image), 0).reshape(4, 12), *flat)
+    y = normalized(y, scale, shift, y.mean(1, keepdims=True), y.var(1, keepdims=True)) @ kernel + bias
+    np.testing.assert_allclose(model.predict(images.transpose(0, 3, 1, 2)), y, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["theirs.weights.h5", "theirs.npz"])
+def test_embeddings(cpu: Backend, draws: np.random.Generator, name: str) -> None:
+    W, (scale, shift) = draws.standard_normal((7, 3)), draws.uniform(0.5, 2.0, (2, 3))
+    kernel, bias = draws.standard_normal((12, 5)), draws.standard_normal(5)
+    path = save_layers({"embedding": [W], "layer_normalization": [scale, shift], "dense": [kernel, bias]}, name)
+    model = Sequential(Embedding(7, 3), LayerNorm(3), Flatten(), Linear(12, 5)).initialize(cpu)
+    import_weights(model, path, input_shape=(4,))
+    x = draws.integers(7, size=(6, 4))
+    y = (W[x] - W[x].mean(2, keepdims=True)) / np.sqrt(W[x].var(2, keepdims=True) + 1e-5) * scale + shift
+    np.testing.assert_allclose(model.predict(x), y.reshape(6, 12) @ kernel + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_a_reshape_to_vectors_is_a_flatten(cpu: Backend, draws: np.random.Generator) -> None:
+    kernel = draws.standard_normal((12, 5))
+    model = Sequential(ReLU(), Reshape([12]), Linear(12, 5)).initialize(cpu)
+    import_weights(model, save_npz([kernel, np.zeros(5)]), input_shape=(3, 2, 2))
+    images = draws.random((4, 2, 2, 3))
+    theirs = images.reshape(4, -1) @ kernel
+    np.testing.assert_allclose(model.predict(images.transpose(0, 3, 1, 2)), theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_shortcut_around_flattened_features(cpu: Backend, draws: np.random.Generator) -> None:
+    gamma, beta = draws.uniform(0.5, 2.0, (2, 12))
+    model = Sequential(Flatten(), Residual(LayerNorm(12)), Linear(12, 5)).initialize(cpu)
+    kernel = draws.standard_normal((12, 5))
+    import_weights(model, save_npz([gamma, beta, kernel, np.zeros(5)]), input_shape=(3, 2, 2))
+    images = draws.random((4, 2, 2, 3))
+    x = images.reshape(4, -1)
+    y = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) * gamma + beta
+    theirs = (x + y) @ kernel
+    np.testing.assert_allclose(model.predict(images.transpose(0, 3, 1, 2)), theirs, rtol=1e-5, atol=1e-5)
+
+
+SCALE = [np.ones(4), np.zeros(4)]
+PIXEL = [np.ones((1, 1, 1, 1)), np.zeros(1)]
+DENSE = [np.zeros((36, 36)), np.zeros(36)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "arrays", "input_shape", "message"),
+    [
+        ([LayerNorm(4)], SCALE, (3, 5, 4), r"the LayerNorm takes samples of 3 axes .* normalises another of them"),
+        ([BatchNorm(4)], SCALE * 2, (4, 4), r"the BatchNorm takes samples of 2 axes"),
+        (
+            [Embedding(7, 5), BatchNorm(4)],
+            [np.ones((7, 5)), *SCALE * 2],
+            (4,),
+            r"layer 1 \(BatchNorm\) takes .* 2 axes",
+        ),
+        ([MaxPool2d(2), LayerNorm(4)], SCALE, None, r"layer 1 \(LayerNorm\) takes samples of 3 axes"),
+        ([LayerNorm(4)], SCALE, None, "the LayerNorm may normalise another axis in Keras, .* give that of the network"),
+        ([Flatten(), Residual(Linear(36, 36))], DENSE, (4, 3, 3), r"layer 1 \(Residual\) adds features in the order"),
+        (
+            [ReLU(), Reshape([6, 6]), LayerNorm(6)],
+            [np.ones(6)] * 2,
+            (4, 3, 3),
+            r"Reshape\(\[6, 6\]\) arranges the numbers",
+        ),
+        (
+            [Flatten(), Reshape([1, 6, 6]), Conv2d(1, 1, 1)],
+            PIXEL,
+            (4, 3, 3),
+            r"Reshape\(\[1, 6, 6\]\) arranges the numbers",
+        ),
+    ],
+)
+def test_what_keras_means_otherwise(
+    cpu: Backend, layers: list[Layer], arrays: list[np.ndarray], input_shape: tuple[int, ...] | None, message: str
+) -> None:
+    layers = copy.deepcopy(layers)
+    model = (layers[0] if len(layers) == 1 else Sequential(*layers)).initialize(cpu)
+    with pytest.raises(ConfigurationError, match=message):
+        import_weights(model, save_npz(arrays), input_shape=input_shape)
 
 
 def test_lists_that_do_not_fit(cpu_network: Sequential, keras_arrays: list[np.ndarray]) -> None:

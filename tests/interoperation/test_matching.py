@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpnet.interoperation.layouts import Tensor
-from xpnet.interoperation.matching import Stored, group_by_layer
+from xpnet import LayerNorm, Sequential
+from xpnet.backends import Backend
+from xpnet.errors import ConfigurationError
+from xpnet.interoperation.layouts import Tensor, places
+from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer, match
+from xpnet.interoperation.pytorch_modules import LAYOUT
 
 
 @pytest.mark.parametrize(
@@ -16,12 +20,39 @@ from xpnet.interoperation.matching import Stored, group_by_layer
         ["dense", "dense_1", "dense_2", "dense_10"],
         ["layers/conv2d", "layers/conv2d_1", "layers/dense"],
         ["block1.conv2", "block1.conv10", "block2.conv1"],
+        ["0", "1.0", "1.3", "2", "10.0"],
+        ["conv.a", "conv0.a", "conv1.a"],
         ["a", "a0", "a00", "a1", f"a{'9' * 5000}", f"a1{'0' * 5000}"],
     ],
 )
 def test_natural_order(names: list[str]) -> None:
     stored = [Stored(f"{name}.weight", np.zeros(1), "float32") for name in reversed(names)]
     assert list(group_by_layer(stored, ".")) == names
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "numbered"),
+    [
+        ("0", "1.0", True),
+        ("1.0", "1.3", True),
+        ("block1.conv1", "block2.shortcut", True),
+        ("layers/dense", "layers/dense_1", True),
+        ("block1/norm", "block2/shortcut", True),
+        ("block1.conv1", "block1.shortcut", False),
+        ("conv1", "block1.conv1", False),
+        ("features.0", "classifier.0", False),
+        ("block", "block.norm", False),
+    ],
+)
+def test_where_numbers_alone_tell_the_order(cpu: Backend, one: str, other: str, numbered: bool) -> None:
+    model = Sequential(LayerNorm(2), LayerNorm(2)).initialize(cpu)
+    groups = {name: {own: Stored(own, np.zeros(2), "float32") for own in ("weight", "bias")} for name in (one, other)}
+    weights = ForeignWeights("PyTorch", LAYOUT, groups)
+    if numbered:
+        assert match(places(model), weights, "a file") == [groups[one], groups[other]]
+    else:
+        with pytest.raises(ConfigurationError, match="the file does not keep their order"):
+            match(places(model), weights, "a file")
 
 
 def test_a_name_without_a_layer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -9,21 +10,31 @@ import numpy as np
 import pytest
 
 from xpnet import (
+    GELU,
     AvgPool2d,
+    BatchNorm,
     Conv2d,
+    Dropout,
+    Embedding,
     Flatten,
+    LayerNorm,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
     Reshape,
+    Residual,
     Sequential,
     Sigmoid,
     Softmax,
+    Softplus,
     Tanh,
     export_onnx,
 )
 from xpnet.backends import Backend
 from xpnet.errors import CallOrderError, ConfigurationError, RunFolderError, ShapeError
+from xpnet.interoperation.onnx_nodes import NODES
+from xpnet.layers import Layer
 
 try:
     import onnx
@@ -51,8 +62,42 @@ NETWORKS = {
     "nested": lambda: Sequential(
         Reshape([4, 3, 3]), Sequential(Conv2d(4, 2, 2), Sequential(AvgPool2d(2), Flatten())), Linear(2, 3)
     ),
+    "normalized": lambda: Sequential(
+        Reshape([2, 6, 3]),
+        BatchNorm(2, epsilon=0.1),
+        Conv2d(2, 3, 3, padding="same"),
+        LeakyReLU(0.2),
+        BatchNorm(3),
+        Flatten(),
+        Linear(54, 7),
+        BatchNorm(7),
+        GELU(),
+        LayerNorm(7, epsilon=0.3),
+        Dropout(0.5),
+    ),
+    "residual": lambda: Sequential(
+        Linear(36, 6), Residual(Linear(6, 8), LayerNorm(8), Dropout(0.5), Softplus(), Linear(8, 6)), Residual(Tanh())
+    ),
+    "a residual alone": lambda: Residual(LayerNorm(36), Linear(36, 36)),
     "a layer alone": lambda: Linear(36, 4, "tanh"),
 }
+
+
+def test_every_layer_is_in_one_of_the_networks() -> None:
+    def kinds(layer: Layer) -> set[type[Layer]]:
+        return {type(layer)}.union(*map(kinds, layer.children().values()))
+
+    assert set().union(*(kinds(build()) for build in NETWORKS.values())) | {Embedding} == set(NODES)
+
+
+def with_other_statistics(model: Layer) -> Layer:
+    """Scales and running variances are 1 at first, means and shifts 0: other ones, that each is seen."""
+    draws = np.random.default_rng(5)
+    for views in (model.parameters, model.buffers):
+        for name, view in views.items():
+            if name.rpartition(".")[2] not in "Wb":
+                view[...] = view + model.require_backend().asarray(draws.uniform(0.2, 2.0, view.shape), model.dtype)
+    return model
 
 
 def computed(path: str, x: np.ndarray) -> np.ndarray:
@@ -64,8 +109,8 @@ def computed(path: str, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_same_outputs_for_any_number_of_samples(backend: Backend, name: str, seed: int) -> None:
-    model = NETWORKS[name]().initialize(backend, seed=seed)
-    shape = export_onnx(model, "model.onnx")
+    model = with_other_statistics(NETWORKS[name]().initialize(backend, seed=seed))
+    shape = export_onnx(model, "model.onnx", None if name != "a residual alone" else (36,))
     onnx.checker.check_model("model.onnx", full_check=True)
     for rows in (1, 7):
         x = np.random.default_rng(seed).random((rows, *shape), np.float32)
@@ -73,6 +118,31 @@ def test_the_same_outputs_for_any_number_of_samples(backend: Backend, name: str,
         theirs = computed("model.onnx", x)
         assert theirs.dtype == np.float32
         np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
+
+
+@needs_onnx
+@pytest.mark.parametrize("shape", [(), (5,)])
+def test_indices(backend: Backend, shape: tuple[int, ...]) -> None:
+    model = Sequential(Embedding(11, 4), LayerNorm(4), Flatten(), Linear(4 * math.prod(shape), 3)).initialize(backend)
+    assert export_onnx(model, "model.onnx", shape) == shape
+    onnx.checker.check_model("model.onnx", full_check=True)
+    assert onnx.load("model.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT64
+    x = np.random.default_rng(0).integers(11, size=(7, *shape))
+    np.testing.assert_allclose(computed("model.onnx", x), model.predict(x), rtol=1e-5, atol=1e-5)
+
+
+@needs_onnx
+def test_nothing_but_dropout_is_the_identity(cpu: Backend) -> None:
+    export_onnx(Sequential(Dropout(0.5), Dropout(0.2)).initialize(cpu), "model.onnx", (3,))
+    onnx.checker.check_model("model.onnx", full_check=True)
+    x = np.random.default_rng(0).random((4, 3), np.float32)
+    np.testing.assert_array_equal(computed("model.onnx", x), x)
+
+
+@needs_onnx
+def test_dropout_leaves_no_node(cpu: Backend) -> None:
+    export_onnx(Sequential(Linear(3, 4), Dropout(0.5), Linear(4, 2), Dropout(0.5)).initialize(cpu), "model.onnx")
+    assert [node.op_type for node in onnx.load("model.onnx").graph.node] == ["Gemm", "Gemm"]
 
 
 @needs_onnx

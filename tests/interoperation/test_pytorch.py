@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,21 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from xpnet import Conv2d, Flatten, Linear, ReLU, Sequential, import_weights, save_model
+from xpnet import (
+    BatchNorm,
+    Conv2d,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Reshape,
+    Residual,
+    Sequential,
+    import_weights,
+    save_model,
+)
 from xpnet.backends import Backend
 from xpnet.errors import (
     CallOrderError,
@@ -194,7 +209,7 @@ def test_a_model_must_be_initialised_and_known(cpu: Backend, state: Weights) -> 
         import_weights(Linear(12, 12), save(state))
     model = Sequential(Scale(12, 12)).initialize(cpu)
     message = "Scale has no known counterpart in PyTorch; these have: "
-    with pytest.raises(ConfigurationError, match=message + "Conv2d, Linear"):
+    with pytest.raises(ConfigurationError, match=message + "BatchNorm, Conv2d, Emb"):
         import_weights(model, save(state))
     with pytest.raises(ConfigurationError, match=message):
         export_pytorch(model, "ours.safetensors")
@@ -238,18 +253,117 @@ def test_models_within_models_and_a_layer_alone(cpu: Backend) -> None:
         "1.0.bias", "1.0.weight", "1.2.bias", "1.2.weight", "3.bias", "3.weight"
     ]  # fmt: skip
     layer = Linear(3, 2).initialize(cpu)
-    assert export_pytorch(layer, "alone.safetensors") == "torch.nn.Sequential(\n    torch.nn.Linear(3, 2),\n)"
+    assert export_pytorch(layer, "alone.safetensors") == "model = torch.nn.Sequential(\n    torch.nn.Linear(3, 2),\n)"
     assert sorted(load_file("alone.safetensors")) == ["0.bias", "0.weight"]
 
 
+def test_statistics_and_shortcuts_come_in(backend: Backend, draws: np.random.Generator) -> None:
+    """Against the equation in float64: x + BatchNorm(LayerNorm(x)), of other epsilons than PyTorch's own."""
+    state = {f"block.{name}": draws.uniform(0.5, 2.0, 3) for name in ("0.weight", "0.bias", "1.weight", "1.bias")}
+    mean, variance = state["block.1.running_mean"], state["block.1.running_var"] = draws.uniform(0.5, 2.0, (2, 3))
+    state["block.1.num_batches_tracked"] = np.array(7)
+    model = Sequential(Residual(LayerNorm(3, 0.2), BatchNorm(3, epsilon=0.3))).initialize(backend)
+    imported = import_weights(model, save(state))
+    assert imported[-1] == Imported("0.1.running_variance", "block.1.running_var", "float64")
+    x = draws.standard_normal((5, 3))
+    y = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 0.2)
+    y = y * state["block.0.weight"] + state["block.0.bias"]
+    y = (y - mean) / np.sqrt(variance + 0.3) * state["block.1.weight"] + state["block.1.bias"]
+    np.testing.assert_allclose(model.predict(x), x + y, rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_and_shortcuts_go_out_and_in_again(backend: Backend, draws: np.random.Generator) -> None:
+    model = Sequential(
+        Conv2d(1, 2, 3, padding="same", activation="relu"),
+        Residual(BatchNorm(2, 0.2, 0.01), ReLU(), Residual(Conv2d(2, 2, 1), BatchNorm(2))),
+        Flatten(),
+        BatchNorm(18),
+        Linear(18, 2),
+    ).initialize(backend)
+    for view in (*model.parameters.values(), *model.buffers.values()):
+        view[...] = backend.asarray(draws.random(view.shape), "float32")
+    assert export_pytorch(model, "ours.safetensors").splitlines() == [
+        "class Residual(torch.nn.Sequential):",
+        "    def forward(self, x):",
+        "        return x + super().forward(x)",
+        "",
+        "",
+        "model = torch.nn.Sequential(",
+        "    torch.nn.Conv2d(1, 2, 3, stride=1, padding='same'),",
+        "    torch.nn.ReLU(),",
+        "    Residual(",
+        "        torch.nn.BatchNorm2d(2, eps=0.01, momentum=0.2),",
+        "        torch.nn.ReLU(),",
+        "        Residual(",
+        "            torch.nn.Conv2d(2, 2, 1, stride=1, padding=0),",
+        "            torch.nn.BatchNorm2d(2, eps=1e-05, momentum=0.1),",
+        "        ),",
+        "    ),",
+        "    torch.nn.Flatten(),",
+        "    torch.nn.BatchNorm1d(18, eps=1e-05, momentum=0.1),",
+        "    torch.nn.Linear(18, 2),",
+        ")",
+    ]
+    state = load_file("ours.safetensors")
+    norms = [name.removesuffix(".running_var") for name in sorted(state) if name.endswith(".running_var")]
+    assert norms == ["2.0", "2.2.1", "4"]
+    assert {key.rpartition(".")[2] for key in state if key.startswith("4.")} == {
+        "weight", "bias", "running_mean", "running_var", "num_batches_tracked"
+    }  # fmt: skip
+    counter = state["4.num_batches_tracked"]
+    assert (counter.dtype, counter.shape, counter) == (np.int64, (), 0)
+    again = model.to(backend)
+    again.vectors.parameters.vector[...] = 0.0
+    again.vectors.buffers.vector[...] = 0.0
+    import_weights(again, "ours.safetensors")
+    for name, view in (*model.parameters.items(), *model.buffers.items()):
+        restored = {**again.parameters, **again.buffers}[name]
+        np.testing.assert_array_equal(backend.to_numpy(restored), backend.to_numpy(view))
+
+
+@pytest.mark.parametrize(
+    ("layers", "input_shape", "kind"),
+    [
+        ([Linear(4, 2), BatchNorm(2)], None, "BatchNorm1d"),
+        ([MaxPool2d(2), BatchNorm(2)], None, "BatchNorm2d"),
+        ([BatchNorm(2), ReLU(), Conv2d(2, 1, 1)], None, "BatchNorm2d"),
+        ([BatchNorm(2), Linear(2, 1)], None, "BatchNorm1d"),
+        ([Reshape([2, 3]), BatchNorm(2)], None, "BatchNorm1d"),
+        ([Reshape([2, 1, 1, 1]), BatchNorm(2)], None, "BatchNorm3d"),
+        ([Embedding(5, 3), BatchNorm(4)], (4,), "BatchNorm1d"),
+        ([BatchNorm(2), Flatten(), Linear(4, 2)], (2, 2, 1), "BatchNorm2d"),
+        ([BatchNorm(2), Flatten(), Linear(4, 2)], None, "the network does not tell: give the shape of its input"),
+        ([Embedding(5, 3), BatchNorm(4)], None, "the network does not tell"),
+        ([Reshape([2, 1, 1, 1, 1]), BatchNorm(2)], None, "has none for 5 axes"),
+    ],
+)
+def test_which_batch_norm(cpu: Backend, layers: list[Layer], input_shape: tuple[int, ...] | None, kind: str) -> None:
+    model = Sequential(*copy.deepcopy(layers)).initialize(cpu)
+    if kind.startswith("BatchNorm"):
+        assert f"torch.nn.{kind}(" in export_pytorch(model, "ours.safetensors", input_shape)
+    else:
+        with pytest.raises(ConfigurationError, match=kind):
+            export_pytorch(model, "ours.safetensors", input_shape)
+        assert not Path("ours.safetensors").exists()
+
+
 def test_what_cannot_be_written(cpu: Backend, cpu_network: Sequential) -> None:
+    class Scaled(Residual):
+        """A layer of the user's, with layers in it."""
+
+        def __init__(self) -> None:
+            super().__init__(Linear(2, 2))
+
     uninitialised: Layer = Conv2d(1, 1, 1)
     cases: list[tuple[Any, str, type[Exception], str]] = [
         (cpu_network, "ours.pt", ConfigurationError, r"ours.pt would be a safetensors file: end the name in"),
+        (Sequential(Residual(Scaled())).initialize(cpu), "ours.safetensors", ConfigurationError, "Scaled has no known"),
         (cpu_network, "none/ours.safetensors", RunFolderError, "cannot write none/ours.safetensors: No such file"),
         (uninitialised, "ours.safetensors", CallOrderError, "has no parameters yet"),
     ]
     for model, name, error, message in cases:
         with pytest.raises(error, match=message):
             export_pytorch(model, name)
+    with pytest.raises(ShapeError, match=r"layer 1: Conv2d\(1, 3, 3\)|Reshape\(\[1, 6, 6\]\)"):
+        export_pytorch(cpu_network, "ours.safetensors", (7, 7))
     assert not list(Path().iterdir())

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input-shape",
         type=shape,
         metavar="C,H,W",
-        help="of one sample, for ONNX; default: what the first layer tells",
+        help="of one sample; default: what the first layer tells",
     )
 
 
@@ -42,9 +42,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {"file": str(path)}
     if options.onnx is not None:
         sample = xpnet.export_onnx(model, options.onnx, options.input_shape)
-        result |= {"onnx": str(options.onnx), "input_shape": list(sample)}
+        dtype = "int64" if model.takes_integers else "float32"
+        result |= {"onnx": str(options.onnx), "input_shape": list(sample), "input_dtype": dtype}
     if options.pytorch is not None:
-        result |= {"module": xpnet.export_pytorch(model, options.pytorch), "pytorch": str(options.pytorch)}
+        module = xpnet.export_pytorch(model, options.pytorch, options.input_shape)
+        result |= {"module": module, "pytorch": str(options.pytorch)}
     return result
 
 
@@ -53,11 +55,11 @@ def render(result: dict[str, Any]) -> str:
     lines = []
     if "onnx" in result:
         sample = ", ".join(map(str, ["N", *result["input_shape"]]))
-        lines.append(f"{result['onnx']}   input float32 ({sample})")
+        lines.append(f"{result['onnx']}   input {result['input_dtype']} ({sample})")
     if "pytorch" in result:
         lines += [
             f"{result['pytorch']}   for PyTorch:",
-            f"model = {result['module']}",
+            result["module"],
             f"model.load_state_dict(safetensors.torch.load_file({result['pytorch']!r}))",
         ]
     return "\n".join(lines)

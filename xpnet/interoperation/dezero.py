@@ -12,7 +12,14 @@ from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer
 
 _BIAS = Tensor("b", "b")
 LAYOUT: Layout = {
+    layers.BatchNorm: (
+        Tensor("gamma", "gamma"),
+        Tensor("beta", "beta"),
+        Tensor("running_mean", "avg_mean"),
+        Tensor("running_variance", "avg_var"),
+    ),
     layers.Conv2d: (Tensor("W", "W", (3, 2, 0, 1)), _BIAS),
+    layers.Embedding: (Tensor("W", "W"),),
     layers.Linear: (Tensor("W", "W"), _BIAS),
 }
 

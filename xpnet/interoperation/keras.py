@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigurationError, FileFormatError, MissingFileError
-from xpnet.interoperation.layouts import Layout, Place, Tensor, counterpart, walk
+from xpnet.interoperation.layouts import Layout, Place, Tensor, counterpart
 from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer
-from xpnet.layers import Conv2d, Flatten, Layer, Linear, Reshape
-from xpnet.layers.sequential import known_input_shape
-from xpnet.parameters import Shape
+from xpnet.layers import BatchNorm, Conv2d, Embedding, LayerNorm, Linear
 
 # In the order of Keras's own ``layer.weights``. Both kernels have our axes.
+_KERNEL_AND_BIAS = Tensor("W", "kernel"), Tensor("b", "bias")
+_GAMMA_AND_BETA = Tensor("gamma", "gamma"), Tensor("beta", "beta")
+_MOVING = Tensor("running_mean", "moving_mean"), Tensor("running_variance", "moving_variance")
 LAYOUT: Layout = {
-    Conv2d: (Tensor("W", "kernel"), Tensor("b", "bias")),
-    Linear: (Tensor("W", "kernel"), Tensor("b", "bias")),
+    BatchNorm: (*_GAMMA_AND_BETA, *_MOVING),
+    Conv2d: _KERNEL_AND_BIAS,
+    Embedding: (Tensor("W", "embeddings"),),
+    LayerNorm: _GAMMA_AND_BETA,
+    Linear: _KERNEL_AND_BIAS,
 }
 _BY_NUMBER = {
     layer: tuple(tensor._replace(theirs=f"vars/{place}") for place, tensor in enumerate(tensors))
@@ -73,59 +77,3 @@ def read_h5(path: Path) -> ForeignWeights:
             "by numpy.savez('weights.npz', *model.get_weights())"
         )
     return ForeignWeights("Keras", _BY_NUMBER, group_by_layer(found, "/", depth=2), channels_last=True)
-
-
-def feature_orders(model: Layer, input_shape: Shape | None) -> dict[str, np.ndarray]:
-    """For each layer behind a Flatten of images, by its name: where Keras has each of our features.
-
-    Keras flattens (H, W, C), xpnet (C, H, W).
-
-    Args:
-        model: initialised or not.
-        input_shape: of one sample, as xpnet takes it; None: what the first layer tells.
-
-    Raises:
-        ConfigurationError: the shape of what is flattened is not known; or a vector becomes an image of several
-            channels, which Keras reads in another order.
-        ShapeError: the layers do not take such samples.
-
-    >>> from xpnet import Sequential
-    >>> model = Sequential(Flatten(), Linear(4, 2))
-    >>> feature_orders(model, (2, 1, 2))
-    {'1': array([0, 2, 1, 3])}
-    """
-    shape = known_input_shape(model) or None if input_shape is None else input_shape
-    orders: dict[str, np.ndarray] = {}
-    order: np.ndarray | None = None
-    for name, layer in walk(model):
-        if layer.children():
-            continue
-        if isinstance(layer, Flatten):
-            order = _flattened(shape, order)
-        elif isinstance(layer, Reshape):
-            _require_same_order(layer, shape)
-        elif order is not None and layer.declare_parameters():
-            orders[name] = order
-        if isinstance(layer, Linear):
-            order, shape = None, layer.output_shape(shape or (layer.inputs,))
-        elif shape is not None:
-            shape = layer.output_shape(shape)
-    return orders
-
-
-def _flattened(shape: Shape | None, order: np.ndarray | None) -> np.ndarray | None:
-    if shape is None:
-        raise ConfigurationError(
-            "Keras flattens images in another order than xpnet, and the network does not tell their shape: give that "
-            "of its input, such as (3, 32, 32)"
-        )
-    if len(shape) != 3:
-        return order
-    channels, height, width = shape
-    indices = np.arange(channels * height * width).reshape(height, width, channels)
-    return np.transpose(indices, (2, 0, 1)).reshape(-1)
-
-
-def _require_same_order(layer: Reshape, shape: Shape | None) -> None:
-    if len(layer.shape) == 3 and layer.shape[0] > 1 and tuple(layer.shape) != shape:
-        raise ConfigurationError(f"Reshape({layer.shape}) makes other images of a vector than Keras's does")

@@ -47,6 +47,16 @@ Layout = Mapping[type[Layer], tuple[Tensor, ...]]
 Known = TypeVar("Known")
 
 
+def described(name: str, layer: Layer) -> str:
+    """A layer, for messages.
+
+    >>> described("1.0", Layer())
+    'layer 1.0 (Layer)'
+    """
+    kind = type(layer).__name__
+    return f"layer {name} ({kind})" if name else f"the {kind}"
+
+
 class Place(NamedTuple):
     """A layer with tensors, and where it stands.
 
@@ -61,8 +71,7 @@ class Place(NamedTuple):
     views: dict[str, Array]
 
     def __str__(self) -> str:
-        kind = type(self.layer).__name__
-        return f"layer {self.name} ({kind})" if self.name else f"the {kind}"
+        return described(self.name, self.layer)
 
     def full_name(self, own: str) -> str:
         """The model's name for the tensor that the layer calls ``own``."""

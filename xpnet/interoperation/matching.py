@@ -89,7 +89,7 @@ def match(places: Sequence[Place], weights: ForeignWeights, origin: str) -> list
         fitting = [name for name in candidates if _shapes(left[name]) == needed]
         if not fitting:
             raise ShapeError(f"{origin}: {place} needs {_text(needed)}; {_nearest(candidates, left, needed)}")
-        if len({re.sub(r"_?\d+", "", name) for name in fitting}) > 1:
+        if not all(_numbered(fitting[0], name) for name in fitting[1:]):
             raise ConfigurationError(
                 f"{origin}: {' and '.join(fitting)} fit {place}, and the file does not keep their order: give the "
                 "names of its layers, first to last"
@@ -129,7 +129,24 @@ def _text(shapes: Mapping[str, Shape]) -> str:
     return " and ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
-def _natural(name: str) -> list[str | tuple[int, str]]:
-    """Text and numbers by turns; of two numbers, the longer is the larger."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(len(part.lstrip("0")), part) if place % 2 else part for place, part in enumerate(parts)]
+def _natural(name: str) -> list[list[str | tuple[int, str]]]:
+    """Part by part, text and numbers by turns; of two numbers, the longer is the larger."""
+    return [
+        [
+            (len(piece.lstrip("0")), piece) if place % 2 else piece
+            for place, piece in enumerate(re.split("([0-9]+)", part))
+        ]
+        for part in _parts(name)
+    ]
+
+
+def _numbered(one: str, other: str) -> bool:
+    """Whether numbers order two names: the first parts that differ, "block1" and "block2", do so in nothing else."""
+    for first, second in zip(_parts(one), _parts(other), strict=False):
+        if first != second:
+            return re.sub(r"_?\d+", "", first) == re.sub(r"_?\d+", "", second)
+    return False
+
+
+def _parts(name: str) -> list[str]:
+    return re.split("[./]", name)

@@ -1,115 +1,28 @@
-"""ONNX: a network out, for any runtime that reads the format.
-
-Source: the operators of https://onnx.ai/onnx/operators, as of opset 17.
-"""
+"""ONNX: a network out, for any runtime that reads the format."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from xpnet import __version__, layers
+from xpnet import __version__
 from xpnet.atomic import write_atomically
 from xpnet.errors import ConfigurationError, ShapeError
-from xpnet.interoperation.layouts import Tensor, counterpart
-from xpnet.layers import Layer, Sequential
+from xpnet.interoperation.onnx_nodes import Graph
+from xpnet.layers import Layer
 from xpnet.layers.sequential import known_input_shape
 from xpnet.parameters import Shape
 
 OPSET, IR_VERSION = 17, 8  # of 2022: every runtime in use reads them
 
-_ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
-_KERNELS = Tensor("W", "W", (3, 2, 0, 1))
-
-
-class Graph:
-    """The nodes and constants of an ONNX graph, as they come."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node; the name of its output."""
-        from onnx import helper
-
-        output = f"{operator}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
-
-    def constant(self, name: str, values: np.ndarray) -> str:
-        """Add a constant; its name."""
-        from onnx import numpy_helper
-
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def layer(self, layer: Layer, name: str, x: str) -> str:
-        """Add a layer of that name; the name of its output, given that of its input."""
-        return counterpart(layer, NODES, "ONNX")(self, layer, name, x)
-
-
-def _host(layer: Layer, own: str) -> np.ndarray:
-    return layer.require_backend().to_numpy({**layer.parameters, **layer.buffers}[own]).astype(np.float32)
-
-
-def _sequential(graph: Graph, layer: Sequential, name: str, x: str) -> str:
-    for child_name, child in layer.children().items():
-        x = graph.layer(child, f"{name}{child_name}.", x)
-    return x
-
-
-def _linear(graph: Graph, layer: layers.Linear, name: str, x: str) -> str:
-    W, b = (graph.constant(f"{name}{own}", _host(layer, own)) for own in "Wb")
-    return _activated(graph, layer, graph.node("Gemm", x, W, b))
-
-
-def _convolution(graph: Graph, layer: layers.Conv2d, name: str, x: str) -> str:
-    W = graph.constant(f"{name}W", _KERNELS.to_theirs(_host(layer, "W")))
-    b = graph.constant(f"{name}b", _host(layer, "b"))
-    before, after = layer.margins
-    pads = [before, before, after, after]
-    return _activated(graph, layer, graph.node("Conv", x, W, b, pads=pads, **_window(layer)))
-
-
-def _activated(graph: Graph, layer: Any, x: str) -> str:
-    return x if layer.activation is None else graph.node(_ACTIVATIONS[layer.activation], x)
-
-
-def _window(layer: Any) -> dict[str, list[int]]:
-    return {"kernel_shape": [layer.kernel_size] * 2, "strides": [layer.stride] * 2}
-
-
-def _reshape(graph: Graph, layer: layers.Reshape, name: str, x: str) -> str:
-    shape = graph.constant(f"{name}shape", np.array([0, *layer.shape]))  # 0: as many rows as there are
-    return graph.node("Reshape", x, shape)
-
-
-Translation = Callable[[Graph, Any, str, str], str]
-NODES: dict[type[Layer], Translation] = {
-    layers.AvgPool2d: lambda graph, layer, name, x: graph.node("AveragePool", x, **_window(layer)),
-    layers.Conv2d: _convolution,
-    layers.Flatten: lambda graph, layer, name, x: graph.node("Flatten", x),
-    layers.Linear: _linear,
-    layers.MaxPool2d: lambda graph, layer, name, x: graph.node("MaxPool", x, **_window(layer)),
-    layers.ReLU: lambda graph, layer, name, x: graph.node("Relu", x),
-    layers.Reshape: _reshape,
-    layers.Sequential: _sequential,
-    layers.Sigmoid: lambda graph, layer, name, x: graph.node("Sigmoid", x),
-    layers.Softmax: lambda graph, layer, name, x: graph.node("Softmax", x, axis=-1),
-    layers.Tanh: lambda graph, layer, name, x: graph.node("Tanh", x),
-}
-
 
 def export_onnx(model: Layer, path: str | Path, input_shape: Sequence[int] | None = None) -> Shape:
     """Write a model for inference as an ONNX graph, from ``input`` (N, *input_shape) to ``output`` (N, …), any N.
 
-    Both are float32, and so are the weights. The input is what the network was trained on: for xpnet's data sets
-    pixels divided by their range, in [0, 1]. The output is the last layer's: of a classifier the logits, without a
-    softmax that the model does not have.
+    Both are float32, and so are the weights; only the indices that an Embedding takes are int64. The input is what the
+    network was trained on: for xpnet's data sets pixels divided by their range, in [0, 1]. The output is the last
+    layer's: of a classifier the logits, without a softmax that the model does not have. BatchNorm computes with its
+    running statistics, and Dropout, which does nothing in inference, is left out.
 
     Args:
         model: initialised.
@@ -133,14 +46,14 @@ def export_onnx(model: Layer, path: str | Path, input_shape: Sequence[int] | Non
     model.require_backend()
     input_shape, output_shape = _shapes(model, input_shape)
     graph = Graph()
-    graph.layer(model, "", "input")
+    if graph.layer(model, "", "input") == "input":  # nothing but Dropout
+        graph.node("Identity", "input")
     graph.nodes[-1].output[0] = "output"
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
-        for name, shape in (("input", input_shape), ("output", output_shape))
-    ]
+    kind = TensorProto.INT64 if model.takes_integers else TensorProto.FLOAT
+    taken = helper.make_tensor_value_info("input", kind, ["N", *input_shape])
+    given = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", *output_shape])
     proto = helper.make_model(
-        helper.make_graph(graph.nodes, "xpnet", ends[:1], ends[1:], graph.constants),
+        helper.make_graph(graph.nodes, "xpnet", [taken], [given], graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="xpnet",

@@ -3,72 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet import layers
 from xpnet.atomic import write_atomically
 from xpnet.errors import ConfigurationError, FileFormatError, MissingFileError
-from xpnet.interoperation.layouts import Tensor, counterpart
+from xpnet.interoperation.axes import sample_axes
+from xpnet.interoperation.layouts import counterpart, walk
 from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer
-from xpnet.layers import Layer, Sequential
-
-_ACTIVATIONS = {"relu": "torch.nn.ReLU()", "sigmoid": "torch.nn.Sigmoid()", "tanh": "torch.nn.Tanh()"}
-
-
-class Module(NamedTuple):
-    """The counterpart of a layer.
-
-    Attributes:
-        sources: the modules that compute the same, as Python expressions; the first has the tensors.
-        tensors: those.
-    """
-
-    sources: Callable[[Any], list[str]]
-    tensors: tuple[Tensor, ...] = ()
-
-
-def _linear(layer: layers.Linear) -> list[str]:
-    return [f"torch.nn.Linear({layer.inputs}, {layer.outputs})", *_activation(layer)]
-
-
-def _convolution(layer: layers.Conv2d) -> list[str]:
-    sizes = f"{layer.in_channels}, {layer.out_channels}, {layer.kernel_size}"
-    return [f"torch.nn.Conv2d({sizes}, stride={layer.stride}, padding={layer.padding!r})", *_activation(layer)]
-
-
-def _activation(layer: Any) -> list[str]:
-    return [] if layer.activation is None else [_ACTIVATIONS[layer.activation]]
-
-
-def _pooling(layer: Any) -> list[str]:
-    return [f"torch.nn.{type(layer).__name__}({layer.kernel_size}, stride={layer.stride})"]
-
-
-def _reshape(layer: layers.Reshape) -> list[str]:
-    return ["torch.nn.Flatten()", f"torch.nn.Unflatten(1, {tuple(layer.shape)})"]
-
-
-_BIAS = Tensor("b", "bias")
-MODULES: dict[type[Layer], Module] = {
-    layers.AvgPool2d: Module(_pooling),
-    layers.Conv2d: Module(_convolution, (Tensor("W", "weight", (3, 2, 0, 1)), _BIAS)),
-    layers.Flatten: Module(lambda layer: ["torch.nn.Flatten()"]),
-    layers.Linear: Module(_linear, (Tensor("W", "weight", (1, 0)), _BIAS)),
-    layers.MaxPool2d: Module(_pooling),
-    layers.ReLU: Module(lambda layer: ["torch.nn.ReLU()"]),
-    layers.Reshape: Module(_reshape),
-    layers.Sigmoid: Module(lambda layer: ["torch.nn.Sigmoid()"]),
-    layers.Softmax: Module(lambda layer: ["torch.nn.Softmax(dim=-1)"]),
-    layers.Tanh: Module(lambda layer: ["torch.nn.Tanh()"]),
-}
-LAYOUT = {layer: module.tensors for layer, module in MODULES.items() if module.tensors}
+from xpnet.interoperation.pytorch_modules import CONTAINERS, COUNTERS, LAYOUT, MODULES, RESIDUAL
+from xpnet.layers import Layer, Residual, Sequential
+from xpnet.layers.sequential import known_input_shape
 
 _FLOATING = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
-_NOT_WEIGHTS = ("num_batches_tracked",)  # BatchNorm's counter, which nothing is computed from
 
 
 def read_state_dict(path: Path) -> ForeignWeights:
@@ -83,7 +32,7 @@ def read_state_dict(path: Path) -> ForeignWeights:
         raise FileFormatError(f"{path} is damaged or no safetensors file ({error})") from error
     if any(tensor.name.startswith("parameters/") for tensor in tensors):
         raise FileFormatError(f"{path} was written by xpnet: it is read as it is, by load_model and xpnet evaluate")
-    weights = [tensor for tensor in tensors if tensor.name.rpartition(".")[2] not in _NOT_WEIGHTS]
+    weights = [tensor for tensor in tensors if tensor.name.rpartition(".")[2] not in COUNTERS]
     return ForeignWeights("PyTorch", LAYOUT, group_by_layer(weights, "."))
 
 
@@ -97,29 +46,35 @@ def _stored(name: str, dtype: str, shape: list[int], data: bytes) -> Stored:
     return Stored(name, np.broadcast_to(np.uint8(0), shape), dtype)  # told by its type, should a layer need it
 
 
-def export_pytorch(model: Layer, path: str | Path) -> str:
+def export_pytorch(model: Layer, path: str | Path, input_shape: Sequence[int] | None = None) -> str:
     """Write a model's parameters and buffers as the ``state_dict`` of a PyTorch module.
 
     PyTorch's Linear keeps its matrix as (outputs, inputs), its Conv2d as (outputs, inputs, height, width). An
-    activation is a module of its own there, so the second layer's parameters may be called "2.weight".
+    activation is a module of its own there, so the second layer's parameters may be called "2.weight". A Residual is a
+    ``torch.nn.Sequential`` with another ``forward``: its second layer's may be called "1.2.weight". BatchNorm's
+    ``num_batches_tracked``, which xpnet does not count, is 0.
 
     Args:
         model: initialised.
         path: of the file, which ends in .safetensors.
+        input_shape: of one sample, (C, H, W); needed for a model whose layers do not tell whether a BatchNorm takes
+            vectors or images.
 
     Returns:
-        the module, as a Python expression; in it the file is loaded by
-        ``module.load_state_dict(safetensors.torch.load_file(path))``.
+        Python source that defines ``model``, the module; the file is loaded into it by
+        ``model.load_state_dict(safetensors.torch.load_file(path))``. For inference call ``model.eval()``.
 
     Raises:
-        ConfigurationError: a layer that PyTorch has no counterpart for, or another ending.
+        ConfigurationError: a layer that PyTorch has no counterpart for, another ending, or a BatchNorm of what has no
+            known shape.
+        ShapeError: the model does not take samples of that shape.
         RunFolderError: the disk refused; an old file is whole.
 
     >>> import tempfile, xpnet
-    >>> model = Sequential(layers.Linear(4, 8, "tanh"), layers.Linear(8, 3))
+    >>> model = Sequential(xpnet.Linear(4, 8, "tanh"), xpnet.Linear(8, 3))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     print(export_pytorch(model.initialize(xpnet.backend("cpu-reference")), f"{folder}/model.safetensors"))
-    torch.nn.Sequential(
+    model = torch.nn.Sequential(
         torch.nn.Linear(4, 8),
         torch.nn.Tanh(),
         torch.nn.Linear(8, 3),
@@ -130,25 +85,30 @@ def export_pytorch(model: Layer, path: str | Path) -> str:
     if Path(path).suffix != ".safetensors":
         raise ConfigurationError(f"{path} would be a safetensors file: end the name in .safetensors")
     model.require_backend()
+    if input_shape is not None:
+        model.output_shape(tuple(input_shape))
+    axes = sample_axes(model, len(known_input_shape(model) if input_shape is None else input_shape) or None)
     state: dict[str, np.ndarray] = {}
-    source = _translate(model.layers if type(model) is Sequential else [model], "", state)
+    children = model.layers if type(model) is Sequential else [model]
+    source = f"model = torch.nn.Sequential(\n{_translate(children, '', axes, state)})"
     write_atomically(path, save(state, {"format": "pt"}))
-    return source
+    return RESIDUAL + source if any(type(layer) is Residual for _, layer in walk(model)) else source
 
 
-def _translate(children: Sequence[Layer], prefix: str, state: dict[str, np.ndarray]) -> str:
-    """The expression for layers one after the other; their tensors go to ``state``."""
+def _translate(
+    children: Sequence[Layer], prefix: str, axes: Mapping[Layer, int | None], state: dict[str, np.ndarray]
+) -> str:
+    """The expressions for layers one after the other, a line each; their tensors go to ``state``."""
     sources: list[str] = []
     for layer in children:
         name = f"{prefix}{len(sources)}."
-        if type(layer) is Sequential:
-            sources.append(_translate(layer.layers, name, state))
+        if isinstance(layer, Sequential) and type(layer) in CONTAINERS:
+            sources.append(f"{CONTAINERS[type(layer)]}(\n{_translate(layer.layers, name, axes, state)})")
             continue
         module = counterpart(layer, MODULES, "PyTorch")
         views, to_numpy = {**layer.parameters, **layer.buffers}, layer.require_backend().to_numpy
-        state.update(
-            {name + tensor.theirs: tensor.to_theirs(to_numpy(views[tensor.ours])) for tensor in module.tensors}
-        )
-        sources += module.sources(layer)
-    body = "".join(textwrap.indent(f"{source},\n", "    ") for source in sources)
-    return f"torch.nn.Sequential(\n{body})"
+        for tensor in module.tensors:
+            state[name + tensor.theirs] = tensor.to_theirs(to_numpy(views[tensor.ours]))
+        state.update({name + counter: np.array(0) for counter in module.counters})
+        sources += module.sources(layer, axes[layer])
+    return "".join(textwrap.indent(f"{source},\n", "    ") for source in sources)

@@ -11,6 +11,7 @@ import numpy as np
 from xpnet.data.npz import read_arrays
 from xpnet.errors import ConfigurationError, DTypeError, FileFormatError, MissingFileError
 from xpnet.interoperation import dezero, keras, pytorch
+from xpnet.interoperation.channels_last import feature_orders
 from xpnet.interoperation.layouts import Place, Tensor, counterpart, places
 from xpnet.interoperation.matching import ForeignWeights, Stored, match
 from xpnet.layers import Layer
@@ -63,8 +64,8 @@ def import_weights(
         model: all its parameters and buffers are overwritten; when an error is raised, none is.
         path: of the file; its ending tells the format.
         names: the file's layers to take, first to last, such as ["conv", "fc"]; None: all.
-        input_shape: of one sample, (C, H, W); needed for a Keras network that flattens images of several channels and
-            does not begin with a Reshape.
+        input_shape: of one sample, (C, H, W); needed for a Keras network that flattens images of several channels, or
+            normalises what may be images, and does not begin with a Reshape or a Linear.
 
     Returns:
         what came from where, in the model's order.
@@ -74,8 +75,8 @@ def import_weights(
         FileFormatError: it is damaged, or holds more than the model.
         ShapeError: what it holds does not fit; the message names the layer and both shapes.
         DTypeError: its numbers are no floats, or too large for the model's type.
-        ConfigurationError: an ending that tells no format, a missing package, or a file that does not tell the order
-            of its layers.
+        ConfigurationError: an ending that tells no format, a missing package, a file that does not tell the order of
+            its layers, or a layer that the other library has not, or means otherwise.
 
     >>> import tempfile, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
@@ -92,7 +93,7 @@ def import_weights(
     if names is not None:
         foreign = foreign.select(names)
     groups = match(targets, foreign, str(path))
-    orders = keras.feature_orders(model, input_shape) if foreign.channels_last else {}
+    orders = feature_orders(model, input_shape) if foreign.channels_last else {}
     imported, converted = [], []
     for place, group in zip(targets, groups, strict=True):
         for tensor in counterpart(place.layer, foreign.layout, foreign.library):
