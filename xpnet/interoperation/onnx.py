@@ -36,6 +36,14 @@ def export_onnx(model: Layer, path: str | Path, input_shape: Sequence[int] | Non
         ConfigurationError: the package onnx is missing, ONNX has no counterpart of a layer, or another ending.
         ShapeError: the model does not take samples of that shape, or does not tell which ones it takes.
         RunFolderError: the disk refused; an old file is whole.
+
+    >>> import tempfile, onnx, xpnet
+    >>> model = xpnet.Sequential(xpnet.Linear(2, 3, "relu")).initialize(xpnet.backend("cpu-reference"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     shape = export_onnx(model, Path(folder, "model.onnx"))
+    ...     graph = onnx.load(Path(folder, "model.onnx")).graph
+    >>> shape, [node.op_type for node in graph.node]
+    ((2,), ['Gemm', 'Relu'])
     """
     try:
         from onnx import TensorProto, helper
