@@ -43,13 +43,14 @@ class TensorBoardLog(Callback):
         ConfigurationError: the package is not installed.
         RunFolderError: in a run, the disk refused.
 
-    >>> import importlib.util, tempfile, numpy as np, xpnet
+    >>> import tempfile, numpy as np, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 2)).initialize(xpnet.backend("cpu-reference"))
-    >>> if importlib.util.find_spec("tensorboard"):
-    ...     with tempfile.TemporaryDirectory() as folder:
-    ...         log = TensorBoardLog(folder)
-    ...         trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(1.0), callbacks=[log])
-    ...         _ = trainer.fit((np.eye(2), np.array([0, 1])), epochs=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = TensorBoardLog(folder)
+    ...     trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(1.0), callbacks=[log])
+    ...     _ = trainer.fit((np.eye(2), np.array([0, 1])), epochs=1)
+    ...     len(list(Path(folder).glob("events.out.tfevents.*")))
+    1
     """
 
     def __init__(self, folder: str | Path) -> None:
