@@ -16,7 +16,7 @@ import xpnet as library
 from xpnet import checkpoint
 from xpnet.cli import main, recipes
 from xpnet.cli.signals import Interrupted, handling, interrupt
-from xpnet.training import Trainer, trainer
+from xpnet.training import EarlyStopping, Trainer, runs, trainer
 
 DIGITS = ("train", "--recipe", "digits", "--device", "cpu-reference", "--epochs", 2, "--json")
 RESUME = ("train", "--device", "cpu-reference", "--json", "--resume")
@@ -86,11 +86,28 @@ def test_before_there_is_anything_to_save(
     assert xpnet(*DIGITS, "--out", "run").status == 0  # the folder it made is not in the way
 
 
-def test_too_late_to_stop_anything(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trainer, "train_step", signal_at(90, Trainer.train_step, signal.SIGTERM))
-    outcome = xpnet(*DIGITS)
+TOO_LATE = {
+    "the last step": (Trainer, "train_step", 90),
+    "the evaluation on the test set": (runs, "evaluate_best", 1),
+}
+
+
+@pytest.mark.parametrize("moment", TOO_LATE)
+def test_too_late_to_stop_anything(xpnet: Any, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    owner, name, call = TOO_LATE[moment]
+    monkeypatch.setattr(owner, name, signal_at(call, getattr(owner, name), signal.SIGTERM))
+    outcome = xpnet(*DIGITS, "--validation-fraction", 0.01)
     assert outcome.status == 0
     assert outcome.result["steps"] == 90
+    assert outcome.result["test_accuracy"] > 0.5
+
+
+def test_in_the_evaluation_that_ends_the_run_early(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EarlyStopping, "_score", lambda self, record: 0.0)
+    monkeypatch.setattr(trainer, "evaluate", signal_at(2, trainer.evaluate, signal.SIGTERM))
+    outcome = xpnet(*DIGITS, "--epochs", 9, "--validation-fraction", 0.01, "--patience", 1)
+    assert outcome.status == 0
+    assert (outcome.result["epochs"], outcome.result["stopped_early"]) == (2, True)
 
 
 def test_a_failure_is_told_although_a_stop_was_asked_for(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ import xpnet
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGSTOP are POSIX")
 
-FILES = ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl"]
+FILES = ["best.safetensors", "config.toml", "last.safetensors", "metrics.csv", "metrics.jsonl"]
 LONGEST = 0.8  # seconds that a process is left alone: more than it takes to start
 
 
@@ -53,8 +53,15 @@ class Run:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """Three epochs of 45 steps, with evaluations and checkpoints that fall within them."""
-    digits = replace(xpnet.load_recipe("digits"), name="killed", epochs=3, evaluate_every=20, checkpoint_every=3)
+    """Three epochs, with evaluations and checkpoints that fall within them; running statistics, masks, an average.
+
+    A table of figures beside the history, and a look at the test set after the last checkpoint.
+    """
+    digits = xpnet.load_recipe("digits").with_options(validation_fraction=0.1, logs=["csv"])
+    *before, last = digits.layers
+    layers = [*before, {"type": "BatchNorm", "features": 512}, {"type": "Dropout", "rate": 0.1}, last]
+    digits = replace(digits, layers=layers, ema_decay=0.9, epochs=3, evaluate_every=20, checkpoint_every=3)
+    digits = replace(digits, name="killed")
     path = tmp_path / "killed.toml"
     path.write_text(tomli_w.dumps(digits.to_table()))
     return path

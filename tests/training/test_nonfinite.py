@@ -16,7 +16,13 @@ from xpnet.layers import Declaration, Layer
 from xpnet.training import DeviceSamples
 from xpnet.training.snapshots import capture, restore
 
-OPTIMIZERS = {"SGD": lambda: xpnet.SGD(0.1), "Momentum": lambda: xpnet.Momentum(0.1), "Adam": lambda: xpnet.Adam(0.1)}
+OPTIMIZERS = {
+    "SGD": lambda: xpnet.SGD(0.1),
+    "Momentum": lambda: xpnet.Momentum(0.1),
+    "Adam": lambda: xpnet.Adam(0.1),
+    "clipped by norm": lambda: xpnet.SGD(0.1, clip_norm=0.1),
+    "clipped by value": lambda: xpnet.SGD(0.1, clip_value=0.1),
+}
 
 
 class Statistics(Layer):
@@ -35,16 +41,16 @@ class Statistics(Layer):
 
 
 class Spoilt(Layer):
-    """Passes on what it gets; in one step, the fourth, times ``forth`` and ``back``."""
+    """Passes on what it gets; in one step, the fourth, of runs with one seed, times ``forth`` and ``back``."""
 
-    def __init__(self, forth: float = 1.0, back: float = 1.0, step: int = 3) -> None:
-        self.forth, self.back, self.step = forth, back, step
+    def __init__(self, forth: float = 1.0, back: float = 1.0, step: int = 3, seed: int = 0) -> None:
+        self.forth, self.back, self.moment = forth, back, (step, seed)
 
     def forward(self, x: Any, context: Context) -> Any:
-        return x * self.forth if context.step == self.step else x * 1.0
+        return x * self.forth if (context.step, context.seed) == self.moment else x * 1.0
 
     def backward(self, dy: Any, context: Context) -> Any:
-        return dy * self.back if context.step == self.step else dy * 1.0
+        return dy * self.back if (context.step, context.seed) == self.moment else dy * 1.0
 
 
 def data(rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -143,6 +149,46 @@ def test_a_skipping_run_is_resumed_exactly(backend: Backend) -> None:
     assert backend.to_numpy(again.report).tolist() == backend.to_numpy(whole.report).tolist()
 
 
+def test_a_run_that_skipped_may_go_on_strictly(backend: Backend) -> None:
+    """In the epoch of the step that was left out, of which nobody shall be told then."""
+    x, y = data()
+    x[13] = np.nan
+    runs = [
+        Trainer(network(backend), SoftmaxCrossEntropy(), xpnet.Adam(0.1), on_nonfinite=what)
+        for what in ("skip", "stop")
+    ]
+    runs[0].fit((x, y), steps=5, batch_size=4, sampler=InOrder())
+    restore(runs[1], capture(runs[0], {}), "FILE")
+    for trainer in runs:
+        trainer.fit((x, y), epochs=1, batch_size=4, sampler=InOrder())
+    assert state(runs[1]) == state(runs[0])
+    with pytest.raises(NonFiniteError, match=r"step 14 stopped being finite in the inputs \(sample 13 of the"):
+        runs[1].fit((x, y), epochs=2, batch_size=4, sampler=InOrder())
+
+
+@pytest.mark.parametrize("checkpoint_every", [None, 1, 3])
+def test_when_the_steps_left_out_are_told_depends_on_no_checkpoint(backend: Backend, checkpoint_every: int) -> None:
+    x, y = data()
+    x[13] = np.nan
+    trainer = Trainer(network(backend), SoftmaxCrossEntropy(), xpnet.Adam(0.1), on_nonfinite="skip")
+    trainer.fit((x, y), epochs=2, batch_size=4, sampler=InOrder(), checkpoint_every=checkpoint_every)
+    (diagnosis,) = [record for record in trainer.history if record.get("kind") == "steps left out"]
+    assert diagnosis["message"].startswith("1 of 10 steps were left out")
+
+
+def test_a_running_statistic_that_overflows_is_no_checkpoint(backend: Backend) -> None:
+    """The batch's variance is 1e40 and more than float32 has, what BatchNorm makes of it is 0, and 0 is finite."""
+    x, y = data()
+    x[13] = 1e20 if backend.dtype == "float32" else 1e200
+    saved = []
+    note = type("Note", (xpnet.Callback,), {"on_checkpoint": lambda self, trainer: saved.append(trainer.step)})()
+    model = Sequential(xpnet.BatchNorm(4), Linear(4, 3)).initialize(backend)
+    trainer = Trainer(model, SoftmaxCrossEntropy(), xpnet.SGD(0.01), callbacks=[note])
+    with pytest.raises(NonFiniteError, match=r"a running statistic is not finite after step 6, with the learning rate"):
+        trainer.fit((x, y), epochs=1, batch_size=4, sampler=InOrder(), checkpoint_every=3)
+    assert saved == [3]
+
+
 @pytest.mark.parametrize("factor", [math.inf, math.nan])
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("way", ["forth", "back"])
@@ -168,10 +214,10 @@ def test_a_sum_that_overflows_is_named(backend: Backend) -> None:
 
 
 def test_a_step_of_micro_batches_is_taken_again_as_it_was(backend: Backend) -> None:
-    """What only the second one's number brings about: layers that draw, draw by it."""
+    """What only the seed and the second one's number bring about: layers that draw, draw by these."""
     x, y = data()
-    model = network(backend, Spoilt(forth=math.inf, step=3 + 2**32))
-    trainer = Trainer(model, SoftmaxCrossEntropy(), xpnet.SGD(0.01), micro_batch_size=2)
+    model = network(backend, Spoilt(forth=math.inf, step=3 + 2**32, seed=7))
+    trainer = Trainer(model, SoftmaxCrossEntropy(), xpnet.SGD(0.01), micro_batch_size=2, seed=7)
     with pytest.raises(NonFiniteError, match="step 4 stopped being finite in the output of layer 0 Spoilt"):
         trainer.fit((x, y), epochs=1, batch_size=4, sampler=InOrder())
 

@@ -334,3 +334,16 @@ def test_a_run_whose_state_is_of_other_types(
     with pytest.raises(FileFormatError, match=message):
         restore(fresh, replace(saved, metadata={**saved.metadata, name: value}), "FILE")
     assert fresh.step == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("rate", None), ("rate", "fast"), ("best_loss", [3.0]), ("waited", True)])
+def test_a_schedule_whose_state_is_of_other_types(cpu: Backend, small_data: Dataset, name: str, value: Any) -> None:
+    run, fresh = (
+        Trainer(network(cpu), SoftmaxCrossEntropy(), Adam(xpnet.ReduceOnPlateau(0.01, patience=1))) for _ in range(2)
+    )
+    run.fit(small_data.train, epochs=1, batch_size=8)
+    saved = capture(run, {})
+    table = {**saved.metadata["schedule"], name: value}
+    with pytest.raises(FileFormatError, match=f"FILE is damaged: {name} of its schedule is .*, not a number"):
+        restore(fresh, replace(saved, metadata={**saved.metadata, "schedule": table}), "FILE")
+    assert fresh.step == 0

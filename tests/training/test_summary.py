@@ -83,6 +83,22 @@ def test_it_is_measured_when_the_run_is_complete(
     assert {k: v for k, v in resumed.items() if k not in clock} == {k: v for k, v in whole.items() if k not in clock}
 
 
+@pytest.mark.parametrize("half_a_line", [b"", b'{"event": "test", "st'])
+def test_a_process_that_ended_right_before_it_is_made_good(
+    cpu: Backend, start: Go, go_on: Go, recipe: Recipe, tmp_path: Path, assert_same_run: Any, half_a_line: bytes
+) -> None:
+    """Killed after the last checkpoint of a complete run: the one look at the test set is what is missing."""
+    whole = start(tmp_path / "whole", cpu, recipe)
+    start(tmp_path / "run", cpu, recipe)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    *history, _ = metrics.read_bytes().splitlines(keepends=True)
+    metrics.write_bytes(b"".join(history) + half_a_line)
+    assert go_on(tmp_path / "run", cpu)["test_accuracy"] == whole["test_accuracy"]
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    with pytest.raises(ConfigurationError, match="is complete"):
+        go_on(tmp_path / "run", cpu)
+
+
 def test_a_run_that_is_trained_on_is_tested_anew(
     cpu: Backend, start: Go, go_on: Go, recipe: Recipe, tmp_path: Path, history_of: Any
 ) -> None:

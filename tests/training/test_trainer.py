@@ -402,7 +402,7 @@ def test_the_step_of_a_loss_that_is_not_finite_is_counted_as_in_the_records(back
     x, y, _ = samples()
     x[6] = np.nan  # in the fourth batch of two rows
     run = trainer(network(backend))
-    with pytest.raises(NonFiniteError, match=r"step 4 .* the inputs \(sample 6 of the training set, row 0 of the"):
+    with pytest.raises(NonFiniteError, match=r"step 4 .* the inputs \(sample 6 of the training set\)"):
         run.fit((x, y), epochs=1, batch_size=2, sampler=InOrder())
     assert [record["step"] for record in events(run.history, "batch")] == [1]
 
@@ -413,7 +413,7 @@ def test_a_run_gone_wrong_leaves_the_earlier_checkpoint_alone(backend: Backend) 
     x[6] = np.nan
     moments: list[tuple[Any, ...]] = []
     run = trainer(network(backend), callbacks=[Recorder(moments)])
-    with pytest.raises(NonFiniteError, match=r"step 4 .* the inputs \(sample 6 of the training set, row 0 of the"):
+    with pytest.raises(NonFiniteError, match=r"step 4 .* the inputs \(sample 6 of the training set\)"):
         run.fit((x, y), epochs=3, batch_size=2, sampler=InOrder(), evaluate_every=1000)
     assert "checkpoint" not in [moment[0] for moment in moments]
 

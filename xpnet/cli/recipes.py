@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def render(result: dict[str, Any]) -> str:
     """A line for each."""
-    rows = [f"{table['name']:<20}{table['data']['name']:<8}{table['description']}" for table in result["recipes"]]
+    rows = [f"{table['name']:<20}{table['data']['name']:<15}{table['description']}" for table in result["recipes"]]
     return "\n".join(
         [*rows, "", "xpnet train --recipe NAME trains one; a .toml file of the same form is a recipe too."]
     )

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import shlex
 from contextlib import ExitStack
+from typing import Any
 
 from xpnet.cli.signals import Interrupted, handling
 from xpnet.training.callbacks import Callback, Trainer
 
 
 class StopOnSignal(Callback):
-    """From the first step to the last, SIGINT and SIGTERM stop the trainer instead of ending the process."""
+    """A context: from the first step to its end, SIGINT and SIGTERM stop the trainer instead of ending the process."""
 
     def __init__(self) -> None:
         self._handlers = ExitStack()
         self._received: int | None = None
         self._stopped_after: int | None = None
+
+    def __enter__(self) -> StopOnSignal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._handlers.close()
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Take the signals over."""
@@ -27,16 +34,16 @@ class StopOnSignal(Callback):
         self._handlers.enter_context(handling(stop))
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Give the signals back, and note whether steps are missing."""
-        self._handlers.close()
+        """Note whether steps are missing."""
         if trainer.step < trainer.schedule.stop:
             self._stopped_after = trainer.step
 
-    def require_done(self, folder: str) -> None:
-        """Raise Interrupted, saying how to go on, when a signal ended the run in ``folder`` before its time."""
-        if self._received is not None and self._stopped_after is not None:
+    def require_done(self, summary: dict[str, Any]) -> None:
+        """Raise Interrupted, saying how to go on, when a signal ended the run before its time."""
+        stopped_early = summary.get("stopped_early", False)
+        if self._received is not None and self._stopped_after is not None and not stopped_early:
             raise Interrupted(
                 self._received,
                 f"stopped after step {self._stopped_after}, which is saved: go on with xpnet train --resume "
-                f"{shlex.quote(folder)}",
+                f"{shlex.quote(summary['run_dir'])}",
             )

@@ -59,39 +59,49 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from xpnet.cli.stopping import StopOnSignal
 
     backend = xpnet.backend(options.device)
-    stop = StopOnSignal()
-    callbacks = [training.Progress(), stop]
-    if options.resume is not None:
-        _refuse_fresh_run_options(options)
-        say(f"device: {_describe(backend.name, options.device)}")
-        result = training.resume(
-            options.resume,
-            backend,
-            partial(xpnet.data.load, data_dir=options.data_dir),
-            data=_data_name(options.data),
-            epochs=options.epochs,
-            checkpoint_every=options.checkpoint_every,
-            on_nonfinite=options.on_nonfinite,
-            patience=options.patience,
-            min_delta=options.min_delta,
-            logs=options.log,
-            stop_after_epoch=options.stop_after_epoch,
-            callbacks=callbacks,
-        )
-    else:
-        recipe, dataset = _recipe_and_data(options)
-        say(f"device: {_describe(backend.name, options.device)}   recipe: {recipe.name}   data: {dataset.name}")
-        result = training.train(
-            recipe,
-            dataset,
-            backend,
-            seed=options.seed or 0,
-            out=options.out,
-            stop_after_epoch=options.stop_after_epoch,
-            callbacks=callbacks,
-        )
-    stop.require_done(result["run_dir"])
+    with StopOnSignal() as stop:
+        callbacks = [training.Progress(), stop]
+        result = (_start if options.resume is None else _go_on)(options, backend, callbacks)
+    stop.require_done(result)
     return result
+
+
+def _start(options: argparse.Namespace, backend: Any, callbacks: list[Any]) -> dict[str, Any]:
+    from xpnet import training
+
+    recipe, dataset = _recipe_and_data(options)
+    say(f"device: {_describe(backend.name, options.device)}   recipe: {recipe.name}   data: {dataset.name}")
+    return training.train(
+        recipe,
+        dataset,
+        backend,
+        seed=options.seed or 0,
+        out=options.out,
+        stop_after_epoch=options.stop_after_epoch,
+        callbacks=callbacks,
+    )
+
+
+def _go_on(options: argparse.Namespace, backend: Any, callbacks: list[Any]) -> dict[str, Any]:
+    import xpnet
+    from xpnet import training
+
+    _refuse_fresh_run_options(options)
+    say(f"device: {_describe(backend.name, options.device)}")
+    return training.resume(
+        options.resume,
+        backend,
+        partial(xpnet.data.load, data_dir=options.data_dir),
+        data=_data_name(options.data),
+        epochs=options.epochs,
+        checkpoint_every=options.checkpoint_every,
+        on_nonfinite=options.on_nonfinite,
+        patience=options.patience,
+        min_delta=options.min_delta,
+        logs=options.log,
+        stop_after_epoch=options.stop_after_epoch,
+        callbacks=callbacks,
+    )
 
 
 def render(result: dict[str, Any]) -> str:

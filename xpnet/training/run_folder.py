@@ -1,4 +1,4 @@
-"""The folder of a run: config.toml, metrics.jsonl, best.safetensors, last.safetensors."""
+"""The folder of a run: config.toml, metrics.jsonl, best.safetensors, last.safetensors, and metrics.csv if wanted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RunFolder(Callback):
     def __enter__(self) -> RunFolder:
         self._lock.__enter__()
         if self._lock.exclusive:
-            for path in (self.configuration, self.best, self.last):
+            for path in (self.configuration, self.best, self.last, self.table):
                 remove_leftovers(path)
         return self
 
@@ -79,6 +79,11 @@ class RunFolder(Callback):
     def metrics(self) -> Path:
         """One JSON object a line: the history."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def table(self) -> Path:
+        """The evaluations of the history as CSV, for those who want it."""
+        return self.path / "metrics.csv"
 
     @property
     def configuration(self) -> Path:
@@ -136,7 +141,7 @@ class RunFolder(Callback):
         """Save the initial state, so that a run interrupted at any moment can be resumed; then, what the run is."""
         import tomli_w
 
-        self._cut_metrics()
+        self.cut_metrics()
         if trainer.step == 0:
             self.on_checkpoint(trainer)
         table = {**self.metadata["recipe"], "run": {"seed": trainer.seed, "device": trainer.backend.name}}
@@ -158,8 +163,19 @@ class RunFolder(Callback):
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
         """Keep the line for the next checkpoint, and whether it deserves to be called the best."""
+        self._lock.require_held()  # before the logs, which come after, write into what may be another run's folder
         self.on_batch(trainer, record)
         self._improved |= improved
+
+    def is_tested(self) -> bool:
+        """Whether the line of a complete run's test figures is there, which comes after the last checkpoint."""
+        try:
+            with open(self.metrics, "rb") as file:
+                file.seek(self._metrics_length)
+                line = file.readline(LONGEST_LINE)
+        except FileNotFoundError:
+            return False
+        return line.startswith(b'{"event": "test"') and line.endswith(b"\n")
 
     def add(self, record: Record) -> None:
         """Write a line that comes after the last checkpoint: when the run is trained on, it is cut."""
@@ -185,7 +201,7 @@ class RunFolder(Callback):
                 f"{error}; what was saved before is whole: mend that, then --resume {self.path}"
             ) from error
 
-    def _cut_metrics(self) -> None:
+    def cut_metrics(self) -> None:
         """Take away the lines that came after the checkpoint which the run goes on from."""
         self._lock.require_held()
         try:

@@ -191,7 +191,7 @@ def _fit(
 ) -> Summary:
     loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
     early = None if recipe.early_stopping is None else EarlyStopping(**recipe.early_stopping)
-    watchers = [*callbacks, *([early] if early else []), *_logs(recipe, folder), folder]
+    watchers = [*callbacks, *([early] if early else []), folder, *_logs(recipe, folder)]
     trainer = Trainer(
         model,
         loss,
@@ -202,37 +202,52 @@ def _fit(
         callbacks=watchers,
         on_nonfinite=recipe.on_nonfinite,
     )
+    total = recipe.total_steps(len(sets.train.x))
+
+    def is_complete() -> bool:
+        return trainer.step >= total or (early is not None and early.is_over)
+
     if saved is not None:
         folder.restore(trainer, saved)
-        _require_more(trainer, early, recipe, len(sets.train.x), folder, stop_after_epoch)
-    with folder.naming_last():
-        trainer.fit(
-            sets.train,
-            validation=sets.validation,
-            validation_name=sets.validation_name,
-            epochs=recipe.epochs,
-            steps=recipe.steps,
-            batch_size=recipe.batch_size,
-            sampler=SAMPLERS[recipe.sampler](),
-            evaluate_every=recipe.evaluate_every,
-            evaluate_train=recipe.evaluate_train,
-            checkpoint_every=recipe.checkpoint_every,
-            stop_after_epoch=stop_after_epoch,
-        )
+        if early is not None:
+            early.look_back(trainer.history)
+    if is_complete() and sets.unseen is not None and not folder.is_tested():
+        folder.cut_metrics()  # the process ended between the last checkpoint and the one look at the test set
+    else:
+        if saved is not None:
+            _require_more(trainer, early, recipe, len(sets.train.x), folder, stop_after_epoch)
+        with folder.naming_last():
+            _follow(recipe, trainer, sets, stop_after_epoch)
     summary = summarize(trainer, recipe, dataset, len(sets.train.x), folder)
     if early is not None:
         summary["stopped_early"] = early.is_over
-    complete = trainer.step >= recipe.total_steps(len(sets.train.x)) or (early is not None and early.is_over)
-    if complete and sets.unseen is not None:
+    if is_complete() and sets.unseen is not None:
         summary |= evaluate_best(trainer, sets.unseen, folder)
     return finite_or_null(summary)
+
+
+def _follow(recipe: Recipe, trainer: Trainer, sets: RunSets, stop_after_epoch: int | None) -> None:
+    """Train as the recipe says."""
+    trainer.fit(
+        sets.train,
+        validation=sets.validation,
+        validation_name=sets.validation_name,
+        epochs=recipe.epochs,
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        sampler=SAMPLERS[recipe.sampler](),
+        evaluate_every=recipe.evaluate_every,
+        evaluate_train=recipe.evaluate_train,
+        checkpoint_every=recipe.checkpoint_every,
+        stop_after_epoch=stop_after_epoch,
+    )
 
 
 def _logs(recipe: Recipe, folder: RunFolder) -> list[Callback]:
     """A table and a folder beside metrics.jsonl, as far as they were asked for."""
     logs: list[Callback] = []
     if "csv" in (recipe.logs or []):
-        logs.append(CSVLog(folder.path / "metrics.csv"))
+        logs.append(CSVLog(folder.table))
     if "tensorboard" in (recipe.logs or []):
         logs.append(TensorBoardLog(folder.path / "tensorboard"))
     return logs
@@ -277,13 +292,11 @@ def _require_more(
             f"the run in {folder.path} is complete ({done} epochs, {trainer.step} steps): to train on, give --epochs "
             f"with more than {done}"
         )
-    if early is not None:
-        early.look_back(trainer.history)
-        if early.is_over:
-            raise ConfigurationError(
-                f"the run in {folder.path} is complete: it stopped early, after {early.waited} evaluations without a "
-                f"better one: to train on, give --patience with more than {early.waited}"
-            )
+    if early is not None and early.is_over:
+        raise ConfigurationError(
+            f"the run in {folder.path} is complete: it stopped early, after {early.waited} evaluations without a "
+            f"better one: to train on, give --patience with more than {early.waited}"
+        )
     if stop_after_epoch is not None and trainer.step >= stop_after_epoch * per_epoch:
         raise ConfigurationError(
             f"the run in {folder.path} already has {done} epochs: --stop-after-epoch must be more than {done}"

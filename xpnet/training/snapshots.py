@@ -157,9 +157,16 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
             f"{origin} was trained with another learning-rate schedule: its state is {reprlib.repr(schedule)}, that of "
             f"{type(trainer.optimizer.schedule).__name__} has {sorted(trainer.optimizer.schedule_state)}"
         )
+    for name, own in trainer.optimizer.schedule_state.items():
+        if not _is(_FIGURE, schedule[name]) and not (own is None and schedule[name] is None):
+            raise FileFormatError(
+                f"{origin} is damaged: {name} of its schedule is {reprlib.repr(schedule[name])}, not {_FIGURE}"
+            )
     _restore(_trainer_vectors(trainer), saved, origin, (*_MODEL, "optimizer/"))
     trainer.optimizer.schedule_state = schedule
     vars(trainer).update(state)
+    if trainer.on_nonfinite == "stop":  # of steps that were left out as the run skipped them, nothing shall be told
+        report = {**report, "first_non_finite_step": -1.0}
     trainer.report = reports.from_names(trainer.backend, report)
 
 

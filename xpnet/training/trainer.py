@@ -261,16 +261,16 @@ class Trainer:
             places = (first_non_finite(self.model, self.loss, data, part, context) for part in parts)
             where = next(filter(None, places), None)
             raise self._non_finite(f"step {bad_step} stopped being finite in {where or 'a place that a replay hides'}")
-        if left_out := int(report[reports.STEPS_LEFT_OUT]):
-            message = f"{left_out} of {self.step} steps were left out: their loss or gradients were not finite"
-            self._diagnose("steps left out", message)
         return report
 
     def _finite_report(self, data: DeviceSamples, batch_of: BatchOf) -> list[float]:
-        """What is not finite shall not become a checkpoint: neither the loss nor, after the last step, a parameter."""
-        report = self._read_report(data, batch_of)
-        if not bool(self.backend.xp.all(self.backend.xp.isfinite(self.model.vectors.parameters.vector))):
-            raise self._non_finite(f"a parameter is not finite after step {self.step}")
+        """What is not finite shall not become a checkpoint: neither the loss nor what the last step left behind."""
+        report, xp = self._read_report(data, batch_of), self.backend.xp
+        parameters, _, buffers = self.model.vectors
+        finite = [xp.all(xp.isfinite(vector)) for vector in (parameters.vector, buffers.vector)]
+        if not bool(xp.logical_and(*finite)):
+            what = "running statistic" if bool(finite[0]) else "parameter"
+            raise self._non_finite(f"a {what} is not finite after step {self.step}")
         return report
 
     def _non_finite(self, what: str) -> NonFiniteError:
@@ -281,7 +281,13 @@ class Trainer:
 
     def _report_batch(self, data: DeviceSamples, batch_of: BatchOf) -> None:
         report = self._read_report(data, batch_of)
+        self._diagnose("steps left out", self._steps_left_out(report))
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
+
+    def _steps_left_out(self, report: list[float]) -> str | None:
+        left_out = int(report[reports.STEPS_LEFT_OUT])
+        message = f"{left_out} of {self.step} steps were left out: their loss or gradients were not finite"
+        return message if left_out else None
 
     def _evaluate(
         self,
@@ -307,6 +313,7 @@ class Trainer:
             figures |= {f"{name}_loss": outcome.loss, f"{name}_accuracy": outcome.accuracy}
             figures[f"best_{name}_accuracy"] = self.best_accuracy  # type: ignore[assignment]
         self.optimizer.schedule.observe(figures.get(f"{name}_loss", train_loss))
+        self._diagnose("steps left out", self._steps_left_out(report))
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
         classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == 1
         if classifies and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
