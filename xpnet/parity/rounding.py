@@ -34,6 +34,7 @@ _EXACT = {np.negative, np.positive, np.absolute, np.sign, np.maximum, np.minimum
 _EXACT |= {np.floor, np.ceil, np.trunc, np.rint}
 _ROUNDED_ONCE = {np.add, np.subtract, np.multiply, np.divide, np.sqrt, np.square, np.reciprocal}
 _ROUNDINGS_OF_A_FUNCTION = 8
+_SAMPLE = 20_000  # elements of which the median is taken
 _PRODUCTS = {np.dot, np.inner, np.tensordot}
 # Through these an error goes with its sign changed when it is given with its sign changed; of others it is not known.
 _SMOOTH: set[Any] = {np.add, np.subtract, np.multiply, np.divide, np.square, np.negative, np.positive, np.matmul}
@@ -111,7 +112,7 @@ class ErringArray(np.ndarray):
         in_place = ufunc is np.add and bool(out) and inputs[0] is out[0]
         inputs, into = tuple(map(_plain, inputs)), {"out": tuple(map(_plain, out))} if out else {}
         result = getattr(ufunc, method)(*inputs, **into, **options)
-        if errors is not None:
+        if errors is not None and any(map(_is_floating, inputs)):
             errors.passes(ufunc)
         if errors is None or not _is_floating(result) or ufunc in _EXACT:
             return out[0] if len(out) == 1 else result
@@ -209,12 +210,13 @@ def rounding_bounds(erring: ErringBackend, compute: Callable[[], Arrays]) -> dic
     exact = compute()
     bounds = {name: np.zeros(array.shape) for name, array in exact.items()}
     for group in sorted(errors.groups):
-        widest = {name: np.zeros(array.shape) for name, array in exact.items()}
+        widest: dict[Any, np.ndarray] = {}
         for sign in (1.0, -1.0):
             errors.begin(group, sign)
             for name, array in compute().items():
                 with erring.ignoring_overflow():
-                    np.maximum(widest[name], np.abs(array - exact[name]), out=widest[name])
+                    width = np.abs(array - exact[name])
+                widest[name] = np.maximum(widest[name], width) if name in widest else width
             if not errors.bent:
                 break
         mixed = len(set(errors.erred)) > 1 or 0 in errors.groups
@@ -228,9 +230,10 @@ def _without_lucky_draws(width: np.ndarray) -> np.ndarray:
 
     Needless where only one operation errs and no sum is unrolled: the sums that follow err more by themselves.
     """
-    drawn = (width > 0.0) & np.isfinite(width)
-    usual = np.median(width[drawn]) if drawn.any() else 0.0
-    return np.where(drawn, np.maximum(width, usual / 4), width)
+    sample = width.ravel()[:: width.size // _SAMPLE + 1]
+    drawn = sample[(sample > 0.0) & np.isfinite(sample)]
+    usual = np.median(drawn) if drawn.size else 0.0
+    return np.where(width > 0.0, np.maximum(width, usual / 4), width)
 
 
 def _magnitude(ufunc: np.ufunc, method: str, inputs: Any, options: Any, result: Any) -> Any:

@@ -85,7 +85,7 @@ class Workbench:
     def fill(self, views: Mapping[str, Array], numbers: Numbers) -> None:
         """Write the numbers into the views of their names."""
         for name, array in numbers.items():
-            views[name][...] = self.bring(array)
+            views[name][...] = self.backend.asarray(array, self.model.dtype if array.dtype.kind == "f" else None)
 
     def rounded(self, numbers: np.ndarray) -> np.ndarray:
         """The numbers, rounded to the narrowest type unless they are integers."""
