@@ -129,6 +129,33 @@ def test_long_computations_take_turns_and_stay_bounded():
     assert bound.min() >= 0.999 * np.median(bound) / 4
 
 
+def _added_in_place(xp, terms):
+    total = xp.zeros(terms.shape[1:], dtype=xp.float64)
+    for k in range(terms.shape[0]):
+        place = total[:: (-1) ** k]  # now from the front, now from the back
+        place += terms[k, ...]
+    return total
+
+
+def test_additions_in_place_err_together_and_do_not_cancel():
+    """The k-th addition makes s + t, and errs by u (|s| + |t|) up to twice that."""
+    given = RNG.standard_normal((30, 2_000))
+    terms = given.copy()
+    terms[1::2] = given[1::2, ::-1]
+    sums = np.cumsum(terms, axis=0)
+    expected = np.abs(terms).sum(axis=0) + np.abs(sums[:-1]).sum(axis=0)
+    bound, y = bounds(_added_in_place, given)
+    np.testing.assert_allclose(y, sums[-1], atol=1e-12)
+    assert (bound >= 0.999 * expected).all()
+    assert (bound <= 2.001 * expected).all()
+
+
+def test_errors_that_are_added_in_place_do_not_cancel_by_luck():
+    """Of x + x, with products x = 1: the additions err by 1 + 2, each product by 1 to 2 with a random sign."""
+    bound, _ = bounds(lambda xp, x: _added_in_place(xp, x * x), np.ones((2, 20_000)))
+    assert bound.min() > 3.15
+
+
 def test_the_caller_is_not_told_of_overflow_and_gets_plain_arrays():
     backend = erring_backend()
     with backend.ignoring_overflow():

@@ -72,10 +72,10 @@ class _Watcher:
         return result
 
     def loss_forward(self, call: Callable[..., BatchLoss], logits: Array, labels: Array, context: Context) -> BatchLoss:
-        backend, given = context.backend, self._rounded(logits)
+        backend, given = context.backend, (self._rounded(logits), self._rounded(labels))
         result = call(logits, labels, context)
         counted = self._bench.fetch(backend.asarray(counted_loss(backend, result), "float64"))
-        self.loss = LossPass(given, np.array(backend.to_numpy(labels)), counted)
+        self.loss = LossPass(*given, counted)
         return result
 
     def optimizer_update(self, call: Callable[..., None], step: int, finite: Array) -> None:
