@@ -11,7 +11,26 @@ import pytest
 import xpnet_kernels.cpu
 
 import xpnet
-from xpnet import SGD, Adam, Constant, Flatten, Linear, Momentum, ReLU, Sequential, Sigmoid, Softmax, Tanh
+from xpnet import (
+    SGD,
+    Adam,
+    BatchNorm,
+    Constant,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    Momentum,
+    ReduceOnPlateau,
+    ReLU,
+    Reshape,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    ops,
+)
 from xpnet.errors import ConfigurationError
 from xpnet.layers import Declaration, Layer
 from xpnet.parity import compare, compare_recipe
@@ -251,8 +270,12 @@ def test_sums_that_rounding_carries_across_a_kink_are_no_divergence(cpu):
     b[...] = -(x[0].ravel().astype(float) @ W.astype(float))
     sides = [x[0].ravel() @ W + b > 0, x[0].ravel().astype(float) @ W + b > 0]
     assert (sides[0] != sides[1]).sum() > 50
-    parity = compare(model, LOSS, SGD(0.1), (x, np.arange(64) % 10), [DOUBLE, cpu], batch_size=64, steps=1)
-    assert parity.first_divergence is None
+    ground = model, LOSS, SGD(0.1), (x, np.arange(64) % 10)
+    assert compare(*ground, [DOUBLE, cpu], batch_size=64, steps=1).first_divergence is None
+    # Nor do they hide an error: backward, all have the same side.
+    slightly = in_layer((64, 512), lambda dW, db, dx: np.multiply(dW, 1.0001, out=dW))
+    wrong = compare(*ground, [DOUBLE, cpu_with("linear_backward", slightly.backward)], batch_size=64, steps=1)
+    assert found(wrong) == ("1 Linear", "gradient", "W")
 
 
 def test_a_bug_in_the_loss_is_found():
@@ -322,13 +345,133 @@ def test_a_run_that_overflows_alike_agrees(cpu):
 
 
 def test_nothing_that_was_given_is_changed(cpu):
-    model, optimizer = network(), Adam()
+    schedule = ReduceOnPlateau(0.1, patience=1)
+    for _ in range(4):
+        schedule.observe(3.0)
+    model, optimizer, state = network(), Adam(schedule), dict(schedule.state)
+    assert state["rate"] < 0.1
     before = np.array(model.vectors.parameters.vector)
     outcome(model, cpu, optimizer=optimizer)
     np.testing.assert_array_equal(model.vectors.parameters.vector, before)
     assert optimizer.model is None
+    assert dict(schedule.state) == state
     assert model.backend is DOUBLE
     model.initialize(cpu)  # and nothing of it is held by another model
+
+
+def of_images(backend, optimizer=None, steps=2):
+    layers = [
+        Reshape((1, 8, 8)),
+        Conv2d(1, 4, 3, activation="relu"),
+        BatchNorm(4),
+        MaxPool2d(2),
+        Conv2d(4, 6, 2, padding="same"),
+        Dropout(0.3),
+        Flatten(),
+        Linear(54, 10),
+    ]
+    return outcome(Sequential(*layers).initialize(DOUBLE, seed=3), backend, optimizer=optimizer, steps=steps, seed=7)
+
+
+def test_layers_that_draw_and_keep_statistics_agree(backend):
+    parity = of_images(backend, Adam(clip_norm=0.1), steps=4)
+    assert parity.first_divergence is None
+    inferences = [row.layer for row in parity.rows if row.quantity == "inference"]
+    assert inferences == ["2 BatchNorm", "5 Dropout"]  # of the others it is what it is in training
+    assert parity.drift[0].parameters < 1e-4  # every backend drew the same
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (16, 6)], ids=str)
+@pytest.mark.parametrize("factor", [1.001, 1.0001])
+def test_a_bug_in_a_convolution_is_found(shape, factor):
+    bug = in_layer(shape, lambda dW, db, dx: np.multiply(dW, factor, out=dW))
+    layer = "1 Conv2d" if shape == (9, 4) else "4 Conv2d"
+    assert found(of_images(cpu_with("linear_backward", bug.backward))) == (layer, "gradient", "W")
+
+
+def wrong_on_cpu(monkeypatch, name, change):
+    """``ops.name`` with its arguments changed where the backend is the CPU."""
+    right = getattr(ops, name)
+
+    def wrong(backend, *arguments):
+        return right(backend, *(change(*arguments) if backend.name == "cpu" else arguments))
+
+    monkeypatch.setattr(ops, name, wrong)
+
+
+class WrongBatchNorm(BatchNorm):
+    """Keeps the biased variance on one backend."""
+
+    def forward(self, x, context):
+        before = self.buffers["running_variance"] + 0
+        y = super().forward(x, context)
+        if context.training and context.backend.name == "cpu":
+            count = x.shape[0] * math.prod(x.shape[2:])
+            variance = self.buffers["running_variance"]
+            variance[...] = 0.9 * before + (variance - 0.9 * before) * (count - 1) / count
+        return y
+
+
+def test_a_bug_in_running_statistics_is_found(cpu):
+    model = Sequential(Flatten(), WrongBatchNorm(64), Linear(64, 10)).initialize(DOUBLE)
+    assert found(outcome(model, cpu)) == ("1 WrongBatchNorm", "forward", "running_variance")
+
+
+def test_a_bug_in_the_form_of_inference_is_found(monkeypatch, cpu):
+    wrong_on_cpu(
+        monkeypatch,
+        "batch_norm_inference",
+        lambda x, gamma, beta, mean, variance, epsilon, out: (x, gamma, beta, mean, variance, 10 * epsilon, out),
+    )
+    assert found(of_images(cpu)) == ("2 BatchNorm", "inference", "y")
+
+
+def test_masks_of_another_step_are_found(monkeypatch, cpu):
+    wrong_on_cpu(monkeypatch, "dropout", lambda x, rate, key, step, out: (x, rate, key, step + 1, out))
+    row = of_images(cpu).first_divergence
+    assert (row.layer, row.quantity, row.step) == ("5 Dropout", "forward", 1)
+
+
+def test_masks_of_another_seed_are_found(monkeypatch, cpu):
+    """The seed reaches the layers: masks that ignored it would be those of seed 0."""
+    key = xpnet.random.stream_key(7, "dropout", "5")
+    keys = []
+    wrong_on_cpu(monkeypatch, "dropout", lambda x, rate, given, *more: keys.append(given) or (x, rate, given, *more))
+    of_images(cpu, steps=1)
+    assert set(keys) == {key}
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("clip_norm", 0.1), ("clip_value", 0.01)])
+@pytest.mark.parametrize("factor", [2.0, 1.001, 1e9])
+def test_clipping_otherwise_is_found(monkeypatch, cpu, kind, limit, factor):
+    wrong_on_cpu(monkeypatch, kind, lambda gradients, limit: (gradients, factor * limit))
+    layer, quantity, _ = found(of_images(cpu, SGD(0.1, **{kind: limit})))
+    assert (layer, quantity) == ("1 Conv2d", "update")
+
+
+def test_a_wrong_finite_flag_is_found(cpu):
+    def never(gradients, finite):
+        finite[0] = 0
+
+    assert found(of_images(cpu_with("all_finite", never))) == ("optimizer", "finite flag", "finite")
+
+
+@pytest.mark.parametrize("loss", [xpnet.MeanSquaredError(), xpnet.BinaryCrossEntropy()], ids=repr)
+def test_other_losses(monkeypatch, cpu, loss):
+    model = Sequential(Flatten(), Linear(64, 8, "tanh"), Linear(8, 1)).initialize(DOUBLE, seed=1)
+    train = DIGITS.x_train, DIGITS.y_train / 9, 16.0
+    assert compare(model, loss, SGD(0.1), train, [DOUBLE, cpu], steps=2).first_divergence is None
+    name = "mean_squared_error" if isinstance(loss, xpnet.MeanSquaredError) else "binary_cross_entropy"
+    right = getattr(ops, name)
+
+    def wrong(backend, outputs, targets, gradient, out, **reduction):
+        result = right(backend, outputs, targets, gradient, out, **reduction)
+        if backend.name == "cpu":
+            result.gradient[...] = result.gradient * 1.0001
+        return result
+
+    monkeypatch.setattr(ops, name, wrong)
+    assert found(compare(model, loss, SGD(0.1), train, [DOUBLE, cpu], steps=2)) == ("loss", "gradient", "logits")
 
 
 def test_batches_go_on_after_an_epoch(cpu):

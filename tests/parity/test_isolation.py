@@ -8,7 +8,9 @@ import pytest
 import xpnet
 from xpnet import Adam, Linear, ReLU, Sequential
 from xpnet.data import Samples
-from xpnet.parity.isolation import Batch, LossPass, Pass, Update, Workbench, taken_apart
+from xpnet.parity.isolation import taken_apart
+from xpnet.parity.parts import Batch, Inference, LossPass, Pass, Update
+from xpnet.parity.workbench import Workbench
 
 RNG = np.random.default_rng(12)
 TRAIN = Samples(RNG.integers(0, 256, (20, 6), np.uint8), RNG.integers(0, 3, 20), 255.0)
@@ -27,7 +29,9 @@ def test_a_part_gives_what_it_gave_in_training(bench):
     parts = taken_apart(bench, ROWS)
     after = {name: bench.fetch(view) for name, view in bench.model.parameters.items()}
     gradients = {name: bench.fetch(view) for name, view in bench.model.gradients.items()}
-    assert [type(part) for part in parts] == [Batch, Pass, Pass, Pass, LossPass, Update]
+    assert [type(part) for part in parts] == [Batch, *3 * [Pass, Inference], LossPass, Update]
+    assert all(part.is_as_in_training(bench) for part in parts if isinstance(part, Inference))
+    parts = [part for part in parts if not isinstance(part, Inference)]
     found = [{tuple(key): array for key, array in bench.compute(part).items()} for part in parts]
     batch, first, relu, last, loss, update = found
 
@@ -47,7 +51,20 @@ def test_a_part_gives_what_it_gave_in_training(bench):
             np.testing.assert_array_equal(part[f"{place} Linear", "gradient", name], gradients[f"{place}.{name}"])
             np.testing.assert_array_equal(update[f"{place} Linear", "update", name], after[f"{place}.{name}"])
     assert update["2 Linear", "update", "m of W"].any()
+    assert update["optimizer", "finite flag", "finite"].tolist() == [1]
     assert (after["2.W"] != before["2.W"]).all()
+
+
+@pytest.mark.parametrize("limit", [{"clip_norm": 1e-3}, {"clip_value": 1e-3}], ids=str)
+def test_gradients_are_taken_before_they_are_clipped(cpu, limit):
+    model = Sequential(Linear(6, 3)).initialize(cpu, seed=2)
+    ground = model, xpnet.SoftmaxCrossEntropy()
+    clipped, free = (Workbench(cpu, *ground, optimizer, TRAIN, 0, "float32") for optimizer in (Adam(**limit), Adam()))
+    parts, expected = taken_apart(clipped, ROWS), taken_apart(free, ROWS)[-1].gradients
+    for name, gradient in parts[-1].gradients.items():
+        np.testing.assert_array_equal(gradient, expected[name])
+        assert np.abs(gradient).max() > 1e-2
+        assert np.abs(clipped.model.gradients[name]).max() <= 1e-3
 
 
 def test_taking_a_step_apart_is_that_step_in_training(bench):

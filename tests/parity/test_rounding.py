@@ -11,6 +11,7 @@ import xpnet
 from xpnet.parity.rounding import ROUNDOFF, erring_backend, rounding_bounds
 
 RNG = np.random.default_rng(6)
+PLACES = np.arange(1.0, 301.0)
 A, B = RNG.standard_normal((40, 300)), RNG.standard_normal((300, 7))
 
 
@@ -32,7 +33,7 @@ EXPECTED = {
     "a function": (lambda xp, a: xp.exp(a), lambda a: 8 * np.exp(a)),
     "running sums": (
         lambda xp, a: xp.cumulative_sum(a, axis=1),
-        lambda a: 2 * math.sqrt(300) * np.cumsum(np.abs(a), axis=1),
+        lambda a: np.minimum(PLACES, 2 * np.sqrt(PLACES)) * np.cumsum(np.abs(a), axis=1),
     ),
     "a matrix product": (
         lambda xp, a: xp.matmul(a, xp.asarray(B)),
@@ -126,6 +127,33 @@ def test_long_computations_take_turns_and_stay_bounded():
     added = np.arange(1.0, 203.0)
     assert math.sqrt((added**2).sum()) < np.median(bound) < 2 * added.sum()
     assert bound.min() >= 0.999 * np.median(bound) / 4
+
+
+def _added_in_place(xp, terms):
+    total = xp.zeros(terms.shape[1:], dtype=xp.float64)
+    for k in range(terms.shape[0]):
+        place = total[:: (-1) ** k]  # now from the front, now from the back
+        place += terms[k, ...]
+    return total
+
+
+def test_additions_in_place_err_together_and_do_not_cancel():
+    """The k-th addition makes s + t, and errs by u (|s| + |t|) up to twice that."""
+    given = RNG.standard_normal((30, 2_000))
+    terms = given.copy()
+    terms[1::2] = given[1::2, ::-1]
+    sums = np.cumsum(terms, axis=0)
+    expected = np.abs(terms).sum(axis=0) + np.abs(sums[:-1]).sum(axis=0)
+    bound, y = bounds(_added_in_place, given)
+    np.testing.assert_allclose(y, sums[-1], atol=1e-12)
+    assert (bound >= 0.999 * expected).all()
+    assert (bound <= 2.001 * expected).all()
+
+
+def test_errors_that_are_added_in_place_do_not_cancel_by_luck():
+    """Of x + x, with products x = 1: the additions err by 1 + 2, each product by 1 to 2 with a random sign."""
+    bound, _ = bounds(lambda xp, x: _added_in_place(xp, x * x), np.ones((2, 20_000)))
+    assert bound.min() > 3.15
 
 
 def test_the_caller_is_not_told_of_overflow_and_gets_plain_arrays():

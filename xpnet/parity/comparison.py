@@ -15,11 +15,13 @@ from xpnet.configuration import Recipe, build
 from xpnet.data import SAMPLERS, Dataset, Sampler, Samples, Shuffled
 from xpnet.errors import ConfigurationError, positive_integer
 from xpnet.layers import Layer
-from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.losses import Loss
 from xpnet.ops.reports import LAST_LOSS
 from xpnet.optimizers import Optimizer
-from xpnet.parity.isolation import Quantity, Workbench, taken_apart
+from xpnet.parity.isolation import taken_apart
+from xpnet.parity.parts import Inference
 from xpnet.parity.rounding import ROUNDOFF, erring_backend, rounding_bounds
+from xpnet.parity.workbench import Quantity, Workbench
 from xpnet.training.runs import require_trainable
 from xpnet.training.watching import full_batches
 
@@ -34,8 +36,8 @@ class Row:
 
     Attributes:
         backend: the one that is held against the reference.
-        layer: its place and kind, or "data", "loss".
-        quantity: "batch", "forward", "input gradient", "gradient" or "update".
+        layer: its place and kind, or "data", "loss", "optimizer".
+        quantity: "batch", "forward", "input gradient", "gradient", "inference", "finite flag" or "update".
         array: the one with the element that comes nearest to its bound, or goes farthest beyond it.
         step: in which that was, from 1.
         ulps: how far that element is from the reference's, in units in the last place of the array's largest number.
@@ -114,7 +116,7 @@ class Parity:
 
 def compare(
     model: Layer,
-    loss: SoftmaxCrossEntropy,
+    loss: Loss,
     optimizer: Optimizer,
     train: Samples | tuple[Any, ...],
     backends: Sequence[Backend],
@@ -173,6 +175,8 @@ def compare(
     for step, rows_of_step in enumerate(itertools.islice(batches, steps), start=1):
         indices = backends[0].to_numpy(rows_of_step)
         for part in taken_apart(runs[0], indices):
+            if isinstance(part, Inference) and all(map(part.is_as_in_training, benches)):
+                continue
             bounds = rounding_bounds(erring, partial(bounding.compute, part))
             expected, *others = (bench.compute(part) for bench in benches)
             for bench, found in zip(benches[1:], others, strict=True):
@@ -228,13 +232,16 @@ def _row(
     bench: Workbench, quantity: Quantity, step: int, expected: np.ndarray, array: np.ndarray, bound: np.ndarray
 ) -> Row:
     limits = np.finfo(bench.narrowest)
-    expected, array = expected.astype(np.float64), array.astype(np.float64)
+    expected, array = expected.astype(np.float64, copy=False), array.astype(np.float64, copy=False)
     bound = np.nan_to_num(bound, nan=0.0, posinf=np.inf) + limits.tiny  # what is smaller may be flushed to zero
     with np.errstate(invalid="ignore"):
-        same = (array == expected) | (np.isnan(array) & np.isnan(expected))
-        error = np.where(same, 0.0, np.nan_to_num(np.abs(array - expected), nan=np.inf, posinf=np.inf))
-        relative = np.linalg.norm(error) / np.linalg.norm(expected) if error.any() else 0.0
-    worst = np.unravel_index(np.argmax(error / bound if error.any() else bound), error.shape)
+        error = np.abs(array - expected)
+        if not np.isfinite(error).all():
+            same = (array == expected) | (np.isnan(array) & np.isnan(expected))
+            error = np.where(same, 0.0, np.nan_to_num(error, nan=np.inf, posinf=np.inf))
+        differs = error.any()
+        relative = np.linalg.norm(error) / np.linalg.norm(expected) if differs else 0.0
+    worst = np.unravel_index(np.argmax(error / bound if differs else bound), error.shape)
     largest = np.max(np.abs(expected), where=np.isfinite(expected), initial=limits.tiny)
     ulp = float(np.spacing(limits.dtype.type(largest)))
     ulps, limit = float(error[worst]) / ulp, float(bound[worst]) / ulp

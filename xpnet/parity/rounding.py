@@ -6,7 +6,7 @@ operations errs by as much as it might in the narrower type, and how far that ca
 the unit roundoff, an operation errs by
 
 - u |v|, for a result v of +, -, ×, ÷ or a square root, and 8 u |v| for exp, tanh and their like (4 ulps);
-- min(K, λ sqrt(K)) u Σ|tₖ|, for a sum of K terms tₖ, as in a matrix product, whatever the order of its terms. K u Σ|tₖ|
+- min(K, λ sqrt(K)) u Σ|tₖ|, for a sum of K terms tₖ ≠ 0, as in a matrix product, whatever their order. K u Σ|tₖ|
   holds always (Higham, equation 3.5, to first order); λ sqrt(K) u Σ|tₖ| but for a probability of 2 exp(-λ²/2) for each
   rounding (Higham and Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41, 2019).
 
@@ -16,9 +16,9 @@ inside functions that are neither in the array-API standard nor a NumPy ufunc.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,34 +34,68 @@ _EXACT = {np.negative, np.positive, np.absolute, np.sign, np.maximum, np.minimum
 _EXACT |= {np.floor, np.ceil, np.trunc, np.rint}
 _ROUNDED_ONCE = {np.add, np.subtract, np.multiply, np.divide, np.sqrt, np.square, np.reciprocal}
 _ROUNDINGS_OF_A_FUNCTION = 8
+_SAMPLE = 20_000  # elements of which the median is taken
 _PRODUCTS = {np.dot, np.inner, np.tensordot}
+# Through these an error goes with its sign changed when it is given with its sign changed; of others it is not known.
+_SMOOTH: set[Any] = {np.add, np.subtract, np.multiply, np.divide, np.square, np.negative, np.positive, np.matmul}
+_SMOOTH |= {np.exp, np.tanh, np.where, np.reshape, np.transpose, np.swapaxes, np.concatenate, np.sum, np.mean, np.take}
+_SMOOTH |= {np.empty_like, np.zeros_like, np.ones_like, np.copyto}
 
 _UNIFORM = 2.0 * random.uniform(random.stream_key(0, "rounding errors"), 65_521) - 1.0
 # Not all of one magnitude, but of 1 to 2: else two operations' errors might cancel everywhere.
-_DRAWS = _UNIFORM + np.copysign(1.0, _UNIFORM)
+_DRAWS = ROUNDOFF * (_UNIFORM + np.copysign(1.0, _UNIFORM))
 
 Arrays = Mapping[Any, np.ndarray]
 
 
 @dataclass
 class Errors:
-    """Which operations err in this run: every ``RUNS``-th from ``group`` on, in the direction ``sign``."""
+    """Which operations err in this run, and how.
+
+    Operations are numbered from 1, and every ``RUNS``-th is of one group. All additions in place together are number 0:
+    they err in one direction, lest the many that an unrolled sum has cancel each other.
+
+    Attributes:
+        sign: the direction in which each error is taken; 0: nobody errs.
+        group: whose turn it is.
+        groups: of all the operations so far.
+        erred: the numbers of those that erred in this run.
+        bent: whether a result went through what is not smooth after that.
+    """
 
     sign: float = 0.0
     group: int = 0
-    operations: int = 0
+    groups: set[int] = field(default_factory=set)
+    erred: list[int] = field(default_factory=list)
+    bent: bool = False
+    _operations: int = 0
+    _drawn: dict[Any, np.ndarray] = field(default_factory=dict)
 
     def begin(self, group: int, sign: float) -> None:
-        """A new run."""
-        self.group, self.sign, self.operations = group, sign, 0
+        """A new run. One downwards follows that upwards, and takes its errors with their signs changed."""
+        self.group, self.sign, self.erred, self.bent, self._operations = group, sign, [], False, 0
+        if sign >= 0.0:
+            self._drawn = {}
 
-    def after(self, result: Any, magnitude: Callable[[], Any], out: np.ndarray | None = None) -> Any:
+    def after(
+        self, result: Any, magnitude: Callable[[], Any], out: np.ndarray | None = None, in_place: bool = False
+    ) -> Any:
         """The result of an operation, off by ``magnitude`` roundoffs, up or down, if its turn has come."""
-        self.operations += 1
-        if self.sign == 0.0 or (self.operations - 1) % RUNS != self.group:
+        self._operations += not in_place
+        number = 0 if in_place else self._operations
+        self.groups.add(number % RUNS)
+        if self.sign == 0.0 or number % RUNS != self.group:
             return result
-        draws = self.sign * np.resize(np.roll(_DRAWS, 31 * self.operations), np.shape(result))
-        return np.add(result, magnitude() * draws * ROUNDOFF, out=out)
+        self.erred.append(number)
+        key = len(self.erred), np.shape(result)
+        if key not in self._drawn:
+            draws = np.resize(np.roll(_DRAWS, 31 * number), np.shape(result))
+            self._drawn[key] = magnitude() * (np.abs(draws) if in_place else draws)
+        return (np.add if self.sign > 0.0 else np.subtract)(result, self._drawn[key], out=out)
+
+    def passes(self, function: Any) -> None:
+        """Note that results go through a function."""
+        self.bent |= bool(self.erred) and function not in _SMOOTH
 
 
 class ErringArray(np.ndarray):
@@ -74,24 +108,32 @@ class ErringArray(np.ndarray):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **options: Any) -> Any:
         """The operation, and its error."""
-        errors, inputs = _errors_of(*inputs, *out), tuple(map(_plain, inputs))
-        into = {"out": tuple(map(_plain, out))} if out else {}
+        errors = _errors_of(*inputs, *out)
+        in_place = ufunc is np.add and bool(out) and inputs[0] is out[0]
+        inputs, into = tuple(map(_plain, inputs)), {"out": tuple(map(_plain, out))} if out else {}
         result = getattr(ufunc, method)(*inputs, **into, **options)
+        if errors is not None and any(map(_is_floating, inputs)):
+            errors.passes(ufunc)
         if errors is None or not _is_floating(result) or ufunc in _EXACT:
             return out[0] if len(out) == 1 else result
-        result = errors.after(result, lambda: _magnitude(ufunc, method, inputs, options, result), *into.get("out", ()))
+        if in_place:
+            magnitude = partial(_of_addition_in_place, result, inputs[1])
+        else:
+            magnitude = partial(_magnitude, ufunc, method, inputs, options, result)
+        result = errors.after(result, magnitude, into["out"][0] if into else None, in_place)
         return out[0] if out else erring(result, errors)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         """What NumPy makes of it, with an error where it is a product that is no ufunc."""
+        errors = _errors_of(*arguments)
         if function not in _PRODUCTS:
+            if errors is not None:
+                errors.passes(function)
             return super().__array_function__(function, types, arguments, options)
         a, b, *more = map(_plain, arguments)
         result = function(a, b, *more, **options)
-        terms = math.sqrt(a.size * b.size / max(1, np.size(result)))  # M·K and K·N numbers give M·N
-        errors = _errors_of(*arguments)
         if errors is not None:
-            result = errors.after(result, lambda: _of_sum(terms) * function(np.abs(a), np.abs(b), *more, **options))
+            result = errors.after(result, lambda: _of_sum(lambda *terms: function(*terms, *more, **options), (a, b)))
         return erring(result, errors)
 
 
@@ -153,9 +195,10 @@ def erring_backend() -> ErringBackend:
 def rounding_bounds(erring: ErringBackend, compute: Callable[[], Arrays]) -> dict[Any, np.ndarray]:
     """How far float32's rounding can carry each result of ``compute``, element by element: for each name an array.
 
-    Each operation errs once upwards and once downwards, so that a value which rounding may carry across a kink or a
-    comparison is carried across. What an operation's result goes through afterwards adds up its error with random
-    signs, as rounding errors do. A result that no operation touches has the bound 0.
+    Each operation errs once upwards and, where what follows is not smooth, once downwards, so that a value which
+    rounding may carry across a kink or a comparison is carried across. What an operation's result goes through
+    afterwards adds up its error with random signs, as rounding errors do. A result that no operation touches has the
+    bound 0.
 
     Args:
         erring: what ``compute`` computes on.
@@ -163,45 +206,55 @@ def rounding_bounds(erring: ErringBackend, compute: Callable[[], Arrays]) -> dic
     """
     errors = erring.errors
     errors.begin(0, 0.0)
+    errors.groups.clear()
     exact = compute()
     bounds = {name: np.zeros(array.shape) for name, array in exact.items()}
-    for group in range(min(RUNS, errors.operations)):
-        widest = {name: np.zeros(array.shape) for name, array in exact.items()}
+    for group in sorted(errors.groups):
+        widest: dict[Any, np.ndarray] = {}
         for sign in (1.0, -1.0):
             errors.begin(group, sign)
             for name, array in compute().items():
                 with erring.ignoring_overflow():
-                    np.maximum(widest[name], np.abs(array - exact[name]), out=widest[name])
+                    width = np.abs(array - exact[name])
+                widest[name] = np.maximum(widest[name], width) if name in widest else width
+            if not errors.bent:
+                break
+        mixed = len(set(errors.erred)) > 1 or 0 in errors.groups
         for name, width in widest.items():
-            bounds[name] += width
-    return {name: _without_lucky_draws(bound) for name, bound in bounds.items()}
+            bounds[name] += _without_lucky_draws(width) if mixed else width
+    return bounds
 
 
-def _without_lucky_draws(bound: np.ndarray) -> np.ndarray:
-    """No less than a quarter of the usual bound: errors that are drawn and summed can cancel each other by chance."""
-    drawn = (bound > 0.0) & np.isfinite(bound)
-    usual = np.median(bound[drawn]) if drawn.any() else 0.0
-    return np.where(drawn, np.maximum(bound, usual / 4), bound)
+def _without_lucky_draws(width: np.ndarray) -> np.ndarray:
+    """No less than a quarter of the usual width: errors that are added up can cancel each other by chance.
+
+    Needless where only one operation errs and no sum is unrolled: the sums that follow err more by themselves.
+    """
+    sample = width.ravel()[:: width.size // _SAMPLE + 1]
+    drawn = sample[(sample > 0.0) & np.isfinite(sample)]
+    usual = np.median(drawn) if drawn.size else 0.0
+    return np.where(width > 0.0, np.maximum(width, usual / 4), width)
 
 
 def _magnitude(ufunc: np.ufunc, method: str, inputs: Any, options: Any, result: Any) -> Any:
     """What an operation may err by, in units of the roundoff."""
     if method == "__call__" and ufunc.signature is None:
         return (1 if ufunc in _ROUNDED_ONCE else _ROUNDINGS_OF_A_FUNCTION) * np.abs(result)
-    if method == "__call__":  # a product of matrices or vectors
-        terms = inputs[0].shape[-1]
-    elif method == "reduce":
-        terms = max(1, inputs[0].size // max(1, np.size(result)))
-    else:  # running sums
-        terms = inputs[0].shape[options.get("axis", 0)]
-    if ufunc is np.add or ufunc.signature is not None:
-        sizes = [np.abs(value) if isinstance(value, np.ndarray) else value for value in inputs]
-        return _of_sum(terms) * getattr(ufunc, method)(*sizes, **options)
-    return terms * np.abs(result)
+    if ufunc is np.add or ufunc.signature is not None:  # a sum, running sums, a product of matrices or vectors
+        return _of_sum(lambda *terms: getattr(ufunc, method)(*terms, **options), inputs)
+    return inputs[0].shape[options.get("axis", 0)] * np.abs(result)
 
 
-def _of_sum(terms: float) -> float:
-    return min(terms, CONFIDENCE * math.sqrt(terms))
+def _of_addition_in_place(result: np.ndarray, addend: Any) -> np.ndarray:
+    """|a| + |b| for a + b, as a sum that many additions make of numbers that cancel is not to seem exact."""
+    return np.abs(result - addend) + np.abs(addend)
+
+
+def _of_sum(function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """min(K, λ sqrt(K)) Σ|tₖ|; to add a 0 rounds nothing, so K counts the other terms."""
+    sizes = [np.abs(value) for value in inputs]
+    count = function(*map(np.sign, sizes))
+    return np.minimum(count, CONFIDENCE * np.sqrt(count)) * function(*sizes)
 
 
 def _errors_of(*arrays: Any) -> Errors | None:
