@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +41,22 @@ def train_once(name: str, seed: int, device: str) -> dict[str, object]:
     recipe = xpnet.load_recipe(name)
     with tempfile.TemporaryDirectory() as folder:
         dataset = xpnet.data.load(recipe.data)
+        began = time.process_time()
         figures = training.train(recipe, dataset, xpnet.backend(device), seed=seed, out=Path(folder))
+        cpu_seconds = round(time.process_time() - began, 1)
         lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
     batches = [record for record in map(json.loads, lines) if record["event"] == "batch"]
     losses = {
         f"{which}_epoch_losses": [round(b["loss"], 2) for b in batches if b["epoch"] == batches[place]["epoch"]][:6]
         for which, place in (("first", 0), ("last", -1))
     }
-    return {"case": name, "seed": seed, **{column: figures[column] for column in COLUMNS}, **losses}
+    return {
+        "case": name,
+        "seed": seed,
+        **{column: figures[column] for column in COLUMNS},
+        "cpu_seconds": cpu_seconds,
+        **losses,
+    }
 
 
 def evaluate_book(device: str, data_dir: Path) -> list[dict[str, object]]:
