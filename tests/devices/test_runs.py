@@ -46,7 +46,7 @@ def test_recipes_reach_the_same_accuracy(cpu: Backend, device: Backend, tmp_path
         data = shortened(xpnet.data.load(recipe.data, download=False))
     except xpnet.MissingFileError:
         pytest.skip(f"XPNET_DATA_DIR names no folder with {recipe.data} in it")
-    recipe = replace(recipe, epochs=None, steps=40, evaluate_every=20)
+    recipe = replace(recipe, epochs=None, steps=20, evaluate_every=10)
     runs = [xpnet.train(recipe, data, backend, out=tmp_path / backend.name) for backend in (cpu, device)]
     for figure in ("test_accuracy", "best_test_accuracy"):
         assert runs[1][figure] == pytest.approx(runs[0][figure], abs=0.003)
