@@ -49,7 +49,7 @@ class ProductThreads:
             self._waking.release()
 
     def rest(self) -> None:
-        """Leave the cores to other threads, those of OpenBLAS say, for some milliseconds."""
+        """Leave the cores to other threads, those of OpenBLAS, for about a tenth of a second."""
         if self._alarms:
             have_a_rest[_ANY](self.words)
 

@@ -36,6 +36,7 @@ _LEAST_WORK = 2**18  # multiplications: some microseconds of one thread
 # In cycles, of which a microsecond has two to four thousand.
 _PATIENCE = 2**22
 _REST = 2**24
+_LONG_REST = 2**28
 _TARDINESS = 2**17
 
 
@@ -125,5 +126,5 @@ def serve(words: OutIntegers, start: int) -> None:
 
 @kernel
 def have_a_rest(words: OutIntegers) -> None:
-    """Share no work for some milliseconds, and let the threads sleep."""
-    store_word(words, words.size - THREAD_WORDS, cycles() + _REST)
+    """Share no work for about a tenth of a second, as long as OpenBLAS's threads spin, and let the threads sleep."""
+    store_word(words, words.size - THREAD_WORDS, cycles() + _LONG_REST)
