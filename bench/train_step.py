@@ -148,6 +148,7 @@ def limit(case: Case, device: str) -> Contender:
 def xpnet(case: Case, device: str) -> Contender:
     """The trainer's own step."""
     import xpnet as library
+    from xpnet.ops.reports import LAST_LOSS
     from xpnet.training import DeviceSamples
 
     backend, (images, labels) = library.backend(device), mnist()
@@ -164,7 +165,7 @@ def xpnet(case: Case, device: str) -> Contender:
 
     def step(rows: np.ndarray) -> Callable[[], float]:
         trainer.train_step(data, backend.asarray(rows), context)
-        return lambda: float(backend.to_numpy(trainer.report)[-1])
+        return lambda: float(backend.to_numpy(trainer.report)[LAST_LOSS])
 
     return checked(case, step, backend.synchronize)
 
