@@ -32,7 +32,9 @@ THREAD_WORDS = 32
 _TASK = THREAD_WORDS - TASK_WORDS
 _PRODUCTS = THREAD_WORDS // 2
 
-_LEAST_WORK = 2**18  # multiplications: some microseconds of one thread
+# In multiplications: some tens of microseconds of one thread. What less work gains by being shared is lost again where
+# the result is read, from another core's cache; and on a machine that does anything else, sharing it is slower.
+_LEAST_WORK = 2**23
 # In cycles, of which a microsecond has two to four thousand.
 _PATIENCE = 2**22
 _REST = 2**24

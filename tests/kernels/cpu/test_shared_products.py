@@ -25,7 +25,7 @@ from xpnet_kernels.cpu.shared_products import (
 pytestmark = pytest.mark.skipif(not vectors.LANES, reason="this processor's products are NumPy's")
 
 SINGLE = np.dtype(np.float32)
-SHAPES = [(100, 784, 50), (128, 300, 512), (784, 100, 50), (3, 2000, 64), (2, 600, 700), (37, 129, 300)]
+SHAPES = [(300, 784, 50), (128, 300, 512), (784, 300, 50), (9, 16_000, 64), (2, 6000, 701), (137, 257, 300)]
 
 
 def matrices(rows: int, terms: int, columns: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ def test_a_thread_that_another_caller_has_is_left_to_it(state):
     words = np.zeros(2 * THREAD_WORDS, np.int64)
     words[0] = state + 8 * 5  # of the fifth product
     before = words.copy()
-    A, B = matrices(100, 784, 50)
+    A, B = matrices(300, 784, 50)
     C, asleep = product(words, A, B)
     np.testing.assert_array_equal(C, alone(A, B))
     np.testing.assert_array_equal(words, before)
@@ -132,11 +132,11 @@ def test_a_thread_that_another_caller_has_is_left_to_it(state):
 
 def test_threads_that_sleep_are_asked_for_by_larger_products_alone():
     words = np.zeros(2 * THREAD_WORDS, np.int64)
-    assert product(words, *matrices(100, 784, 50))[1]
-    assert not product(words, *matrices(10, 50, 50))[1]
-    have_a_rest[SINGLE](words)
+    assert product(words, *matrices(300, 784, 50))[1]
     assert not product(words, *matrices(100, 784, 50))[1]
-    assert until(lambda: product(words, *matrices(100, 784, 50))[1])
+    have_a_rest[SINGLE](words)
+    assert not product(words, *matrices(300, 784, 50))[1]
+    assert until(lambda: product(words, *matrices(300, 784, 50))[1])
 
 
 def test_threads_sleep_when_there_is_nothing_to_do(monkeypatch):
@@ -150,7 +150,7 @@ def test_threads_sleep_when_there_is_nothing_to_do(monkeypatch):
 
 def test_many_callers_at_once(monkeypatch):
     threads = threads_of(monkeypatch, 3)
-    problems = [matrices(100, 300 + 20 * seed, 150, seed) for seed in range(6)]
+    problems = [matrices(200, 300 + 20 * seed, 150, seed) for seed in range(6)]
     references = [alone(*problem) for problem in problems]
     deadline, failures, calls = time.monotonic() + 1.0, [], [0] * 6
 
@@ -178,7 +178,7 @@ def test_many_callers_at_once(monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # which is what is tested
 def test_a_forked_process_starts_threads_of_its_own(monkeypatch):
     threads = threads_of(monkeypatch, 2)
-    A, B = matrices(100, 784, 50)
+    A, B = matrices(300, 784, 50)
     expected = alone(A, B)
     assert until(lambda: is_up(threads))
     child = os.fork()
@@ -192,7 +192,7 @@ def test_a_forked_process_starts_threads_of_its_own(monkeypatch):
 def test_one_thread_needs_no_other(monkeypatch):
     threads = threads_of(monkeypatch, 1)
     assert states(threads) == []
-    assert not product(threads.words, *matrices(100, 784, 50))[1]
+    assert not product(threads.words, *matrices(300, 784, 50))[1]
     threads.wake()
     threads.rest()
     assert states(threads) == []
