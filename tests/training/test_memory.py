@@ -59,7 +59,7 @@ def test_in_training(full) -> None:
 def test_in_evaluation(full) -> None:
     model, digits = trainer_on(full).model, xpnet.data.load("digits")
     with pytest.raises(xpnet.OutOfMemoryError, match="an evaluation with batches of 1,000 rows"):
-        xpnet.evaluate(model, digits.train, batch_size=1000)
+        xpnet.evaluate(model, digits.train)
     assert xpnet.evaluate(model, digits.train, batch_size=100).samples == len(digits.x_train)
 
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_file(parser)
     parser.add_argument("--data", metavar="NAME|FILE", help="default: what the network was trained on, else mnist")
     add_data_dir(parser)
-    parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="samples at a time; default 256")
+    parser.add_argument("--batch-size", type=int, default=1000, metavar="N", help="samples at a time; default 1000")
     add_device(parser)
 
 

@@ -34,7 +34,7 @@ def evaluate(
     model: Layer,
     samples: Samples | tuple[Any, ...] | DeviceSamples,
     loss: Loss | None = None,
-    batch_size: int = 256,
+    batch_size: int = 1000,
 ) -> Evaluation:
     """Loss and accuracy in inference; the device is asked once, at the end.
 

@@ -12,27 +12,24 @@ import numpy as np
 
 from xpnet_kernels.cpu.activations import activate, add_row, differentiate
 from xpnet_kernels.cpu.arrays import row
-from xpnet_kernels.cpu.compilation import InMatrix, InVector, OutIntegers, OutMatrix, OutVector, kernel
+from xpnet_kernels.cpu.compilation import InMatrix, InVector, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
-from xpnet_kernels.cpu.matrix_products import is_ours
-from xpnet_kernels.cpu.product_threads import THREADS
-from xpnet_kernels.cpu.shared_products import shared_product
+from xpnet_kernels.cpu.matrix_products import is_ours, product
 
 _SINGLE = np.dtype(np.float32)
 _NO_MATRIX = np.empty((0, 0), np.float32)
-_DECLINED, _DONE, _DONE_ALONE = range(3)
 
 
 def linear_at_once(x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int, out: np.ndarray) -> bool:
     """Compute ``out = act(x W + b)`` and return true, or do nothing and return false."""
     try:
-        if not (
+        work = x.size * W.shape[1]
+        return (
             _matrices(x, W, out) and _vector(b)
             and out.flags.writeable
-            and is_ours(_SINGLE, x.shape[0], W.size)
-        ):  # fmt: skip
-            return False
-        return _is_done(_linear[_SINGLE](THREADS.words, x, W, b, activation, out))
+            and is_ours(_SINGLE, work)
+            and _linear[_SINGLE](x, W, b, activation, out)
+        )  # fmt: skip
     except (AttributeError, IndexError, TypeError):  # no NumPy arrays, no matrices
         return False
 
@@ -50,18 +47,18 @@ def linear_backward_at_once(
 ) -> bool:
     """Compute dW, db and, where it is given, dx and return true, or do nothing and return false."""
     try:
+        work = dy.size * W.shape[0]
         if activation == 0:
             y = dz = _NO_MATRIX
         wanted = dx is not None
         if not wanted:
             dx = _NO_MATRIX
-        if not (
+        return (
             _matrices(dy, x, y, W, dW, dz, dx) and _vector(db)
             and dW.flags.writeable and db.flags.writeable and dz.flags.writeable and dx.flags.writeable
-            and is_ours(_SINGLE, dy.shape[0], W.size)
-        ):  # fmt: skip
-            return False
-        return _is_done(_linear_backward[_SINGLE](THREADS.words, dy, x, y, W, activation, dW, db, dz, dx, wanted))
+            and is_ours(_SINGLE, work)
+            and _linear_backward[_SINGLE](dy, x, y, W, activation, dW, db, dz, dx, wanted)
+        )  # fmt: skip
     except (AttributeError, IndexError, TypeError):
         return False
 
@@ -77,30 +74,23 @@ def _vector(array: Any) -> bool:
     return type(array) is np.ndarray and array.dtype is _SINGLE and array.ndim == 1 and array.flags.c_contiguous
 
 
-def _is_done(outcome: int) -> bool:
-    if outcome == _DONE_ALONE:
-        THREADS.wake()
-    return outcome != _DECLINED
-
-
 @kernel
-def _linear(words: OutIntegers, x: InMatrix, W: InMatrix, b: InVector, activation: int, out: OutMatrix) -> int:
+def _linear(x: InMatrix, W: InMatrix, b: InVector, activation: int, out: OutMatrix) -> bool:
     rows, (inputs, outputs) = x.shape[0], W.shape
     if not (
         rows_fit(x, rows, inputs) and rows_fit(W, inputs, outputs) and b.size == outputs
         and rows_fit(out, rows, outputs) and apart(out, x) and apart(out, W) and apart(out, b)
     ):  # fmt: skip
-        return _DECLINED
-    alone = shared_product(words, x, W, False, out)
+        return False
+    product(x, W, False, out)
     for i in range(rows):
         add_row(row(out, i), b)
         activate(row(out, i), activation)
-    return _DONE_ALONE if alone else _DONE
+    return True
 
 
 @kernel
 def _linear_backward(
-    words: OutIntegers,
     dy: InMatrix,
     x: InMatrix,
     y: InMatrix,
@@ -111,24 +101,24 @@ def _linear_backward(
     dz: OutMatrix,
     dx: OutMatrix,
     wanted: bool,
-) -> int:
+) -> bool:
     (rows, outputs), inputs = dy.shape, W.shape[0]
     if not (
         rows_fit(dy, rows, outputs) and rows_fit(x, rows, inputs) and rows_fit(W, inputs, outputs)
         and rows_fit(dW, inputs, outputs) and apart(dW, dy) and apart(dW, x) and apart(dW, W)
         and db.size == outputs and apart(db, dy) and apart(db, x) and apart(db, W) and apart(db, dW)
     ):  # fmt: skip
-        return _DECLINED
+        return False
     if wanted and not (
         rows_fit(dx, rows, inputs) and apart(dx, dy) and apart(dx, x) and apart(dx, W) and apart(dx, dW)
         and apart(dx, db)
     ):  # fmt: skip
-        return _DECLINED
+        return False
     if activation != 0 and not (
         rows_fit(y, rows, outputs) and rows_fit(dz, rows, outputs) and apart(dz, dy) and apart(dz, y)
         and apart(dz, x) and apart(dz, W) and apart(dz, dW) and apart(dz, db) and (not wanted or apart(dz, dx))
     ):  # fmt: skip
-        return _DECLINED
+        return False
     sums = np.zeros(outputs)
     for i in range(rows):
         if activation != 0:
@@ -142,11 +132,11 @@ def _linear_backward(
     for c in range(outputs):
         db[c] = sums[c]
     if activation != 0:
-        alone = shared_product(words, x.T, dz, False, dW)
+        product(x.T, dz, False, dW)
         if wanted:
-            shared_product(words, dz, W, True, dx)
+            product(dz, W, True, dx)
     else:  # dz is dy; compiled code has no name for either
-        alone = shared_product(words, x.T, dy, False, dW)
+        product(x.T, dy, False, dW)
         if wanted:
-            shared_product(words, dy, W, True, dx)
-    return _DONE_ALONE if alone else _DONE
+            product(dy, W, True, dx)
+    return True

@@ -1,26 +1,35 @@
-"""Matrix products: those of float32 layers of usual sizes by threads of our own, the others by NumPy's OpenBLAS.
+"""Matrix products, those of small float32 layers on one thread of our own.
 
-OpenBLAS's threads spin for a tenth of a second after each product. On a machine that does anything else they wait for
-each other, up to hundreds of times a small product's own time; and ours, beside them, for them. So a layer's products,
-forward and backward, are all ours or all OpenBLAS's, and ours have a rest after one of those.
+OpenBLAS's threads spin between products. On a machine that does anything else they wait for each other, up to hundreds
+of times a small product's own time; on an idle one they leave what comes next in the other core's cache.
+
+The left side is read where it lies. The right side is packed, a panel at a time, and all rows of the left side pass by
+it, as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from xpnet_kernels.cpu.compilation import InMatrix, OutIntegers, OutMatrix, kernel
-from xpnet_kernels.cpu.product_threads import THREADS
-from xpnet_kernels.cpu.shared_products import shared_product
+import numpy as np
+from numba import njit
+
+from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, OutMatrix, kernel
+from xpnet_kernels.cpu.register_tiles import (
+    MOST_TERMS,
+    MOST_VECTORS,
+    TILE_ROWS,
+    multiply_tile,
+    pack,
+    pack_transposed,
+    panel_memory,
+)
 from xpnet_kernels.cpu.vectors import LANES
 
 _SINGLE = np.dtype(np.float32)
 
-# In multiplications. With vectors of eight floats OpenBLAS's code is as good as ours, and only small products gain.
-_MOST_WORK = {16: 2**27, 8: 2**22, 0: 0}[LANES]
-# In elements of the packed side: that of few rows is not worth the packing; that of many, if it is small, always.
-_MOST_PACKED = 2**20
-_ALWAYS_PACKED = {16: 2**16, 8: 0, 0: 0}[LANES]
+# In multiplications: 100 rows by 784 by 50. Two of OpenBLAS's threads on two idle cores are faster with twice as much.
+_MOST_WORK = 2**22
 
 
 def multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray, *, transposed: bool = False) -> None:
@@ -39,25 +48,37 @@ def multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray, *, transposed: bool = 
     >>> C
     array([[ 6., 32.]])
     """
-    if is_ours(C.dtype, A.shape[0], B.size) and C.shape[1] >= LANES:
-        if _multiply[_SINGLE](THREADS.words, A, B, transposed, C):
-            THREADS.wake()
+    columns = C.shape[1]
+    if is_ours(C.dtype, A.size * columns) and columns >= LANES:
+        _multiply[_SINGLE](A, B, transposed, C)
     else:
-        THREADS.rest()
         np.matmul(A, B.T if transposed else B, out=C)
 
 
-def is_ours(dtype: np.dtype, rows: int, packed: int) -> bool:
-    """Whether products of this type are ours, of so many rows with a matrix of so many elements.
-
-    For a layer that matrix is W, and what is said of one of its three products goes for all.
-    """
-    work = rows * packed
-    if dtype != _SINGLE or work == 0 or packed > _MOST_PACKED:
-        return False
-    return work <= _MOST_WORK or packed <= _ALWAYS_PACKED
+def is_ours(dtype: np.dtype, work: int) -> bool:
+    """Whether a product of this type, with so many multiplications, is one for :func:`product`."""
+    return LANES > 0 and dtype == _SINGLE and 0 < work <= _MOST_WORK
 
 
 @kernel
-def _multiply(words: OutIntegers, A: InMatrix, B: InMatrix, transposed: bool, C: OutMatrix) -> bool:
-    return shared_product(words, A, B, transposed, C)
+def _multiply(A: InMatrix, B: InMatrix, transposed: bool, C: OutMatrix) -> None:
+    product(A, B, transposed, C)
+
+
+@njit(**ARITHMETIC)
+def product(A: Any, B: Any, transposed: bool, C: Any) -> None:
+    """As :func:`multiply`, of float32 and not empty."""
+    panel = panel_memory()
+    (rows, columns), terms = C.shape, A.shape[1]
+    parts = -(-terms // MOST_TERMS)
+    for left in range(0, columns, MOST_VECTORS * LANES):
+        right = min(left + MOST_VECTORS * LANES, columns)
+        vectors = -(-(right - left) // LANES)
+        for part in range(parts):
+            first, last = terms * part // parts, terms * (part + 1) // parts
+            if transposed:
+                pack_transposed(panel, vectors, B, first, last, left, right)
+            else:
+                pack(panel, vectors, B, first, last, left, right)
+            for row in range(0, rows, TILE_ROWS[vectors]):
+                multiply_tile(A, row, rows, first, last, panel, vectors, C, left, right)

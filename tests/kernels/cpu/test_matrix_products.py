@@ -91,11 +91,8 @@ def test_whose_product_it_is(monkeypatch):
         ((100, 784, 50), np.float32, True),
         ((1, 1, 16), np.float32, True),
         ((100, 784, 50), np.float64, False),
-        ((100, 784, 7), np.float32, False),  # narrower than a vector
-        ((100, 784, 500), np.float32, vectors.LANES == 16),
-        ((300, 784, 600), np.float32, False),
-        ((2, 1200, 1000), np.float32, False),  # a large matrix for few rows
-        ((5000, 600, 48), np.float32, vectors.LANES == 16),  # a small one for many
+        ((100, 784, 7), np.float32, False),
+        ((100, 784, 54), np.float32, False),
     ):
         A, B, C = matrices(*shape, dtype)
         multiply(A, B, C)
