@@ -27,7 +27,7 @@ class Callback:
     At one step they come in this order, a diagnosis right before the batch or evaluation at which it was made, and each
     reaches the callbacks in the order of the trainer's list. Between the moments the device works alone; at each of
     them the host has waited for it anyhow, so looking at the model there costs no more than that. At
-    ``on_checkpoint`` all parameters are finite.
+    ``on_checkpoint`` all parameters and running statistics are finite.
 
     A callback may call ``trainer.stop()``, and what it raises ends the run. It shall leave parameters, optimizer and
     records alone: a run resumes with the same bits only then.
