@@ -93,6 +93,8 @@ class Backend:
             raise DTypeError(f"expected numbers, got an array of {host.dtype} of shape {host.shape}")
         if not host.dtype.isnative:
             host = host.astype(host.dtype.newbyteorder("="))
+        if self.xp is numpy_namespace and wanted in (None, host.dtype):
+            return host
         return self.xp.asarray(host, dtype=wanted, device=self.device)
 
     def owns(self, value: Any) -> bool:

@@ -45,6 +45,8 @@ class Context:
         if not self.reuse:
             return None
         buffer = self._buffers.get((owner, name))
+        if buffer is not None and buffer.shape == shape and buffer.dtype == dtype:
+            return buffer
         fits = buffer is not None and (buffer.shape[1:], buffer.dtype) == (shape[1:], dtype)
         if buffer is None or not fits or buffer.shape[0] < shape[0]:
             buffer = self.backend.xp.empty(shape, dtype=dtype, device=self.backend.device)

@@ -45,6 +45,7 @@ InIntegers, OutIntegers = (
     Annotated[np.ndarray, _Array(1, False, types.int64)],
     Annotated[np.ndarray, _Array(1, True, types.int64)],
 )
+OutFlags = Annotated[np.ndarray, _Array(1, True, types.int32)]
 InBytes = Annotated[np.ndarray, _Array(2, False, types.uint8)]
 
 REALS = (np.dtype(np.float32), np.dtype(np.float64))

@@ -9,13 +9,16 @@ from numba import njit
 
 from xpnet_kernels.cpu.arrays import prefetch, row, wide_vectors
 from xpnet_kernels.cpu.checks import check_apart, check_input, check_integers, check_kind, check_output
-from xpnet_kernels.cpu.compilation import ARITHMETIC, InBytes, InIntegers, OutMatrix, kernel
+from xpnet_kernels.cpu.compilation import ARITHMETIC, InBytes, InIntegers, OutIntegers, OutMatrix, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
-from xpnet_kernels.cpu.pool import over_rows
+from xpnet_kernels.cpu.outlining import outlined
+from xpnet_kernels.cpu.sharing import DECLINED, block_of, share, stripe
+from xpnet_kernels.cpu.team import TEAM
 
 _UINT8, _INT64, _SINGLE = np.dtype(np.uint8), np.dtype(np.int64), np.dtype(np.float32)
 
-_MOST_AT_ONCE = 2**20  # elements, of one compiled call
+_WORK = 8  # of an element, in multiplications of a product
+_LEAST_ELEMENTS, _MOST_ELEMENTS = 2**13, 2**17  # of a block
 _LINE_BYTES = 64
 _AHEAD = 4  # rows that are fetched before their turn: where they lie, only the indices tell
 
@@ -55,13 +58,11 @@ def take_rows(
     if error is not None:
         check_output("error", error, _INT64, (1,))
     positions = np.ascontiguousarray(indices, np.int64)
-    bad = _first_bad[out.dtype](positions, rows.shape[0])
-    if bad >= 0:
+    if not TEAM.run(_WORK * out.size, _take_rows[out.dtype], rows, positions, float(divisor), out):
+        bad = int(np.argmax((positions < 0) | (positions >= len(rows))))
         raise IndexError(
             f"indices[{bad}] is {indices[bad]}, but there are {len(rows)} rows: indices are 0 to {len(rows) - 1}"
         )
-    compiled = _take_rows[out.dtype]
-    over_rows(lambda first, last: compiled(rows, positions, float(divisor), out, first, last), *out.shape)
     if error is not None:
         error[0] = -1
 
@@ -74,19 +75,10 @@ def _at_once(rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndar
             and rows.dtype is _UINT8 and indices.dtype is _INT64 and out.dtype is _SINGLE
             and rows.ndim == 2 and indices.ndim == 1 and out.ndim == 2
             and indices.flags.c_contiguous and out.flags.writeable
-            and out.size <= _MOST_AT_ONCE
-            and _take_rows_at_once[_SINGLE](rows, indices, float(divisor), out)
+            and TEAM.run(_WORK * out.size, _take_rows_at_once[_SINGLE], rows, indices, float(divisor), out)
         )  # fmt: skip
     except AttributeError:  # no NumPy arrays
         return False
-
-
-@kernel
-def _first_bad(indices: InIntegers, rows: int) -> int:
-    for i in range(indices.size):
-        if indices[i] < 0 or indices[i] >= rows:
-            return i
-    return -1
 
 
 @njit(**ARITHMETIC)
@@ -118,33 +110,45 @@ def _take_row(source: Any, divisor: Any, reciprocal: Any, exact: bool, target: A
             target[c] = real(source[c]) / divisor
 
 
-@kernel
-def _take_rows_at_once(rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix) -> bool:
-    count, columns = out.shape
-    if not (
-        rows_fit(rows, rows.shape[0], columns) and rows_fit(out, count, columns) and indices.size == count
-        and apart(out, rows) and apart(out, indices)
-    ):  # fmt: skip
-        return False
-    for i in range(count):
-        if indices[i] < 0 or indices[i] >= rows.shape[0]:
-            return False
-    _serve(rows, indices, divisor, out, 0, count)
-    return True
-
-
-@kernel
-def _take_rows(rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix, first: int, last: int) -> None:
-    _serve(rows, indices, divisor, out, first, last)
-
-
 @njit(**ARITHMETIC)
-def _serve(rows: Any, indices: Any, divisor: float, out: Any, first: int, last: int) -> None:
-    real = out.dtype.type
-    pixel_range, reciprocal = real(divisor), real(1) / real(divisor)
-    exact = pixel_range > 0 and _is_exact(pixel_range, reciprocal)  # what is negative makes zeros negative
+def _take_block(
+    rows: Any, indices: Any, pixel_range: Any, reciprocal: Any, exact: bool, out: Any, step: int, block: int
+) -> None:
+    first, last = block_of(indices.size, step, block)
     for i in range(first, last):
         ahead = row(rows, indices[min(i + _AHEAD, last - 1)])
         for line in range(0, ahead.size, _LINE_BYTES):
             prefetch(ahead, line)
         _take_row(row(rows, indices[i]), pixel_range, reciprocal, exact, row(out, i))
+
+
+_BLOCK = outlined(_take_block)
+
+
+@kernel
+def _take_rows_at_once(words: OutIntegers, rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix) -> int:
+    count, columns = out.shape
+    if not (
+        rows_fit(rows, rows.shape[0], columns) and rows_fit(out, count, columns) and indices.size == count
+        and apart(out, rows) and apart(out, indices)
+    ):  # fmt: skip
+        return DECLINED
+    return _serve(words, rows, indices, divisor, out)
+
+
+@kernel
+def _take_rows(words: OutIntegers, rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix) -> int:
+    return _serve(words, rows, indices, divisor, out)
+
+
+@njit(**ARITHMETIC)
+def _serve(words: Any, rows: Any, indices: Any, divisor: float, out: Any) -> int:
+    for i in range(indices.size):
+        if indices[i] < 0 or indices[i] >= rows.shape[0]:
+            return DECLINED
+    real = out.dtype.type
+    pixel_range, reciprocal = real(divisor), real(1) / real(divisor)
+    exact = pixel_range > 0 and _is_exact(pixel_range, reciprocal)  # what is negative makes zeros negative
+    columns = max(out.shape[1], 1)
+    step = stripe(words, indices.size, -(-_LEAST_ELEMENTS // columns), -(-_MOST_ELEMENTS // columns))
+    return share(words, _BLOCK((rows, indices, pixel_range, reciprocal, exact, out, step)), -(-indices.size // step))

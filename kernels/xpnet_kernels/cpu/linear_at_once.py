@@ -9,28 +9,41 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from xpnet_kernels.cpu.activations import activate, add_row, differentiate
-from xpnet_kernels.cpu.arrays import row
-from xpnet_kernels.cpu.compilation import InMatrix, InVector, OutMatrix, OutVector, kernel
+from xpnet_kernels.cpu.arrays import row, scratch
+from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, InVector, OutIntegers, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
-from xpnet_kernels.cpu.matrix_products import is_ours, product
+from xpnet_kernels.cpu.matrix_products import is_ours
+from xpnet_kernels.cpu.outlining import outlined
+from xpnet_kernels.cpu.panels import PANEL
+from xpnet_kernels.cpu.product_code import multiply_by
+from xpnet_kernels.cpu.shared_products import division, is_short, part_of, shared_product
+from xpnet_kernels.cpu.sharing import DECLINED, PRODUCT_CODE, block_of, share, stripe
+from xpnet_kernels.cpu.team import TEAM
 
 _SINGLE = np.dtype(np.float32)
+_LEAST_SHARED = 2**14  # elements of which each is used once
+# A layer with many inputs and few outputs is divided by its inputs, in halves: what a member reads of x and W is what
+# it works at in dW and in the update. By its shape alone, for this makes other sums.
+_MANY_INPUTS, _MOST_ROWS = 512, 256
+_MOST_OUTPUTS = _MOST_ROWS * PANEL
 _NO_MATRIX = np.empty((0, 0), np.float32)
 
 
 def linear_at_once(x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int, out: np.ndarray) -> bool:
     """Compute ``out = act(x W + b)`` and return true, or do nothing and return false."""
     try:
-        work = x.size * W.shape[1]
+        rows, outputs = out.shape
+        work = x.size * outputs
         return (
             _matrices(x, W, out) and _vector(b)
             and out.flags.writeable
-            and is_ours(_SINGLE, work)
-            and _linear[_SINGLE](x, W, b, activation, out)
+            and is_ours(_SINGLE, rows, work)
+            and TEAM.run(work, _linear[_SINGLE], x, W, b, activation, out)
         )  # fmt: skip
-    except (AttributeError, IndexError, TypeError):  # no NumPy arrays, no matrices
+    except (AttributeError, TypeError, ValueError):  # no NumPy arrays, no matrices
         return False
 
 
@@ -47,7 +60,8 @@ def linear_backward_at_once(
 ) -> bool:
     """Compute dW, db and, where it is given, dx and return true, or do nothing and return false."""
     try:
-        work = dy.size * W.shape[0]
+        rows, inputs = x.shape
+        work = dy.size * inputs
         if activation == 0:
             y = dz = _NO_MATRIX
         wanted = dx is not None
@@ -56,10 +70,10 @@ def linear_backward_at_once(
         return (
             _matrices(dy, x, y, W, dW, dz, dx) and _vector(db)
             and dW.flags.writeable and db.flags.writeable and dz.flags.writeable and dx.flags.writeable
-            and is_ours(_SINGLE, work)
-            and _linear_backward[_SINGLE](dy, x, y, W, activation, dW, db, dz, dx, wanted)
+            and is_ours(_SINGLE, rows, work)
+            and TEAM.run(work, _linear_backward[_SINGLE], dy, x, y, W, activation, dW, db, dz, dx, wanted)
         )  # fmt: skip
-    except (AttributeError, IndexError, TypeError):
+    except (AttributeError, TypeError, ValueError):
         return False
 
 
@@ -74,23 +88,80 @@ def _vector(array: Any) -> bool:
     return type(array) is np.ndarray and array.dtype is _SINGLE and array.ndim == 1 and array.flags.c_contiguous
 
 
+@njit(**ARITHMETIC)
+def _forward(
+    code: int, x: Any, W: Any, b: Any, activation: int, out: Any, row_step: int, column_step: int, block: int
+) -> None:
+    first, last, left, right = part_of(out, row_step, column_step, block)
+    multiply_by(code, x[first:last], W[:, left:right], False, out[first:last, left:right])
+    for i in range(first, last):
+        y = row(out, i)[left:right]
+        add_row(y, b[left:right])
+        activate(y, activation)
+
+
+@njit(**ARITHMETIC)
+def _half_of_the_terms(code: int, x: Any, W: Any, out: Any, other: Any, half: int) -> None:
+    middle = x.shape[1] // 2
+    if half == 0:
+        multiply_by(code, x[:, :middle], W[:middle], False, out)
+    else:
+        multiply_by(code, x[:, middle:], W[middle:], False, other)
+
+
+@njit(**ARITHMETIC)
+def _add_halves(b: Any, activation: int, out: Any, other: Any, step: int, block: int) -> None:
+    first, last = block_of(out.shape[0], step, block)
+    for i in range(first, last):
+        y = row(out, i)
+        add_row(y, row(other, i))
+        add_row(y, b)
+        activate(y, activation)
+
+
+@njit(**ARITHMETIC)
+def _differentiate(dy: Any, y: Any, activation: int, dz: Any, db: Any, step: int, block: int) -> None:
+    """Some columns of dz, where it is not dy, and of db."""
+    left, right = block_of(db.size, step, block)
+    sums = np.zeros(right - left)
+    for i in range(dy.shape[0]):
+        source = row(dy, i)[left:right]
+        if activation != 0:
+            target = row(dz, i)[left:right]
+            for c in range(target.size):
+                target[c] = source[c]
+            differentiate(target, row(y, i)[left:right], activation)
+            add_row(sums, target)
+        else:
+            add_row(sums, source)
+    for c in range(sums.size):
+        db[left + c] = sums[c]
+
+
+_FORWARD, _DIFFERENTIATE = outlined(_forward), outlined(_differentiate)
+_HALF_OF_THE_TERMS, _ADD_HALVES = outlined(_half_of_the_terms), outlined(_add_halves)
+
+
 @kernel
-def _linear(x: InMatrix, W: InMatrix, b: InVector, activation: int, out: OutMatrix) -> bool:
+def _linear(words: OutIntegers, x: InMatrix, W: InMatrix, b: InVector, activation: int, out: OutMatrix) -> int:
     rows, (inputs, outputs) = x.shape[0], W.shape
     if not (
         rows_fit(x, rows, inputs) and rows_fit(W, inputs, outputs) and b.size == outputs
         and rows_fit(out, rows, outputs) and apart(out, x) and apart(out, W) and apart(out, b)
     ):  # fmt: skip
-        return False
-    product(x, W, False, out)
-    for i in range(rows):
-        add_row(row(out, i), b)
-        activate(row(out, i), activation)
-    return True
+        return DECLINED
+    row_step, column_step, blocks = division(words, rows, inputs, outputs, False)
+    many = inputs >= _MANY_INPUTS and outputs <= PANEL and rows <= _MOST_ROWS
+    if many and not is_short(rows, inputs, outputs):
+        other = scratch(np.float32, _MOST_OUTPUTS)[: rows * outputs].reshape(rows, outputs)
+        share(words, _HALF_OF_THE_TERMS((words[PRODUCT_CODE], x, W, out, other)), 2)
+        return share(words, _ADD_HALVES((b, activation, out, other, row_step)), blocks)
+    return share(words, _FORWARD((words[PRODUCT_CODE], x, W, b, activation, out, row_step, column_step)), blocks)
 
 
 @kernel
 def _linear_backward(
+    words: OutIntegers,
     dy: InMatrix,
     x: InMatrix,
     y: InMatrix,
@@ -101,42 +172,32 @@ def _linear_backward(
     dz: OutMatrix,
     dx: OutMatrix,
     wanted: bool,
-) -> bool:
+) -> int:
     (rows, outputs), inputs = dy.shape, W.shape[0]
     if not (
         rows_fit(dy, rows, outputs) and rows_fit(x, rows, inputs) and rows_fit(W, inputs, outputs)
         and rows_fit(dW, inputs, outputs) and apart(dW, dy) and apart(dW, x) and apart(dW, W)
         and db.size == outputs and apart(db, dy) and apart(db, x) and apart(db, W) and apart(db, dW)
     ):  # fmt: skip
-        return False
+        return DECLINED
     if wanted and not (
         rows_fit(dx, rows, inputs) and apart(dx, dy) and apart(dx, x) and apart(dx, W) and apart(dx, dW)
         and apart(dx, db)
     ):  # fmt: skip
-        return False
+        return DECLINED
     if activation != 0 and not (
         rows_fit(y, rows, outputs) and rows_fit(dz, rows, outputs) and apart(dz, dy) and apart(dz, y)
         and apart(dz, x) and apart(dz, W) and apart(dz, dW) and apart(dz, db) and (not wanted or apart(dz, dx))
     ):  # fmt: skip
-        return False
-    sums = np.zeros(outputs)
-    for i in range(rows):
-        if activation != 0:
-            target, source = row(dz, i), row(dy, i)
-            for c in range(outputs):
-                target[c] = source[c]
-            differentiate(target, row(y, i), activation)
-            add_row(sums, target)
-        else:
-            add_row(sums, row(dy, i))
-    for c in range(outputs):
-        db[c] = sums[c]
+        return DECLINED
+    step = stripe(words, outputs, 64, outputs) if dy.size > _LEAST_SHARED else outputs
+    share(words, _DIFFERENTIATE((dy, y, activation, dz, db, step)), -(-outputs // step))
     if activation != 0:
-        product(x.T, dz, False, dW)
+        outcome = shared_product(words, x.T, dz, False, dW, True)
         if wanted:
-            product(dz, W, True, dx)
+            outcome = max(outcome, shared_product(words, dz, W, True, dx, False))
     else:  # dz is dy; compiled code has no name for either
-        product(x.T, dy, False, dW)
+        outcome = shared_product(words, x.T, dy, False, dW, True)
         if wanted:
-            product(dy, W, True, dx)
-    return True
+            outcome = max(outcome, shared_product(words, dy, W, True, dx, False))
+    return outcome

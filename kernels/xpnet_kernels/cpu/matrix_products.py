@@ -1,35 +1,24 @@
-"""Matrix products, those of small float32 layers on one thread of our own.
+"""Matrix products: those of float32 layers of usual sizes are our own, the others OpenBLAS's, by way of NumPy.
 
-OpenBLAS's threads spin between products. On a machine that does anything else they wait for each other, up to hundreds
-of times a small product's own time; on an idle one they leave what comes next in the other core's cache.
-
-The left side is read where it lies. The right side is packed, a panel at a time, and all rows of the left side pass by
-it, as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
+OpenBLAS's threads spin for a tenth of a second after each product. On a machine that does anything else they wait for
+each other, up to hundreds of times a small product's own time; on an idle one they leave what comes next in the other
+core's cache, and take that core from threads of ours.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 
-from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, OutMatrix, kernel
-from xpnet_kernels.cpu.register_tiles import (
-    MOST_TERMS,
-    MOST_VECTORS,
-    TILE_ROWS,
-    multiply_tile,
-    pack,
-    pack_transposed,
-    panel_memory,
-)
+from xpnet_kernels.cpu.compilation import InMatrix, OutIntegers, OutMatrix, kernel
+from xpnet_kernels.cpu.shared_products import shared_product
+from xpnet_kernels.cpu.team import TEAM
 from xpnet_kernels.cpu.vectors import LANES
 
 _SINGLE = np.dtype(np.float32)
 
-# In multiplications: 100 rows by 784 by 50. Two of OpenBLAS's threads on two idle cores are faster with twice as much.
-_MOST_WORK = 2**22
+# With vectors of eight floats OpenBLAS's code is as good as ours, and only small products gain by staying in one core.
+_MOST_WORK = {16: 2**29, 8: 2**22, 0: 0}[LANES]  # multiplications
+_LEAST_ROWS, _MOST_ROWS = 3, 1024  # of the left side: fewer are not worth the packing, more come in from memory slowly
 
 
 def multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray, *, transposed: bool = False) -> None:
@@ -48,37 +37,19 @@ def multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray, *, transposed: bool = 
     >>> C
     array([[ 6., 32.]])
     """
-    columns = C.shape[1]
-    if is_ours(C.dtype, A.size * columns) and columns >= LANES:
-        _multiply[_SINGLE](A, B, transposed, C)
+    rows, columns = C.shape
+    work = A.size * columns
+    if is_ours(C.dtype, rows, work) and columns >= LANES:
+        TEAM.run(work, _multiply[_SINGLE], A, B, transposed, C)
     else:
         np.matmul(A, B.T if transposed else B, out=C)
 
 
-def is_ours(dtype: np.dtype, work: int) -> bool:
-    """Whether a product of this type, with so many multiplications, is one for :func:`product`."""
-    return LANES > 0 and dtype == _SINGLE and 0 < work <= _MOST_WORK
+def is_ours(dtype: np.dtype, rows: int, work: int) -> bool:
+    """Whether products of this type, for a batch of so many rows, with so many multiplications, are ours."""
+    return 0 < work <= _MOST_WORK and dtype == _SINGLE and _LEAST_ROWS <= rows <= _MOST_ROWS
 
 
 @kernel
-def _multiply(A: InMatrix, B: InMatrix, transposed: bool, C: OutMatrix) -> None:
-    product(A, B, transposed, C)
-
-
-@njit(**ARITHMETIC)
-def product(A: Any, B: Any, transposed: bool, C: Any) -> None:
-    """As :func:`multiply`, of float32 and not empty."""
-    panel = panel_memory()
-    (rows, columns), terms = C.shape, A.shape[1]
-    parts = -(-terms // MOST_TERMS)
-    for left in range(0, columns, MOST_VECTORS * LANES):
-        right = min(left + MOST_VECTORS * LANES, columns)
-        vectors = -(-(right - left) // LANES)
-        for part in range(parts):
-            first, last = terms * part // parts, terms * (part + 1) // parts
-            if transposed:
-                pack_transposed(panel, vectors, B, first, last, left, right)
-            else:
-                pack(panel, vectors, B, first, last, left, right)
-            for row in range(0, rows, TILE_ROWS[vectors]):
-                multiply_tile(A, row, rows, first, last, panel, vectors, C, left, right)
+def _multiply(words: OutIntegers, A: InMatrix, B: InMatrix, transposed: bool, C: OutMatrix) -> int:
+    return shared_product(words, A, B, transposed, C, False)

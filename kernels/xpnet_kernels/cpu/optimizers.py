@@ -9,12 +9,26 @@ import numpy as np
 from numba import njit
 
 from xpnet_kernels.cpu.checks import check_input, check_kind, check_output
-from xpnet_kernels.cpu.compilation import ARITHMETIC, REDUCTION, InDoubles, InVector, OutVector, kernel
-from xpnet_kernels.cpu.pool import over_rows
+from xpnet_kernels.cpu.compilation import (
+    ARITHMETIC,
+    REALS,
+    REDUCTION,
+    InDoubles,
+    InVector,
+    OutFlags,
+    OutIntegers,
+    OutVector,
+    kernel,
+)
+from xpnet_kernels.cpu.outlining import outlined
+from xpnet_kernels.cpu.sharing import block_of, share, stripe
+from xpnet_kernels.cpu.team import TEAM
 
 TINY = 1e-36  # smaller moments become 0, before they decay into denormal numbers, which are many times slower
 
-_COST = 2  # of a parameter, in the pool's elements: a step reads and writes several vectors
+_WORK = 16  # of a parameter, in multiplications of a product
+_UNIT = 2**12  # parameters: a multiple of what the loops take at a time, so that an element is the same in any block
+_LONGEST = 2**17  # parameters in a block
 
 _SETTINGS = np.dtype(np.float64)
 _FLAG = np.dtype(np.int32)
@@ -32,8 +46,7 @@ def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
     check_kind("gradients", gradients, 1)
     check_input("gradients", gradients, gradients.dtype, gradients.shape)
     check_output("finite", finite, _FLAG, (1,))
-    compiled = _all_finite[gradients.dtype]
-    finite[0] = all(over_rows(lambda first, last: compiled(gradients, first, last), gradients.size, _COST))
+    TEAM.run(_WORK * gradients.size, _all_finite[gradients.dtype], gradients, finite)
 
 
 def sgd_update(
@@ -48,8 +61,7 @@ def sgd_update(
     array([0.5, 2.5])
     """
     if _ready(values, gradients, settings, 1, finite):
-        compiled = _sgd[values.dtype]
-        over_rows(lambda first, last: compiled(values, gradients, settings, first, last), values.size, _COST)
+        TEAM.run(_WORK * values.size, _sgd[values.dtype], values, gradients, settings)
 
 
 def momentum_update(
@@ -71,10 +83,8 @@ def momentum_update(
     >>> values, velocity
     (array([0.75]), array([2.5]))
     """
-    if _ready(values, gradients, settings, 3, finite):
-        check_output("velocity", velocity, values.dtype, values.shape)
-        compiled = _momentum[values.dtype]
-        over_rows(lambda first, last: compiled(values, gradients, velocity, settings, first, last), values.size, _COST)
+    if _ready(values, gradients, settings, 3, finite, velocity=velocity):
+        TEAM.run(_WORK * values.size, _momentum[values.dtype], values, gradients, velocity, settings)
 
 
 def adam_update(
@@ -100,24 +110,36 @@ def adam_update(
     >>> values.round(12)  # the first step has the length of the learning rate
     array([0.9])
     """
-    if _ready(values, gradients, settings, 7, finite):
-        check_output("m", m, values.dtype, values.shape)
-        check_output("v", v, values.dtype, values.shape)
-        compiled = _adam[values.dtype]
-        over_rows(lambda first, last: compiled(values, gradients, m, v, settings, first, last), values.size, _COST)
+    if _ready(values, gradients, settings, 7, finite, m=m, v=v):
+        TEAM.run(_WORK * values.size, _adam[values.dtype], values, gradients, m, v, settings)
 
 
 def _ready(
-    values: np.ndarray, gradients: np.ndarray, settings: np.ndarray, length: int, finite: np.ndarray | None
-) -> bool:
-    check_kind("values", values, 1)
-    check_output("values", values, values.dtype, values.shape)
-    check_input("gradients", gradients, values.dtype, values.shape)
+    values: np.ndarray, gradients: np.ndarray, settings: np.ndarray, length: int, finite: np.ndarray | None,
+    **state: np.ndarray,
+) -> bool:  # fmt: skip
+    """Check what an update is given; whether it is to be done."""
+    if not _are_alike(values, gradients, *state.values()):
+        check_kind("values", values, 1)
+        check_input("gradients", gradients, values.dtype, values.shape)
+        for name, vector in {"values": values, **state}.items():
+            check_output(name, vector, values.dtype, values.shape)
     check_input("settings", settings, _SETTINGS, (length,))
     if finite is None:
         return True
     check_input("finite", finite, _FLAG, (1,))
     return bool(finite[0])
+
+
+def _are_alike(*vectors: np.ndarray) -> bool:
+    """Whether nothing is wrong with them: the checks that say what is take longer than a small update."""
+    first = vectors[0]
+    for vector in vectors:
+        if type(vector) is not np.ndarray or vector.dtype != first.dtype or vector.shape != first.shape:
+            return False
+        if not (vector.flags.c_contiguous and vector.flags.writeable):
+            return False
+    return first.dtype in REALS and first.ndim == 1
 
 
 @njit(**REDUCTION)
@@ -130,23 +152,44 @@ def _sum_of_zeros(vector: Any) -> Any:
     return total
 
 
-@kernel
-def _all_finite(gradients: InVector, first: int, last: int) -> bool:
-    return _sum_of_zeros(gradients[first:last]) == 0
+@njit(**ARITHMETIC)
+def _all_finite_block(gradients: Any, finite: Any, step: int, block: int) -> None:
+    first, last = block_of(gradients.size, step, block)
+    if _sum_of_zeros(gradients[first:last]) != 0:
+        finite[0] = 0
+
+
+_FINITE = outlined(_all_finite_block)
 
 
 @kernel
-def _sgd(values: OutVector, gradients: InVector, settings: InDoubles, first: int, last: int) -> None:
+def _all_finite(words: OutIntegers, gradients: InVector, finite: OutFlags) -> int:
+    finite[0] = 1
+    step = stripe(words, gradients.size, _UNIT, _LONGEST)
+    return share(words, _FINITE((gradients, finite, step)), -(-gradients.size // step))
+
+
+@njit(**ARITHMETIC)
+def _sgd_block(values: Any, gradients: Any, settings: Any, step: int, block: int) -> None:
+    first, last = block_of(values.size, step, block)
     values, gradients = values[first:last], gradients[first:last]
     rate = values.dtype.type(settings[0])
     for i in range(values.size):
         values[i] -= rate * gradients[i]
 
 
+_SGD = outlined(_sgd_block)
+
+
 @kernel
-def _momentum(
-    values: OutVector, gradients: InVector, velocity: OutVector, settings: InDoubles, first: int, last: int
-) -> None:
+def _sgd(words: OutIntegers, values: OutVector, gradients: InVector, settings: InDoubles) -> int:
+    step = stripe(words, values.size, _UNIT, _LONGEST)
+    return share(words, _SGD((values, gradients, settings, step)), -(-values.size // step))
+
+
+@njit(**ARITHMETIC)
+def _momentum_block(values: Any, gradients: Any, velocity: Any, settings: Any, step: int, block: int) -> None:
+    first, last = block_of(values.size, step, block)
     values, gradients, velocity = values[first:last], gradients[first:last], velocity[first:last]
     real = values.dtype.type
     rate, momentum, tiny, zero = real(settings[0]), real(settings[1]), real(TINY), real(0)
@@ -159,6 +202,17 @@ def _momentum(
         values[i] -= rate * (ahead * v + here * g)
 
 
+_MOMENTUM = outlined(_momentum_block)
+
+
+@kernel
+def _momentum(
+    words: OutIntegers, values: OutVector, gradients: InVector, velocity: OutVector, settings: InDoubles
+) -> int:
+    step = stripe(words, values.size, _UNIT, _LONGEST)
+    return share(words, _MOMENTUM((values, gradients, velocity, settings, step)), -(-values.size // step))
+
+
 # Where infinities need not be kept, a quotient in single precision is an estimated reciprocal and a step of Newton's,
 # within a unit or two in the last place. Dividing after the square root would be most of Adam's time.
 @njit(**ARITHMETIC | {"fastmath": {"contract", "nsz", "arcp", "ninf"}})
@@ -166,15 +220,14 @@ def _quotient(a: Any, b: Any) -> Any:
     return a / b
 
 
-@kernel
-def _adam(
-    values: OutVector, gradients: InVector, m: OutVector, v: OutVector, settings: InDoubles, first: int, last: int
-) -> None:
+@njit(**ARITHMETIC)
+def _adam_block(values: Any, gradients: Any, m: Any, v: Any, settings: Any, step: int, block: int) -> None:
+    first, last = block_of(values.size, step, block)
     values, gradients, m, v = values[first:last], gradients[first:last], m[first:last], v[first:last]
     real = values.dtype.type
     rate, beta1, beta2, epsilon = settings[0], settings[1], settings[2], settings[3]
     correction1, correction2, decay = settings[4], settings[5], settings[6]
-    keep, step, root = real(1 - rate * decay), real(rate / correction1), real(1 / math.sqrt(correction2))
+    keep, length, root = real(1 - rate * decay), real(rate / correction1), real(1 / math.sqrt(correction2))
     b1, a1, b2, a2, eps = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2), real(epsilon)
     tiny, zero, largest = real(TINY), real(0), np.finfo(real).max
     for i in range(values.size):
@@ -187,4 +240,15 @@ def _adam(
         v[i] = v_i
         divisor = math.sqrt(v_i) * root + eps
         ratio = _quotient(m_i, divisor)
-        values[i] = keep * values[i] - step * (zero if divisor > largest else ratio)
+        values[i] = keep * values[i] - length * (zero if divisor > largest else ratio)
+
+
+_ADAM = outlined(_adam_block)
+
+
+@kernel
+def _adam(
+    words: OutIntegers, values: OutVector, gradients: InVector, m: OutVector, v: OutVector, settings: InDoubles
+) -> int:
+    step = stripe(words, values.size, _UNIT, _LONGEST)
+    return share(words, _ADAM((values, gradients, m, v, settings, step)), -(-values.size // step))

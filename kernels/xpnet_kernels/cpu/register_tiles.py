@@ -35,7 +35,7 @@ from xpnet_kernels.cpu.vectors import (
 )  # fmt: skip
 
 # The rows of a tile that is 0, 1, 2… vectors wide: what 32 registers hold, or 16.
-TILE_ROWS = {16: (0, 12, 10, 7, 5), 8: (0, 10, 6), 0: (0,)}[LANES]
+TILE_ROWS = {16: (0, 12, 12, 8, 6), 8: (0, 10, 6), 0: (0,)}[LANES]
 MOST_VECTORS = len(TILE_ROWS) - 1
 MOST_TERMS = 128  # a panel stays in the first-level cache
 
@@ -116,15 +116,15 @@ def pack_transposed(
 @intrinsic
 def multiply_tile(
     typing_context: Any, A: Any, row: Any, rows: Any, first: Any, last: Any, panel: Any, vectors: Any,
-    C: Any, left: Any, right: Any,
+    C: Any, left: Any, right: Any, added: Any,
 ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """``C[row:rows, left:right] += A[row:rows, first:last] panel``, at most ``TILE_ROWS[vectors]`` rows of it.
 
-    Where ``first`` is 0 the tile is set, not added to. The strides of A are any.
+    Where ``added`` is false the tile is set, not added to. The strides of A are any.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        _, row, rows, first, last, _, vectors, _, left, right = arguments
+        _, row, rows, first, last, _, vectors, _, left, right, added = arguments
         A = Matrix(context, builder, signature.args[0], arguments[0])
         panel = Matrix(context, builder, signature.args[5], arguments[5])
         C = Matrix(context, builder, signature.args[7], arguments[7])
@@ -136,20 +136,20 @@ def multiply_tile(
             builder.position_at_end(block)
             sums = _sums_of_products(builder, width, A, row, rows, first, last, panel)
             masks = [mask_before(builder, builder.add(left, INDEX(v * LANES)), right) for v in range(width)]
-            added = splat(builder, builder.icmp_signed(">", first, INDEX(0)), MASK)
+            present = splat(builder, added, MASK)
             for r, row_sums in enumerate(sums):
                 i = builder.add(row, INDEX(r))
                 with builder.if_then(builder.icmp_signed("<", i, rows)):
                     for v, total in enumerate(row_sums):
                         target = step(builder, C.at(i), builder.add(left, INDEX(v * LANES)))
-                        before = load(builder, target, builder.and_(masks[v], added))
+                        before = load(builder, target, builder.and_(masks[v], present))
                         store(builder, builder.fadd(before, builder.load(total)), target, masks[v])
             builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 
     indices = [types.intp] * 4
-    return types.void(A, *indices, panel, types.intp, C, types.intp, types.intp), generate
+    return types.void(A, *indices, panel, types.intp, C, types.intp, types.intp, types.boolean), generate
 
 
 def _sums_of_products(

@@ -1,0 +1,110 @@
+"""Words that threads share while none of them holds the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+from xpnet_kernels.cpu.vectors import LANES
+
+# All threads see what is done with these words in one order ("sequentially consistent"): the order that is easiest to
+# reason about, and on the processors that share work it costs no more than a weaker one.
+_ORDER = "seq_cst"
+_WORD = ir.IntType(64)
+
+
+def _at(context: Any, builder: ir.IRBuilder, kind: types.Array, words: Any, place: Any) -> Any:
+    return builder.gep(make_array(kind)(context, builder, words).data, [place])
+
+
+@intrinsic
+def load_word(typing_context: Any, words: Any, place: Any) -> tuple[Any, Callable[..., Any]]:
+    """``words[place]``, of contiguous int64."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(_at(context, builder, signature.args[0], *arguments), _ORDER, 8)
+
+    return types.int64(words, types.intp), generate
+
+
+@intrinsic
+def store_word(typing_context: Any, words: Any, place: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+    """``words[place] = value``."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        words, place, value = arguments
+        builder.store_atomic(value, _at(context, builder, signature.args[0], words, place), _ORDER, 8)
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp, types.int64), generate
+
+
+@intrinsic
+def replace_word(
+    typing_context: Any, words: Any, place: Any, before: Any, after: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Make ``words[place]`` what comes after, if it is what was before; whether it was so: for one thread alone."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        words, place, before, after = arguments
+        target = _at(context, builder, signature.args[0], words, place)
+        return builder.extract_value(builder.cmpxchg(target, before, after, _ORDER, _ORDER), 1)
+
+    return types.boolean(words, types.intp, types.int64, types.int64), generate
+
+
+@intrinsic
+def add_to_word(typing_context: Any, words: Any, place: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+    """``words[place] += value``; what it was before."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        words, place, value = arguments
+        return builder.atomic_rmw("add", _at(context, builder, signature.args[0], words, place), value, _ORDER)
+
+    return types.int64(words, types.intp, types.int64), generate
+
+
+@intrinsic
+def pause(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
+    """Wait for some tens of cycles, and leave the core's other thread what it has."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        if LANES:  # an x86 processor
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def give_way(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
+    """Let the system run another thread on this core, if one waits for it."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        if os.name == "posix":
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def cycles(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
+    """The processor's clock, which counts some billions a second; 0 on processors that keep theirs from users."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        if not LANES:
+            return _WORD(0)
+        kind = ir.FunctionType(_WORD, [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+
+    return types.int64(), generate

@@ -1,0 +1,98 @@
+"""The threads among which short work is divided."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpnet_kernels.cpu.pool import thread_limit
+from xpnet_kernels.cpu.product_code import product_code
+from xpnet_kernels.cpu.sharing import (
+    AWAKE,
+    DECLINED,
+    DONE_ASLEEP,
+    LINE,
+    PRODUCT_CODE,
+    is_asleep,
+    member_word,
+    serve,
+    team_words,
+)
+from xpnet_kernels.cpu.vectors import LANES
+
+_MOST_MEMBERS = 8  # for work of this length, more are in each other's way
+_LONG_WORK = 2**25  # multiplications: longer than it takes to wake a thread
+_ANY = np.dtype(np.float32)  # these kernels have no element type
+
+
+class Team:
+    """A caller and daemon threads, started when first needed and again after a fork, whose child has none of them.
+
+    On processors other than those with AVX2 or AVX-512 the caller is alone.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self.__dict__.pop("words", None)
+        self._alarms: list[threading.Lock] = []
+        self._waking = threading.Lock()
+
+    @functools.cached_property
+    def words(self) -> np.ndarray:
+        """What the members share, for :func:`~xpnet_kernels.cpu.sharing.share`; (W,) int64."""
+        size = team_words(min(thread_limit(), _MOST_MEMBERS) if LANES else 1)
+        memory = np.zeros(size + LINE, np.int64)
+        first = -(memory.ctypes.data // memory.itemsize) % LINE  # no two members in one cache line
+        words = memory[first : first + size]
+        words[PRODUCT_CODE] = product_code[_ANY]() if LANES else 0
+        return words
+
+    def run(self, work: int, compiled: Callable[..., int], *arguments: Any) -> bool:
+        """Call a kernel that shares its work, as long as so many multiplications; false if it declines."""
+        if work > _LONG_WORK:
+            self.wake()
+        outcome = compiled(self.words, *arguments)
+        if outcome == DONE_ASLEEP:
+            self.wake()
+        return outcome != DECLINED
+
+    def wake(self) -> None:
+        """See that the threads look out for work, unless another caller sees to it."""
+        words, waking = self.words, self._waking
+        if not is_asleep[_ANY](words) or not waking.acquire(blocking=False):
+            return
+        try:
+            for member in range(1, (words.size - team_words(0)) // LINE):
+                if member > len(self._alarms):
+                    self._start(member)
+                alarm = self._alarms[member - 1]
+                if words[member_word(member, AWAKE)] == 0 and alarm.locked():
+                    alarm.release()
+        except RuntimeError:  # the system gives no more threads: those that there are will do
+            pass
+        finally:
+            waking.release()
+
+    def _start(self, member: int) -> None:
+        alarm, compiled, words = threading.Lock(), serve[_ANY], self.words
+        alarm.acquire()
+
+        def work() -> None:
+            while True:
+                alarm.acquire()
+                compiled(words, member)
+
+        threading.Thread(target=work, name=f"xpnet-team-{member}", daemon=True).start()
+        self._alarms.append(alarm)
+
+
+TEAM = Team()
