@@ -59,17 +59,35 @@ def run(benchmark: Benchmark, arguments: list[str] | None = None) -> list[dict[s
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--device", choices=sorted(benchmark.cases), default="cpu")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--cases", default="", help="only cases whose name contains this")
+    parser.add_argument(
+        "--cases", "--nets", help="only cases with one of these words, separated by commas, in their name"
+    )
+    parser.add_argument("--peers", help="only these peers, separated by commas, as in torch,torch-compile,jax")
     parser.add_argument("--turns", type=int, default=TURNS)
     options = parser.parse_args(arguments)
+    cases, words = benchmark.cases[options.device], options.cases and set(options.cases.split(","))
+    wanted = [case for case in cases if not words or words & set(str(case).split())]
+    if not wanted:
+        parser.error(f"--cases {options.cases}: no case has it in its name; there are {', '.join(map(str, cases))}")
+    contenders = chosen(parser, benchmark.contenders[options.device], options.peers)
     rows, origin = [], {"command": " ".join(["python", *sys.argv]), **machine(options.device)}
-    for case in benchmark.cases[options.device]:
-        if options.cases in str(case):
-            rows.append(compare(case, benchmark.contenders[options.device], options.device, options.turns))
-            print(describe(rows[-1]), flush=True)
-            if options.json:  # after every case: what was measured stays, should the rest be stopped
-                options.json.write_text(json.dumps([row | origin for row in rows], indent=1) + "\n")
+    for case in wanted:
+        rows.append(compare(case, contenders, options.device, options.turns))
+        print(describe(rows[-1]), flush=True)
+        if options.json:  # after every case: what was measured stays, should the rest be stopped
+            options.json.write_text(json.dumps([row | origin for row in rows], indent=1) + "\n")
     return rows
+
+
+def chosen(parser: argparse.ArgumentParser, contenders: dict[str, Build], peers: str | None) -> dict[str, Build]:
+    """The limit, our own, and the peers that were asked for; all of them when that is None."""
+    if peers is None:
+        return contenders
+    names = {name for name in contenders if name != "limit" and not name.startswith("xpnet")}
+    wanted = {name.replace("-", "_") for name in peers.split(",") if name}
+    if unknown := ", ".join(sorted(wanted - names)):
+        parser.error(f"--peers {peers}: there is no {unknown}; there are {', '.join(sorted(names))}")
+    return {name: build for name, build in contenders.items() if name not in names - wanted}
 
 
 def compare(case: Any, contenders: dict[str, Build], device: str, turns: int) -> dict[str, Any]:

@@ -73,7 +73,18 @@ def test_nan_and_infinity_reach_their_rows_and_columns_alone():
     np.testing.assert_array_equal(np.isfinite(C), ~hit)
 
 
-@pytest.mark.parametrize("shape", [(100, 784, 50), (784, 100, 50), (2000, 30, 69), (16, 4096, 64), (300, 300, 300)])
+LARGE = [
+    (100, 784, 50),
+    (784, 100, 50),
+    (2000, 30, 69),
+    (16, 4096, 64),
+    (300, 300, 300),
+    (271, 261, 600),
+    (8, 131, 1030),
+]
+
+
+@pytest.mark.parametrize("shape", LARGE)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_large_products(shape, transposed):
     A, B, C = matrices(*shape)
@@ -87,12 +98,17 @@ def test_whose_product_it_is(monkeypatch):
         out[...] = 7
 
     monkeypatch.setattr(np, "matmul", numpys)
+    wide = vectors.LANES == 16
     for shape, dtype, ours in (
         ((100, 784, 50), np.float32, True),
-        ((1, 1, 16), np.float32, True),
+        ((3, 1, 16), np.float32, True),
+        ((2, 784, 50), np.float32, False),
+        ((1024, 784, 16), np.float32, wide),
+        ((1025, 784, 16), np.float32, False),
         ((100, 784, 50), np.float64, False),
         ((100, 784, 7), np.float32, False),
-        ((100, 784, 54), np.float32, False),
+        ((100, 784, 54), np.float32, wide),
+        ((1024, 1024, 513), np.float32, False),
     ):
         A, B, C = matrices(*shape, dtype)
         multiply(A, B, C)
@@ -109,14 +125,28 @@ def test_every_run_gives_the_same_bits():
         np.testing.assert_array_equal(again, C)
 
 
-def test_an_element_does_not_depend_on_its_place():
-    A, B, C = matrices(100, 300, 70)
+@pytest.mark.skipif(not vectors.LANES, reason="this processor's products are NumPy's")
+@pytest.mark.parametrize("shape", [(100, 300, 70), (300, 300, 46)])
+def test_an_element_does_not_depend_on_its_place(shape):
+    A, B, C = matrices(*shape)
     multiply(A, B, C)
-    for rows, columns in ((slice(3, 4), slice(50, 70)), (slice(0, 99), slice(1, 60)), (slice(50, 56), slice(None))):
+    for rows, columns in ((slice(3, 6), slice(20, 40)), (slice(0, 99), slice(1, 40)), (slice(50, 56), slice(None))):
         part = np.empty_like(C[rows, columns])
         multiply(A[rows], B[:, columns], part)
-        if vectors.LANES:
-            np.testing.assert_array_equal(part, C[rows, columns])
+        np.testing.assert_array_equal(part, C[rows, columns])
+
+
+@pytest.mark.skipif(vectors.LANES != 16, reason="this processor's products of that size are NumPy's")
+def test_an_element_does_not_depend_on_how_the_left_side_is_read():
+    """Beside many columns it is packed, and else read where it lies, row by row or column by column."""
+    A, B, C = matrices(271, 261, 600)
+    multiply(A, B, C)
+    for left in (A, np.asfortranarray(A)):
+        whole, part = np.empty_like(C), np.empty_like(C[:, :100])
+        multiply(left, B, whole)
+        multiply(left, B[:, :100], part)
+        np.testing.assert_array_equal(whole, C)
+        np.testing.assert_array_equal(part, C[:, :100])
 
 
 def test_double_precision_stays_double():
