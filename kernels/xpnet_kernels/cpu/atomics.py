@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +14,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from xpnet_kernels.cpu.vectors import LANES
-
 # All threads see what is done with these words in one order ("sequentially consistent"): the order that is easiest to
 # reason about, and on the processors that share work it costs no more than a weaker one.
 _ORDER = "seq_cst"
-_WORD = ir.IntType(64)
+_WORD, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
+
+_IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+_IS_POSIX = os.name == "posix"
+CAN_SHARE = _IS_X86 or _IS_POSIX  # whether there is a clock to wait by
 
 
 def _at(context: Any, builder: ir.IRBuilder, kind: types.Array, words: Any, place: Any) -> Any:
@@ -76,7 +80,7 @@ def pause(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
     """Wait for some tens of cycles, and leave the core's other thread what it has."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        if LANES:  # an x86 processor
+        if _IS_X86:
             kind = ir.FunctionType(ir.VoidType(), [])
             builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
         return context.get_dummy_value()
@@ -89,7 +93,7 @@ def give_way(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
     """Let the system run another thread on this core, if one waits for it."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        if os.name == "posix":
+        if _IS_POSIX:
             kind = ir.FunctionType(ir.IntType(32), [])
             builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
         return context.get_dummy_value()
@@ -99,12 +103,19 @@ def give_way(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
 
 @intrinsic
 def cycles(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
-    """The processor's clock, which counts some billions a second; 0 on processors that keep theirs from users."""
+    """The processor's clock, which counts some billions a second; where that is hidden, the system's nanoseconds."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        if not LANES:
+        if _IS_X86:
+            kind = ir.FunctionType(_WORD, [])
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+        if not _IS_POSIX:
             return _WORD(0)
-        kind = ir.FunctionType(_WORD, [])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+        moment = cgutils.alloca_once(builder, ir.ArrayType(_WORD, 2))
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), _BYTES])
+        read = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(read, [ir.IntType(32)(time.CLOCK_MONOTONIC), builder.bitcast(moment, _BYTES)])
+        seconds, nanoseconds = (builder.load(cgutils.gep(builder, moment, 0, place)) for place in range(2))
+        return builder.add(builder.mul(seconds, _WORD(10**9)), nanoseconds)
 
     return types.int64(), generate

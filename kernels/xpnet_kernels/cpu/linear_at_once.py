@@ -15,7 +15,7 @@ from xpnet_kernels.cpu.activations import activate, add_row, differentiate
 from xpnet_kernels.cpu.arrays import row, scratch
 from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, InVector, OutIntegers, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
-from xpnet_kernels.cpu.matrix_products import is_ours
+from xpnet_kernels.cpu.matrix_products import is_ours, is_thin
 from xpnet_kernels.cpu.outlining import outlined
 from xpnet_kernels.cpu.panels import PANEL
 from xpnet_kernels.cpu.product_code import multiply_by
@@ -25,26 +25,22 @@ from xpnet_kernels.cpu.team import TEAM
 
 _SINGLE = np.dtype(np.float32)
 _LEAST_SHARED = 2**14  # elements of which each is used once
+_MOST_SUMS = 512  # columns whose sums are taken at a time
 # A layer with many inputs and few outputs is divided by its inputs, in halves: what a member reads of x and W is what
 # it works at in dW and in the update. By its shape alone, for this makes other sums.
-_MANY_INPUTS, _MOST_ROWS = 512, 256
-_MOST_OUTPUTS = _MOST_ROWS * PANEL
+_MANY_INPUTS, _FEW_ROWS = 512, 256
+_HALF = _FEW_ROWS * PANEL  # the elements of the second half's sums
 _NO_MATRIX = np.empty((0, 0), np.float32)
 
 
 def linear_at_once(x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int, out: np.ndarray) -> bool:
     """Compute ``out = act(x W + b)`` and return true, or do nothing and return false."""
-    try:
-        rows, outputs = out.shape
-        work = x.size * outputs
-        return (
-            _matrices(x, W, out) and _vector(b)
-            and out.flags.writeable
-            and is_ours(_SINGLE, rows, work)
-            and TEAM.run(work, _linear[_SINGLE], x, W, b, activation, out)
-        )  # fmt: skip
-    except (AttributeError, TypeError, ValueError):  # no NumPy arrays, no matrices
+    if not (_matrices(x, W, out) and _vector(b) and out.flags.writeable):
         return False
+    (rows, inputs), outputs = x.shape, W.shape[1]
+    if not is_ours(_SINGLE, rows, rows * inputs * outputs) or is_thin(rows, rows * inputs * outputs):
+        return False
+    return TEAM.run(rows * inputs * outputs, _linear[_SINGLE], x, W, b, activation, out)
 
 
 def linear_backward_at_once(
@@ -59,22 +55,19 @@ def linear_backward_at_once(
     dx: np.ndarray | None,
 ) -> bool:
     """Compute dW, db and, where it is given, dx and return true, or do nothing and return false."""
-    try:
-        rows, inputs = x.shape
-        work = dy.size * inputs
-        if activation == 0:
-            y = dz = _NO_MATRIX
-        wanted = dx is not None
-        if not wanted:
-            dx = _NO_MATRIX
-        return (
-            _matrices(dy, x, y, W, dW, dz, dx) and _vector(db)
-            and dW.flags.writeable and db.flags.writeable and dz.flags.writeable and dx.flags.writeable
-            and is_ours(_SINGLE, rows, work)
-            and TEAM.run(work, _linear_backward[_SINGLE], dy, x, y, W, activation, dW, db, dz, dx, wanted)
-        )  # fmt: skip
-    except (AttributeError, TypeError, ValueError):
+    if activation == 0:
+        y = dz = _NO_MATRIX
+    wanted = dx is not None
+    if not wanted:
+        dx = _NO_MATRIX
+    if not (_matrices(dy, x, y, W, dW, dz, dx) and _vector(db)):
         return False
+    if not (dW.flags.writeable and db.flags.writeable and dz.flags.writeable and dx.flags.writeable):
+        return False
+    work = x.size * W.shape[1]
+    return is_ours(_SINGLE, x.shape[0], work) and TEAM.run(
+        work, _linear_backward[_SINGLE], dy, x, y, W, activation, dW, db, dz, dx, wanted
+    )
 
 
 def _matrices(*arrays: Any) -> bool:
@@ -101,7 +94,7 @@ def _forward(
 
 
 @njit(**ARITHMETIC)
-def _half_of_the_terms(code: int, x: Any, W: Any, out: Any, other: Any, half: int) -> None:
+def _half_of_the_inputs(code: int, x: Any, W: Any, out: Any, other: Any, half: int) -> None:
     middle = x.shape[1] // 2
     if half == 0:
         multiply_by(code, x[:, :middle], W[:middle], False, out)
@@ -123,7 +116,9 @@ def _add_halves(b: Any, activation: int, out: Any, other: Any, step: int, block:
 def _differentiate(dy: Any, y: Any, activation: int, dz: Any, db: Any, step: int, block: int) -> None:
     """Some columns of dz, where it is not dy, and of db."""
     left, right = block_of(db.size, step, block)
-    sums = np.zeros(right - left)
+    sums = scratch(np.float64, _MOST_SUMS)[: right - left]
+    for c in range(sums.size):
+        sums[c] = 0
     for i in range(dy.shape[0]):
         source = row(dy, i)[left:right]
         if activation != 0:
@@ -139,7 +134,7 @@ def _differentiate(dy: Any, y: Any, activation: int, dz: Any, db: Any, step: int
 
 
 _FORWARD, _DIFFERENTIATE = outlined(_forward), outlined(_differentiate)
-_HALF_OF_THE_TERMS, _ADD_HALVES = outlined(_half_of_the_terms), outlined(_add_halves)
+_HALF_OF_THE_INPUTS, _ADD_HALVES = outlined(_half_of_the_inputs), outlined(_add_halves)
 
 
 @kernel
@@ -151,11 +146,11 @@ def _linear(words: OutIntegers, x: InMatrix, W: InMatrix, b: InVector, activatio
     ):  # fmt: skip
         return DECLINED
     row_step, column_step, blocks = division(words, rows, inputs, outputs, False)
-    many = inputs >= _MANY_INPUTS and outputs <= PANEL and rows <= _MOST_ROWS
+    many = inputs >= _MANY_INPUTS and outputs <= PANEL and rows <= _FEW_ROWS
     if many and not is_short(rows, inputs, outputs):
-        other = scratch(np.float32, _MOST_OUTPUTS)[: rows * outputs].reshape(rows, outputs)
-        share(words, _HALF_OF_THE_TERMS((words[PRODUCT_CODE], x, W, out, other)), 2)
-        return share(words, _ADD_HALVES((b, activation, out, other, row_step)), blocks)
+        other = scratch(np.float32, _HALF)[: rows * outputs].reshape(rows, outputs)
+        outcome = share(words, _HALF_OF_THE_INPUTS((words[PRODUCT_CODE], x, W, out, other)), 2)
+        return max(outcome, share(words, _ADD_HALVES((b, activation, out, other, row_step)), blocks))
     return share(words, _FORWARD((words[PRODUCT_CODE], x, W, b, activation, out, row_step, column_step)), blocks)
 
 
@@ -190,14 +185,14 @@ def _linear_backward(
         and apart(dz, x) and apart(dz, W) and apart(dz, dW) and apart(dz, db) and (not wanted or apart(dz, dx))
     ):  # fmt: skip
         return DECLINED
-    step = stripe(words, outputs, 64, outputs) if dy.size > _LEAST_SHARED else outputs
-    share(words, _DIFFERENTIATE((dy, y, activation, dz, db, step)), -(-outputs // step))
+    step = stripe(words, outputs, 64, _MOST_SUMS) if dy.size > _LEAST_SHARED else _MOST_SUMS
+    outcome = share(words, _DIFFERENTIATE((dy, y, activation, dz, db, step)), -(-outputs // step))
     if activation != 0:
-        outcome = shared_product(words, x.T, dz, False, dW, True)
+        outcome = max(outcome, shared_product(words, x.T, dz, False, dW, True))
         if wanted:
             outcome = max(outcome, shared_product(words, dz, W, True, dx, False))
     else:  # dz is dy; compiled code has no name for either
-        outcome = shared_product(words, x.T, dy, False, dW, True)
+        outcome = max(outcome, shared_product(words, x.T, dy, False, dW, True))
         if wanted:
             outcome = max(outcome, shared_product(words, dy, W, True, dx, False))
     return outcome

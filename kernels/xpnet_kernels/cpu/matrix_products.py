@@ -18,7 +18,8 @@ _SINGLE = np.dtype(np.float32)
 
 # With vectors of eight floats OpenBLAS's code is as good as ours, and only small products gain by staying in one core.
 _MOST_WORK = {16: 2**29, 8: 2**22, 0: 0}[LANES]  # multiplications
-_LEAST_ROWS, _MOST_ROWS = 3, 1024  # of the left side: fewer are not worth the packing, more come in from memory slowly
+_MOST_ROWS = 1024  # of the left side: more come from memory, and ours are slower
+_THIN_ROWS, _THIN_WORK = 2, 2**16  # so few rows are not worth the packing of so much
 
 
 def multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray, *, transposed: bool = False) -> None:
@@ -39,15 +40,21 @@ def multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray, *, transposed: bool = 
     """
     rows, columns = C.shape
     work = A.size * columns
-    if is_ours(C.dtype, rows, work) and columns >= LANES:
+    if is_ours(C.dtype, rows, work) and columns >= LANES and not is_thin(rows, work):
         TEAM.run(work, _multiply[_SINGLE], A, B, transposed, C)
     else:
+        TEAM.rest()  # for OpenBLAS has threads of its own
         np.matmul(A, B.T if transposed else B, out=C)
 
 
 def is_ours(dtype: np.dtype, rows: int, work: int) -> bool:
     """Whether products of this type, for a batch of so many rows, with so many multiplications, are ours."""
-    return 0 < work <= _MOST_WORK and dtype == _SINGLE and _LEAST_ROWS <= rows <= _MOST_ROWS
+    return 0 < work <= _MOST_WORK and dtype == _SINGLE and rows <= _MOST_ROWS
+
+
+def is_thin(rows: int, work: int) -> bool:
+    """Whether a product is rather one of a vector with a matrix, as of a single sample with many weights."""
+    return rows <= _THIN_ROWS and work > _THIN_WORK
 
 
 @kernel

@@ -17,7 +17,8 @@ _CODE = ir.FunctionType(ir.VoidType(), [_POINTER, _WORD])
 def outlined(function: Any) -> Any:
     """For compiled code: ``outlined(function)(arguments)`` is (code, data) of ``function(*arguments, block)``.
 
-    The function is compiled, returns nothing and raises nothing. The addresses are good until the function in which
+    The function is compiled and returns nothing. It must neither raise nor allocate, which may fail: nobody would be
+    told. The addresses are good until the function in which
     they are taken returns, for its stack holds the arguments.
     """
 

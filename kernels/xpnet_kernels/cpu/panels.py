@@ -28,8 +28,8 @@ from xpnet_kernels.cpu.vectors import LANES
 
 PANEL = MOST_VECTORS * LANES
 _HEIGHT = TILE_ROWS[MOST_VECTORS]
-_MOST_ROWS = 44 * _HEIGHT  # packed, they stay in the second-level cache
-_PACKED = _MOST_ROWS * MOST_TERMS
+PACKED_ROWS = 44 * _HEIGHT  # which stay in the second-level cache
+_PACKED = PACKED_ROWS * MOST_TERMS
 _MANY_PANELS = 8
 
 
@@ -62,8 +62,8 @@ def _product_packed(A: Any, B: Any, transposed: bool, C: Any) -> None:
     panel, packed = panel_memory(), scratch(np.float32, _PACKED)
     (rows, columns), terms = C.shape, A.shape[1]
     parts = -(-terms // MOST_TERMS)
-    for top in range(0, rows, _MOST_ROWS):
-        bottom = min(top + _MOST_ROWS, rows)
+    for top in range(0, rows, PACKED_ROWS):
+        bottom = min(top + PACKED_ROWS, rows)
         for part in range(parts):
             first, last = terms * part // parts, terms * (part + 1) // parts
             _pack_tiles(packed, A[top:bottom, first:last])

@@ -8,14 +8,13 @@ from numba import njit
 
 from xpnet_kernels.cpu.compilation import ARITHMETIC
 from xpnet_kernels.cpu.outlining import outlined
-from xpnet_kernels.cpu.panels import PANEL
+from xpnet_kernels.cpu.panels import PACKED_ROWS, PANEL
 from xpnet_kernels.cpu.product_code import multiply_by
 from xpnet_kernels.cpu.register_tiles import MOST_VECTORS, TILE_ROWS
 from xpnet_kernels.cpu.sharing import PRODUCT_CODE, block_of, share, stripe, team_size
 from xpnet_kernels.cpu.vectors import LANES
 
 _LEAST_WORK = 2**19  # in multiplications, of which a microsecond has some tens of thousands
-_MOST_ROWS = 264  # of a block: packed, they stay in the second-level cache
 
 
 @njit(**ARITHMETIC)
@@ -39,10 +38,10 @@ def division(words: Any, rows: int, terms: int, columns: int, by_rows: bool) -> 
     """
     if is_short(rows, terms, columns):
         return rows, columns, 1
-    if not by_rows and rows <= _MOST_ROWS and columns >= 2 * PANEL * team_size(words):
+    if not by_rows and rows <= PACKED_ROWS and columns >= 2 * PANEL * team_size(words):
         step = stripe(words, columns, PANEL, columns)
         return rows, step, -(-columns // step)
-    step = stripe(words, rows, TILE_ROWS[MOST_VECTORS], _MOST_ROWS)
+    step = stripe(words, rows, TILE_ROWS[MOST_VECTORS], PACKED_ROWS)
     return step, columns, -(-rows // step)
 
 

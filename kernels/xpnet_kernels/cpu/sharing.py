@@ -7,8 +7,8 @@ comes for a millisecond or two, it sleeps.
 A job is a function and a number of blocks. Each member of the team (the caller, and the threads) begins with blocks
 that are its own, the same in each job of a training step, so that much of what it reads is in its core's cache; then it
 takes what the others have not begun. So a caller never waits for a thread that sleeps, or whose core has other work,
-unless in the midst of a block. What is saved and what is waited for is added up: where sharing does not pay, because
-the cores have other work, none is done for a while.
+unless in the midst of a block. What is saved and what is waited for is added up: where waiting costs more, because the
+cores have other work, nothing is shared for a while.
 
 A team has one job at a time. A caller that finds it taken works alone.
 """
@@ -30,7 +30,7 @@ LINE = 16  # words: two cache lines, for processors fetch them by twos
 # has the team.
 _JOB, _HELPING, _TAKEN = 0, LINE, 2 * LINE
 # A line for callers: what the open job is; how many there were; when the last one ended; until when no work is shared;
-# what sharing has saved. And a line for code that is compiled once and called by its address.
+# what sharing has saved. And a line for what blocks read: where the code of the matrix product is.
 _CODE, _DATA, COUNT, _LAST, _REST, _BALANCE = range(3 * LINE, 3 * LINE + 6)
 PRODUCT_CODE = 4 * LINE
 # A line for each member: the next of its own blocks, the end of these, and of a thread whether it is awake.
@@ -184,3 +184,9 @@ def is_asleep(words: OutIntegers) -> bool:
     for member in range(1, team_size(words)):
         asleep |= load_word(words, _MEMBERS + member * LINE + AWAKE) == 0
     return asleep and not _is_resting(words, cycles())
+
+
+@kernel
+def rest(words: OutIntegers) -> None:
+    """Share nothing for a while, and let the threads sleep."""
+    store_word(words, _REST, cycles() + _REST_LENGTH)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from xpnet_kernels.cpu import gather, linear_at_once, matrix_products, optimizers, vectors
+from xpnet_kernels.cpu import team as team_module
 from xpnet_kernels.cpu.sharing import AWAKE, COUNT, DECLINED, LINE, member_word, team_words
 from xpnet_kernels.cpu.team import TEAM, Team
 
@@ -193,7 +194,84 @@ def test_a_system_that_gives_no_threads(monkeypatch):
         team.wake()
         np.testing.assert_array_equal(product(team, A, B), expected)
     monkeypatch.undo()
+    assert team._alarms == []  # it is not asked again
+
+
+def test_small_stacks_get_no_threads(monkeypatch):
+    team, A, B = team_of(monkeypatch, 2), single(300, 784), single(784, 50)
+    before = threading.stack_size(65_536)
+    try:
+        for _ in range(20):
+            team.wake()
+            product(team, A, B)
+        assert team._alarms == []
+    finally:
+        threading.stack_size(before)
+
+
+def test_the_first_calls_of_two_threads(monkeypatch):
+    """Both see the same words, of which one of them compiles a part."""
+    team, seen = team_of(monkeypatch, 2), []
+    real = team_module._new_words
+
+    def slowly(members: int) -> np.ndarray:
+        time.sleep(0.05)
+        return real(members)
+
+    monkeypatch.setattr(team_module, "_new_words", slowly)
+    callers = [threading.Thread(target=lambda: seen.append(team.words)) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(30)
+    assert len(seen) == 4
+    assert all(words is team.words for words in seen)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # which is what is tested
+def test_a_fork_while_another_thread_makes_the_words(monkeypatch):
+    team = team_of(monkeypatch, 2)
+    begun, over, real = threading.Event(), threading.Event(), team_module._new_words
+
+    def slowly(members: int) -> np.ndarray:
+        begun.set()
+        over.wait(30)
+        return real(members)
+
+    monkeypatch.setattr(team_module, "_new_words", slowly)
+    caller = threading.Thread(target=lambda: team.words)
+    caller.start()
+    begun.wait(30)
+    monkeypatch.setattr(team_module, "_new_words", real)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if team.words.size == team_words(2) else 1)
+    over.set()
+    caller.join(30)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_layer_of_which_only_the_first_part_is_shared_wakes_them_too(monkeypatch):
+    team = team_of(monkeypatch, 2)
+    x, W, b, y = single(6, 8192), single(8192, 64), single(64), single(6, 64)
+
+    def is_awake() -> bool:
+        team.run(1, linear_at_once._linear[SINGLE], x, W, b, 0, y)
+        return awake(team) == [True]
+
+    assert until(is_awake)
+
+
+def test_products_of_others_are_left_alone(monkeypatch):
+    team, A, B = team_of(monkeypatch, 2), single(300, 784), single(784, 50)
     assert until(lambda: is_up(team))
+    monkeypatch.setattr(matrix_products, "TEAM", team)
+    matrix_products.multiply(A.astype(float), B.astype(float), np.empty((300, 50)))
+    assert until(lambda: awake(team) == [False])
+    jobs = team.words[COUNT]
+    product(team, A, B)
+    assert team.words[COUNT] == jobs
 
 
 def test_many_callers_at_once(monkeypatch):
