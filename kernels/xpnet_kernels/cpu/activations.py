@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.arrays import larger, row
+from xpnet_kernels.cpu.arrays import larger, row, stay_apart
 from xpnet_kernels.cpu.checks import check_apart, check_input, check_kind, check_output, is_in_place
 from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, InVector, OutDoubles, OutMatrix, kernel
 from xpnet_kernels.cpu.exponential import exponential, exponential_minus_one
@@ -111,6 +111,7 @@ def activation_code(activation: str | None) -> int:
 @njit(**ARITHMETIC)
 def activate(y: Any, code: int) -> None:
     """Apply an activation to a row."""
+    stay_apart()
     real = y.dtype.type
     one, two, zero = real(1), real(2), real(0)
     if code == _RELU:
@@ -129,6 +130,7 @@ def activate(y: Any, code: int) -> None:
 @njit(**ARITHMETIC)
 def differentiate(g: Any, y: Any, code: int) -> None:
     """Multiply a row by the derivative of an activation, which gave ``y``."""
+    stay_apart()
     real = g.dtype.type
     one, zero = real(1), real(0)
     if code == _RELU:

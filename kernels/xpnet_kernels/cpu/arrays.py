@@ -94,3 +94,14 @@ def wide_vectors(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
         return context.get_dummy_value()
 
     return types.none(), generate
+
+
+@intrinsic
+def stay_apart(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
+    """Keep the function that calls this out of those that call it: a copy in each would take long to compile."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.none(), generate

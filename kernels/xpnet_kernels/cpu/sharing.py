@@ -19,6 +19,7 @@ from typing import Any
 
 from numba import njit
 
+from xpnet_kernels.cpu.arrays import stay_apart
 from xpnet_kernels.cpu.atomics import add_to_word, cycles, give_way, load_word, pause, replace_word, store_word
 from xpnet_kernels.cpu.compilation import ARITHMETIC, OutIntegers, kernel
 from xpnet_kernels.cpu.outlining import call_outlined
@@ -83,6 +84,7 @@ def share(words: Any, call: tuple[int, int], blocks: int) -> int:
 
     What it writes is something else for each block, and the same whoever makes it.
     """
+    stay_apart()
     code, data = call
     began = cycles()
     if blocks < 2 or team_size(words) < 2 or _is_resting(words, began) or not replace_word(words, _TAKEN, 0, 1):
