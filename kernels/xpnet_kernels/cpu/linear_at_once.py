@@ -18,7 +18,7 @@ from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
 from xpnet_kernels.cpu.matrix_products import is_ours, is_thin
 from xpnet_kernels.cpu.outlining import outlined
 from xpnet_kernels.cpu.panels import PANEL
-from xpnet_kernels.cpu.product_code import multiply_by
+from xpnet_kernels.cpu.product_code import multiply_by, plain
 from xpnet_kernels.cpu.shared_products import division, is_short, part_of, shared_product
 from xpnet_kernels.cpu.sharing import DECLINED, PRODUCT_CODE, block_of, share, stripe
 from xpnet_kernels.cpu.team import TEAM
@@ -146,12 +146,13 @@ def _linear(words: OutIntegers, x: InMatrix, W: InMatrix, b: InVector, activatio
     ):  # fmt: skip
         return DECLINED
     row_step, column_step, blocks = division(words, rows, inputs, outputs, False)
+    code, samples, weights = words[PRODUCT_CODE], plain(x), plain(W)
     many = inputs >= _MANY_INPUTS and outputs <= PANEL and rows <= _FEW_ROWS
     if many and not is_short(rows, inputs, outputs):
         other = scratch(np.float32, _HALF)[: rows * outputs].reshape(rows, outputs)
-        outcome = share(words, _HALF_OF_THE_INPUTS((words[PRODUCT_CODE], x, W, out, other)), 2)
+        outcome = share(words, _HALF_OF_THE_INPUTS((code, samples, weights, plain(out), other)), 2)
         return max(outcome, share(words, _ADD_HALVES((b, activation, out, other, row_step)), blocks))
-    return share(words, _FORWARD((words[PRODUCT_CODE], x, W, b, activation, out, row_step, column_step)), blocks)
+    return share(words, _FORWARD((code, samples, weights, b, activation, out, row_step, column_step)), blocks)
 
 
 @kernel
@@ -187,12 +188,8 @@ def _linear_backward(
         return DECLINED
     step = stripe(words, outputs, 64, _MOST_SUMS) if dy.size > _LEAST_SHARED else _MOST_SUMS
     outcome = share(words, _DIFFERENTIATE((dy, y, activation, dz, db, step)), -(-outputs // step))
-    if activation != 0:
-        outcome = max(outcome, shared_product(words, x.T, dz, False, dW, True))
-        if wanted:
-            outcome = max(outcome, shared_product(words, dz, W, True, dx, False))
-    else:  # dz is dy; compiled code has no name for either
-        outcome = max(outcome, shared_product(words, x.T, dy, False, dW, True))
-        if wanted:
-            outcome = max(outcome, shared_product(words, dy, W, True, dx, False))
+    gradient = plain(dz) if activation != 0 else plain(dy)
+    outcome = max(outcome, shared_product(words, plain(x).T, gradient, False, plain(dW), True))
+    if wanted:
+        outcome = max(outcome, shared_product(words, gradient, plain(W), True, plain(dx), False))
     return outcome

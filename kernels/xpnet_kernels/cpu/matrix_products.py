@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpnet_kernels.cpu.compilation import InMatrix, OutIntegers, OutMatrix, kernel
+from xpnet_kernels.cpu.product_code import plain
 from xpnet_kernels.cpu.shared_products import shared_product
 from xpnet_kernels.cpu.team import TEAM
 from xpnet_kernels.cpu.vectors import LANES
@@ -59,4 +60,4 @@ def is_thin(rows: int, work: int) -> bool:
 
 @kernel
 def _multiply(words: OutIntegers, A: InMatrix, B: InMatrix, transposed: bool, C: OutMatrix) -> int:
-    return shared_product(words, A, B, transposed, C, False)
+    return shared_product(words, plain(A), plain(B), transposed, plain(C), False)

@@ -27,6 +27,12 @@ def multiply_by(code: int, A: Any, B: Any, transposed: bool, C: Any) -> None:
     call_outlined(code, on_stack((_words(A), _words(B), transposed, _words(C))), 0)
 
 
+@njit(**ARITHMETIC)
+def plain(matrix: Any) -> Any:
+    """The same matrix, of the one type that products are compiled for, whether it may be written or not."""
+    return _matrix(_words(matrix))
+
+
 @kernel
 def product_code() -> int:
     """The address of the code."""

@@ -19,7 +19,7 @@ _LEAST_WORK = 2**19  # in multiplications, of which a microsecond has some tens 
 
 @njit(**ARITHMETIC)
 def shared_product(words: Any, A: Any, B: Any, transposed: bool, C: Any, by_rows: bool) -> int:
-    """``C = A B``, or ``A Bᵀ`` where ``transposed``; what :func:`share` returns."""
+    """``C = A B``, or ``A Bᵀ`` where ``transposed``, of :func:`plain` matrices; what :func:`share` returns."""
     row_step, column_step, blocks = division(words, C.shape[0], A.shape[1], C.shape[1], by_rows)
     return share(words, _BLOCK((words[PRODUCT_CODE], A, B, transposed, C, row_step, column_step)), blocks)
 
