@@ -45,10 +45,11 @@ class Context:
         if not self.reuse:
             return None
         buffer = self._buffers.get((owner, name))
-        if buffer is not None and buffer.shape == shape and buffer.dtype == dtype:
-            return buffer
-        fits = buffer is not None and (buffer.shape[1:], buffer.dtype) == (shape[1:], dtype)
-        if buffer is None or not fits or buffer.shape[0] < shape[0]:
-            buffer = self.backend.xp.empty(shape, dtype=dtype, device=self.backend.device)
-            self._buffers[owner, name] = buffer
-        return buffer if buffer.shape[0] == shape[0] else buffer[: shape[0], ...]
+        if buffer is not None and buffer.dtype == dtype:
+            if buffer.shape == shape:
+                return buffer
+            if buffer.shape[1:] == shape[1:] and buffer.shape[0] > shape[0]:
+                return buffer[: shape[0], ...]
+        buffer = self.backend.xp.empty(shape, dtype=dtype, device=self.backend.device)
+        self._buffers[owner, name] = buffer
+        return buffer

@@ -86,6 +86,9 @@ class Team:
 
     def _start(self, member: int) -> bool:
         """Start a member's thread, asleep, unless that was refused before."""
+        self._refused |= 0 < threading.stack_size() < _LEAST_STACK
+        if self._refused:
+            return False
         alarm, compiled, words = threading.Lock(), serve[_ANY], self.words
         alarm.acquire()
 
@@ -94,14 +97,13 @@ class Team:
                 alarm.acquire()
                 compiled(words, member)
 
-        self._refused |= 0 < threading.stack_size() < _LEAST_STACK
-        if not self._refused:
-            try:
-                threading.Thread(target=work, name=f"xpnet-team-{member}", daemon=True).start()
-                self._alarms.append(alarm)
-            except RuntimeError:  # the system gives no more threads
-                self._refused = True
-        return not self._refused
+        try:
+            threading.Thread(target=work, name=f"xpnet-team-{member}", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads
+            self._refused = True
+            return False
+        self._alarms.append(alarm)
+        return True
 
 
 def _new_words(members: int) -> np.ndarray:
