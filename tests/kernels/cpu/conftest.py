@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -120,3 +121,18 @@ def place(request: pytest.FixtureRequest) -> Callable[[np.ndarray], np.ndarray]:
 def expected() -> Callable[..., Expected]:
     """The softmax cross-entropy in float64."""
     return cross_entropy
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], bool]:
+    """Wait until something holds; false if it does not within half a minute."""
+
+    def wait(condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if condition():
+                return True
+            time.sleep(0.0002)
+        return False
+
+    return wait

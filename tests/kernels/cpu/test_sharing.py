@@ -57,15 +57,6 @@ def words_of(members: int, awake: bool = True) -> np.ndarray:
     return words
 
 
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.0002)
-    return False
-
-
 @pytest.mark.parametrize("members", [1, 2, 3, 8])
 @pytest.mark.parametrize("blocks", [0, 1, 2, 3, 7, 1000])
 def test_a_caller_whom_nobody_helps_does_every_block_once(members, blocks):
@@ -100,7 +91,7 @@ def serve_until(end: Callable[[], bool], words: np.ndarray, member: int) -> None
         sharing.serve[ANY](words, member)
 
 
-def test_two_threads_are_at_one_job_together():
+def test_two_threads_are_at_one_job_together(until):
     words, over = words_of(2, awake=False), threading.Event()
     thread = threading.Thread(target=serve_until, args=(over.is_set, words, 1))
     thread.start()
@@ -117,7 +108,7 @@ def test_two_threads_are_at_one_job_together():
         thread.join()
 
 
-def test_the_caller_waits_for_a_thread_that_looks_at_its_job():
+def test_the_caller_waits_for_a_thread_that_looks_at_its_job(until):
     words, counts = words_of(2), np.zeros(5, np.int64)
     words[sharing._HELPING] = 1
     caller = threading.Thread(target=count, args=(words, counts))
@@ -149,7 +140,7 @@ def test_a_team_that_another_caller_has_is_left_to_it():
     assert counts.tolist() == [1] * 5
 
 
-def test_threads_that_sleep_are_asked_for_by_calls_that_follow_each_other():
+def test_threads_that_sleep_are_asked_for_by_calls_that_follow_each_other(until):
     words, counts = words_of(2, awake=False), np.zeros(5, np.int64)
     assert count(words, counts) == DONE  # alone
     assert until(lambda: count(words, counts) == DONE_ASLEEP)
@@ -157,7 +148,7 @@ def test_threads_that_sleep_are_asked_for_by_calls_that_follow_each_other():
     assert count(words, counts) == DONE
 
 
-def test_what_does_not_pay_is_not_done_for_a_while():
+def test_what_does_not_pay_is_not_done_for_a_while(until):
     words, counts = words_of(2, awake=False), np.zeros(5, np.int64)
     count(words, counts)
     assert sharing.is_asleep[ANY](words)
@@ -176,7 +167,7 @@ def test_what_does_not_pay_is_not_done_for_a_while():
     assert words[COUNT] > jobs + 1
 
 
-def test_waiting_is_taken_from_what_was_saved():
+def test_waiting_is_taken_from_what_was_saved(until):
     words, counts = words_of(2), np.zeros(5, np.int64)
     words[sharing._HELPING] = 1
     caller = threading.Thread(target=count, args=(words, counts))
@@ -211,7 +202,7 @@ def test_blocks_are_as_many_as_members_or_short_enough(members):
                 assert not blocks or (blocks[0][0], blocks[-1][1]) == (0, length)
 
 
-def test_a_rest_that_was_asked_for():
+def test_a_rest_that_was_asked_for(until):
     words, counts = words_of(2, awake=False), np.zeros(5, np.int64)
     count(words, counts)
     sharing.rest[ANY](words)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,6 @@ def team_of(monkeypatch: pytest.MonkeyPatch, members: int) -> Team:
 def awake(team: Team) -> list[bool]:
     members = (team.words.size - team_words(0)) // LINE
     return [bool(team.words[member_word(member, AWAKE)]) for member in range(1, members)]
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.0002)
-    return False
 
 
 def is_up(team: Team) -> bool:
@@ -140,7 +130,7 @@ def test_a_batch_is_gathered_by_any_number_of_threads(monkeypatch, rows):
     np.testing.assert_array_equal(out, before)
 
 
-def test_threads_are_started_once_and_sleep_when_there_is_nothing_to_do(monkeypatch):
+def test_threads_are_started_once_and_sleep_when_there_is_nothing_to_do(monkeypatch, until):
     team, before = team_of(monkeypatch, 3), threading.active_count()
     assert awake(team) == [False, False]
     assert threading.active_count() == before
@@ -150,7 +140,7 @@ def test_threads_are_started_once_and_sleep_when_there_is_nothing_to_do(monkeypa
         assert until(lambda: awake(team) == [False, False])
 
 
-def test_calls_that_follow_each_other_wake_them_and_one_alone_does_not(monkeypatch):
+def test_calls_that_follow_each_other_wake_them_and_one_alone_does_not(monkeypatch, until):
     team, A, B = team_of(monkeypatch, 2), single(100, 784), single(784, 50)
     product(team, A, B)
     assert team._alarms == []
@@ -252,7 +242,7 @@ def test_a_fork_while_another_thread_makes_the_words(monkeypatch):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_layer_of_which_only_the_first_part_is_shared_wakes_them_too(monkeypatch):
+def test_a_layer_of_which_only_the_first_part_is_shared_wakes_them_too(monkeypatch, until):
     team = team_of(monkeypatch, 2)
     x, W, b, y = single(6, 8192), single(8192, 64), single(64), single(6, 64)
 
@@ -263,7 +253,7 @@ def test_a_layer_of_which_only_the_first_part_is_shared_wakes_them_too(monkeypat
     assert until(is_awake)
 
 
-def test_products_of_others_are_left_alone(monkeypatch):
+def test_products_of_others_are_left_alone(monkeypatch, until):
     team, A, B = team_of(monkeypatch, 2), single(300, 784), single(784, 50)
     assert until(lambda: is_up(team))
     monkeypatch.setattr(matrix_products, "TEAM", team)
@@ -298,7 +288,7 @@ def test_many_callers_at_once(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # which is what is tested
-def test_a_forked_process_starts_threads_of_its_own(monkeypatch):
+def test_a_forked_process_starts_threads_of_its_own(monkeypatch, until):
     team, A, B = team_of(monkeypatch, 2), single(300, 784), single(784, 50)
     expected = product(team, A, B)
     assert until(lambda: is_up(team))
