@@ -11,6 +11,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
+from xpnet_kernels.cpu.vectors import fetch
+
 
 @intrinsic
 def row(typing_context: Any, matrix: types.Array, index: types.Integer) -> tuple[Any, Callable[..., Any]]:
@@ -69,12 +71,7 @@ def prefetch(typing_context: Any, vector: types.Array, index: types.Integer) -> 
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         source = make_array(signature.args[0])(context, builder, arguments[0])
-        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-        address = builder.bitcast(builder.gep(source.data, [arguments[1]]), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        for_reading, into_every_cache, as_data = number(0), number(3), number(1)
-        builder.call(function, [address, for_reading, into_every_cache, as_data])
+        fetch(builder, builder.gep(source.data, [arguments[1]]))
         return context.get_dummy_value()
 
     return types.none(vector, types.intp), generate

@@ -18,7 +18,8 @@ from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
 from xpnet_kernels.cpu.matrix_products import is_ours, is_thin
 from xpnet_kernels.cpu.outlining import outlined
 from xpnet_kernels.cpu.panels import PANEL
-from xpnet_kernels.cpu.product_code import multiply_by, plain
+from xpnet_kernels.cpu.plain_matrices import plain
+from xpnet_kernels.cpu.product_code import multiply_by
 from xpnet_kernels.cpu.shared_products import division, is_short, part_of, shared_product
 from xpnet_kernels.cpu.sharing import DECLINED, PRODUCT_CODE, block_of, share, stripe
 from xpnet_kernels.cpu.team import TEAM

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpnet_kernels.cpu.compilation import InMatrix, OutIntegers, OutMatrix, kernel
-from xpnet_kernels.cpu.product_code import plain
+from xpnet_kernels.cpu.plain_matrices import plain
 from xpnet_kernels.cpu.shared_products import shared_product
 from xpnet_kernels.cpu.team import TEAM
 from xpnet_kernels.cpu.vectors import LANES

@@ -25,6 +25,7 @@ from xpnet_kernels.cpu.vectors import (
     VECTOR,
     VECTOR_BYTES,
     Matrix,
+    fetch,
     load,
     mask_before,
     multiply_add,
@@ -59,122 +60,102 @@ def panel_memory(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
 
 
 @intrinsic
-def pack(
-    typing_context: Any, panel: Any, vectors: Any, B: Any, first: Any, last: Any, left: Any, right: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """Copy ``B[first:last, left:right]`` to ``panel``, so many vectors wide."""
+def pack_transposed(typing_context: Any, panel: Any, vectors: Any, B: Any) -> tuple[Any, Callable[..., Any]]:
+    """Copy the transpose of B to the panel, so many vectors wide."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        _, vectors, _, first, last, left, right = arguments
         panel = Matrix(context, builder, signature.args[0], arguments[0])
         B = Matrix(context, builder, signature.args[2], arguments[2])
-        width = builder.mul(vectors, INDEX(VECTOR_BYTES))
-        with cgutils.for_range(builder, builder.sub(last, first)) as k:
-            source, target = B.at(builder.add(first, k.index)), panel.at_byte(builder.mul(k.index, width))
-            with cgutils.for_range(builder, vectors) as v:
-                lane = builder.mul(v.index, INDEX(LANES))
-                column = builder.add(left, lane)
-                values = load(builder, step(builder, source, column), mask_before(builder, column, right))
-                store(builder, values, step(builder, target, lane))
-        return context.get_dummy_value()
-
-    return types.void(panel, types.intp, B, *[types.intp] * 4), generate
-
-
-@intrinsic
-def pack_transposed(
-    typing_context: Any, panel: Any, vectors: Any, B: Any, first: Any, last: Any, left: Any, right: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """Copy the transpose of ``B[left:right, first:last]`` to ``panel``, so many vectors wide."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        _, vectors, _, first, last, left, right = arguments
-        panel = Matrix(context, builder, signature.args[0], arguments[0])
-        B = Matrix(context, builder, signature.args[2], arguments[2])
-        width = builder.mul(vectors, INDEX(VECTOR_BYTES))
-        terms = builder.sub(last, first)
+        columns, terms = B.shape
+        width = builder.mul(arguments[1], INDEX(VECTOR_BYTES))
         with (
-            cgutils.for_range(builder, vectors) as v,
+            cgutils.for_range(builder, arguments[1]) as v,
             cgutils.for_range_slice(builder, INDEX(0), terms, INDEX(LANES), inc=True) as (k, _),
         ):
             lane = builder.mul(v.index, INDEX(LANES))
             inside = mask_before(builder, k, terms)
             square = []
             for r in range(LANES):
-                column = builder.add(builder.add(left, lane), INDEX(r))
-                exists = splat(builder, builder.icmp_signed("<", column, right), MASK)
-                start = step(builder, B.at(column), builder.add(first, k))
-                square.append(load(builder, start, builder.and_(inside, exists)))
+                column = builder.add(lane, INDEX(r))
+                exists = splat(builder, builder.icmp_signed("<", column, columns), MASK)
+                square.append(load(builder, step(builder, B.at(column), k), builder.and_(inside, exists)))
             for r, values in enumerate(transposed(builder, square)):
                 target = panel.at_byte(builder.mul(builder.add(k, INDEX(r)), width))
                 store(builder, values, step(builder, target, lane))
         return context.get_dummy_value()
 
-    return types.void(panel, types.intp, B, *[types.intp] * 4), generate
+    return types.void(panel, types.intp, B), generate
 
 
 @intrinsic
 def multiply_tile(
-    typing_context: Any, A: Any, row: Any, rows: Any, first: Any, last: Any, panel: Any, vectors: Any,
-    C: Any, left: Any, right: Any, added: Any,
-) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
-    """``C[row:rows, left:right] += A[row:rows, first:last] panel``, at most ``TILE_ROWS[vectors]`` rows of it.
+    typing_context: Any, A: Any, row: Any, B: Any, packs: Any, panel: Any, vectors: Any, C: Any, added: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """``C[row:] += A[row:] B``, at most ``TILE_ROWS[vectors]`` rows of it.
 
-    Where ``added`` is false the tile is set, not added to. The strides of A are any.
+    B is read from the panel; where ``packs`` from itself, and copied to the panel on the way. Where ``added`` is false
+    the tile is set, not added to. The strides of A are any.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        _, row, rows, first, last, _, vectors, _, left, right, added = arguments
-        A = Matrix(context, builder, signature.args[0], arguments[0])
-        panel = Matrix(context, builder, signature.args[5], arguments[5])
-        C = Matrix(context, builder, signature.args[7], arguments[7])
+        _, row, _, packs, _, vectors, _, added = arguments
+        A, B, panel, C = (Matrix(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4, 6))
+        present = splat(builder, added, MASK)
         after = builder.append_basic_block("tile.after")
         switch = builder.switch(vectors, after)
         for width in range(1, MOST_VECTORS + 1):
             block = builder.append_basic_block(f"tile.{width}")
             switch.add_case(INDEX(width), block)
             builder.position_at_end(block)
-            sums = _sums_of_products(builder, width, A, row, rows, first, last, panel)
-            masks = [mask_before(builder, builder.add(left, INDEX(v * LANES)), right) for v in range(width)]
-            present = splat(builder, added, MASK)
+            inside = [None] * (width - 1) + [mask_before(builder, INDEX((width - 1) * LANES), C.shape[1])]
+            for r in range(TILE_ROWS[width]):
+                for v in range(width):
+                    fetch(builder, step(builder, C.at(builder.add(row, INDEX(r))), INDEX(v * LANES)))
+            sums = _sums_of_products(builder, A, row, B, inside, packs, panel)
             for r, row_sums in enumerate(sums):
                 i = builder.add(row, INDEX(r))
-                with builder.if_then(builder.icmp_signed("<", i, rows)):
+                with builder.if_then(builder.icmp_signed("<", i, C.shape[0])):
                     for v, total in enumerate(row_sums):
-                        target = step(builder, C.at(i), builder.add(left, INDEX(v * LANES)))
-                        before = load(builder, target, builder.and_(masks[v], present))
-                        store(builder, builder.fadd(before, builder.load(total)), target, masks[v])
+                        target = step(builder, C.at(i), INDEX(v * LANES))
+                        mask = present if inside[v] is None else builder.and_(inside[v], present)
+                        total = builder.fadd(load(builder, target, mask), builder.load(total))
+                        store(builder, total, target, inside[v])
             builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 
-    indices = [types.intp] * 4
-    return types.void(A, *indices, panel, types.intp, C, types.intp, types.intp, types.boolean), generate
+    return types.void(A, types.intp, B, types.boolean, panel, types.intp, C, types.boolean), generate
 
 
 def _sums_of_products(
-    builder: ir.IRBuilder, width: int, A: Matrix, row: Any, rows: Any, first: Any, last: Any, panel: Matrix
+    builder: ir.IRBuilder, A: Matrix, row: Any, B: Matrix, inside: list[Any], packs: Any, panel: Matrix
 ) -> list[list[Any]]:
     """The tile's vectors, in variables that LLVM makes registers. Rows that are not there repeat the last one."""
-    height = TILE_ROWS[width]
-    sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(width)] for _ in range(height)]
+    (rows, terms), width = A.shape, len(inside)
+    sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(width)] for _ in range(TILE_ROWS[width])]
     starts = []
-    for r in range(height):
+    for r, row_sums in enumerate(sums):
         i = builder.add(row, INDEX(r))
-        i = builder.select(builder.icmp_signed("<", i, rows), i, builder.sub(rows, INDEX(1)))
-        starts.append(A.at(i, first))
-        for total in sums[r]:
+        starts.append(A.at(builder.select(builder.icmp_signed("<", i, rows), i, builder.sub(rows, INDEX(1)))))
+        for total in row_sums:
             builder.store(ir.Constant(VECTOR, None), total)
-    with cgutils.for_range(builder, builder.sub(last, first)) as k:
-        source = panel.at_byte(builder.mul(k.index, INDEX(width * VECTOR_BYTES)))
-        right = [
-            builder.load(builder.bitcast(step(builder, source, INDEX(v * LANES)), VECTOR.as_pointer()), align=4)
-            for v in range(width)
-        ]
-        offset = builder.mul(k.index, A.strides[1])
-        for r in range(height):
-            item = builder.load(builder.bitcast(builder.gep(starts[r], [offset]), FLOAT.as_pointer()), align=1)
+
+    def add_products(k: Any, right: list[Any]) -> None:
+        offset = builder.mul(k, A.strides[1])
+        for start, row_sums in zip(starts, sums, strict=True):
+            item = builder.load(builder.bitcast(builder.gep(start, [offset]), FLOAT.as_pointer()), align=1)
             left = splat(builder, item, VECTOR)
-            for v in range(width):
-                builder.store(multiply_add(builder, left, right[v], builder.load(sums[r][v])), sums[r][v])
+            for v, total in enumerate(row_sums):
+                builder.store(multiply_add(builder, left, right[v], builder.load(total)), total)
+
+    with builder.if_else(packs) as (packing, packed):
+        with packing, cgutils.for_range(builder, terms) as k:
+            source, target = B.at(k.index), panel.at_byte(builder.mul(k.index, INDEX(width * VECTOR_BYTES)))
+            right = [load(builder, step(builder, source, INDEX(v * LANES)), mask) for v, mask in enumerate(inside)]
+            for v, values in enumerate(right):
+                store(builder, values, step(builder, target, INDEX(v * LANES)))
+            add_products(k.index, right)
+        with packed, cgutils.for_range(builder, terms) as k:
+            source = panel.at_byte(builder.mul(k.index, INDEX(width * VECTOR_BYTES)))
+            add_products(k.index, [load(builder, step(builder, source, INDEX(v * LANES))) for v in range(width)])
     return sums

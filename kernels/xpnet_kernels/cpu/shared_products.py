@@ -8,7 +8,7 @@ from numba import njit
 
 from xpnet_kernels.cpu.compilation import ARITHMETIC
 from xpnet_kernels.cpu.outlining import outlined
-from xpnet_kernels.cpu.panels import PACKED_ROWS, PANEL
+from xpnet_kernels.cpu.panels import MOST_ROWS, PANEL
 from xpnet_kernels.cpu.product_code import multiply_by
 from xpnet_kernels.cpu.register_tiles import MOST_VECTORS, TILE_ROWS
 from xpnet_kernels.cpu.sharing import PRODUCT_CODE, block_of, share, stripe, team_size
@@ -34,14 +34,14 @@ def is_short(rows: int, terms: int, columns: int) -> bool:
 def division(words: Any, rows: int, terms: int, columns: int, by_rows: bool) -> tuple[int, int, int]:
     """The rows and the columns of a block of the product, all of one of them, and the number of blocks.
 
-    A block packs all of its columns. So these are divided, unless they are few, or the rows are many or to be divided.
+    A block packs all of its columns. So these are divided, unless they are few, or the rows are many or to be divided:
+    into single panels, of which a member whose core is slow does fewer.
     """
     if is_short(rows, terms, columns):
         return rows, columns, 1
-    if not by_rows and rows <= PACKED_ROWS and columns >= 2 * PANEL * team_size(words):
-        step = stripe(words, columns, PANEL, columns)
-        return rows, step, -(-columns // step)
-    step = stripe(words, rows, TILE_ROWS[MOST_VECTORS], PACKED_ROWS)
+    if not by_rows and rows <= MOST_ROWS and columns >= 2 * PANEL * team_size(words):
+        return rows, PANEL, -(-columns // PANEL)
+    step = stripe(words, rows, TILE_ROWS[MOST_VECTORS], MOST_ROWS)
     return step, columns, -(-rows // step)
 
 

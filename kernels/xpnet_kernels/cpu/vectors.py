@@ -24,12 +24,13 @@ VECTOR, MASK = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.IntType(1), LANES)
 
 
 class Matrix:
-    """The address and the strides in bytes of an array, in code being generated."""
+    """The address, the shape and the strides in bytes of an array, in code being generated."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, kind: types.Array, value: Any) -> None:
         array = make_array(kind)(context, builder, value)
         self.builder = builder
         self.start = builder.bitcast(array.data, BYTE.as_pointer())
+        self.shape = cgutils.unpack_tuple(builder, array.shape)
         self.strides = cgutils.unpack_tuple(builder, array.strides)
 
     def at(self, row: Any, column: Any = None) -> Any:
@@ -63,9 +64,11 @@ def mask_before(builder: ir.IRBuilder, position: Any, end: Any) -> Any:
     return builder.icmp_signed("<", lanes, splat(builder, builder.sub(end, position), counts))
 
 
-def load(builder: ir.IRBuilder, start: Any, mask: Any) -> Any:
-    """A vector from memory, zero where the mask is; nothing is read there."""
+def load(builder: ir.IRBuilder, start: Any, mask: Any = None) -> Any:
+    """A vector from memory, all of it, or zero where the mask is; nothing is read there."""
     pointer = builder.bitcast(start, VECTOR.as_pointer())
+    if mask is None:
+        return builder.load(pointer, align=4)
     kind = ir.FunctionType(VECTOR, [pointer.type, LANE, MASK, VECTOR])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
     return builder.call(function, [pointer, LANE(1), mask, ir.Constant(VECTOR, None)])
@@ -80,6 +83,15 @@ def store(builder: ir.IRBuilder, values: Any, start: Any, mask: Any = None) -> N
     kind = ir.FunctionType(ir.VoidType(), [VECTOR, pointer.type, LANE, MASK])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
     builder.call(function, [values, pointer, LANE(1), mask])
+
+
+def fetch(builder: ir.IRBuilder, address: Any) -> None:
+    """Fetch a cache line, which may lie beyond the end of what is there, from memory, and do not wait for it."""
+    byte = BYTE.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, LANE, LANE, LANE])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    for_reading, into_every_cache, as_data = LANE(0), LANE(3), LANE(1)
+    builder.call(function, [builder.bitcast(address, byte), for_reading, into_every_cache, as_data])
 
 
 def multiply_add(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:

@@ -80,6 +80,7 @@ LARGE = [
     (16, 4096, 64),
     (300, 300, 300),
     (271, 261, 600),
+    (700, 261, 300),
     (8, 131, 1030),
 ]
 
@@ -88,8 +89,10 @@ LARGE = [
 @pytest.mark.parametrize("transposed", [False, True])
 def test_large_products(shape, transposed):
     A, B, C = matrices(*shape)
-    multiply(A, B.T.copy() if transposed else B, C, transposed=transposed)
-    check(A, B, C)
+    for left in (A, np.asfortranarray(A)):
+        C[...] = np.nan
+        multiply(left, B.T.copy() if transposed else B, C, transposed=transposed)
+        check(A, B, C)
 
 
 @pytest.mark.skipif(not vectors.LANES, reason="this processor's products are NumPy's")
@@ -139,7 +142,7 @@ def test_an_element_does_not_depend_on_its_place(shape):
 
 @pytest.mark.skipif(vectors.LANES != 16, reason="this processor's products of that size are NumPy's")
 def test_an_element_does_not_depend_on_how_the_left_side_is_read():
-    """Beside many columns it is packed, and else read where it lies, row by row or column by column."""
+    """A transposed one is copied beside many columns; else it is read where it lies, row by row or column by column."""
     A, B, C = matrices(271, 261, 600)
     multiply(A, B, C)
     for left in (A, np.asfortranarray(A)):
