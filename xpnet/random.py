@@ -124,4 +124,11 @@ def permutation(key: tuple[int, int], count: int, step: int = 0) -> np.ndarray:
     >>> sorted(permutation(stream_key(0, "example"), 5).tolist())
     [0, 1, 2, 3, 4]
     """
-    return np.argsort(_words64(key, step, count), kind="stable")
+    drawn = _words64(key, step, count)
+    # The words' upper bits, each with its place below: NumPy sorts values ten times as fast as places.
+    place_bits = np.uint64(count.bit_length())
+    packed = np.sort(drawn >> place_bits << place_bits | np.arange(count, dtype=np.uint64))
+    upper = packed >> place_bits
+    if (upper[1:] == upper[:-1]).any():  # the lower bits would decide
+        return np.argsort(drawn, kind="stable")
+    return (packed ^ upper << place_bits).astype(np.int64)

@@ -48,10 +48,7 @@ def product(A: Any, B: Any, transposed: bool, C: Any) -> None:
                 left_side = _copy(left_side, memory)
             for left in range(0, columns, PANEL):
                 sums = C[top : top + MOST_ROWS, left : left + PANEL]
-                if transposed:
-                    right_side = B[left : left + PANEL, first:last]
-                else:
-                    right_side = B[first:last, left : left + PANEL]
+                right_side = B[left : left + PANEL, first:last] if transposed else B[first:last, left : left + PANEL]
                 _multiply_panel(left_side, right_side, transposed, panel, sums, left == 0, part > 0)
 
 

@@ -1,4 +1,4 @@
-"""One type of float32 matrix for all products, which are compiled once: any strides, whether it may be written or not."""
+"""One type of float32 matrix for all products, which are compiled once: of any strides, to be written or not."""
 
 from __future__ import annotations
 

@@ -118,8 +118,8 @@ def multiply_tile(
                     for v, total in enumerate(row_sums):
                         target = step(builder, C.at(i), INDEX(v * LANES))
                         mask = present if inside[v] is None else builder.and_(inside[v], present)
-                        total = builder.fadd(load(builder, target, mask), builder.load(total))
-                        store(builder, total, target, inside[v])
+                        before = load(builder, target, mask)
+                        store(builder, builder.fadd(before, builder.load(total)), target, inside[v])
             builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()
