@@ -73,7 +73,7 @@ def _fused(
     flat, flat_out = rows, out
     if rows.ndim != 2:
         features = math.prod(rows.shape[1:])
-        flat, flat_out = xp.reshape(rows, (rows.shape[0], features)), xp.reshape(out, (count, features))
+        flat, flat_out = rows.reshape(rows.shape[0], features), out.reshape(count, features)
     try:
         fused(flat, indices, float(divisor), flat_out)
     except (IndexError, TypeError):

@@ -103,8 +103,8 @@ class Adam(Optimizer):
         self.epsilon = finite_number("epsilon", epsilon, low=0.0)
 
     def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
-        corrections = (-math.expm1((step + 1) * math.log(beta)) if beta else 1.0 for beta in (self.beta1, self.beta2))
-        return [rate, self.beta1, self.beta2, self.epsilon, *corrections, decay]
+        b1, b2 = self.beta1, self.beta2
+        return [rate, b1, b2, self.epsilon, _correction(b1, step), _correction(b2, step), decay]
 
 
 class AdamW(Adam):
@@ -136,3 +136,8 @@ class AdamW(Adam):
         **options: Any,
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay=weight_decay, **options)
+
+
+def _correction(beta: float, step: int) -> float:
+    """1 - βᵗ at t = step + 1, without the rounding of a difference of numbers that are nearly equal."""
+    return -math.expm1((step + 1) * math.log(beta)) if beta else 1.0

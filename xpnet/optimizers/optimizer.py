@@ -121,7 +121,7 @@ class Optimizer:
         self.state = {slot: NamedVector(self._backend, parameters.shapes, parameters.dtype) for slot in self.slots}
         self.schedule.reset()
         self.total_steps = None
-        self._values = parameters.vector
+        self._parameters = parameters
         self._groups = list(dict.fromkeys(piece.group for piece in pieces))
         width = len(self._step_settings(0, 0.0, 0.0))
         self._settings = self._backend.aligned_zeros(width * len(self._groups), "float64")
@@ -145,7 +145,7 @@ class Optimizer:
             CallOrderError: there is no model yet, or it was initialised again since.
             ConfigurationError: the schedule spans the run, and nobody said how long that is (see ``plan``).
         """
-        if self.model is None or self.model.vectors.parameters.vector is not self._values:
+        if self.model is None or self.model.parameters is not self._parameters:
             raise CallOrderError(
                 f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
             )

@@ -43,9 +43,10 @@ def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
     >>> finite
     array([0], dtype=int32)
     """
-    check_kind("gradients", gradients, 1)
-    check_input("gradients", gradients, gradients.dtype, gradients.shape)
-    check_output("finite", finite, _FLAG, (1,))
+    if not (_are_alike(gradients) and _is_right(finite, _FLAG, 1)):
+        check_kind("gradients", gradients, 1)
+        check_input("gradients", gradients, gradients.dtype, gradients.shape)
+        check_output("finite", finite, _FLAG, (1,))
     TEAM.run(_WORK * gradients.size, _all_finite[gradients.dtype], gradients, finite)
 
 
@@ -124,10 +125,12 @@ def _ready(
         check_input("gradients", gradients, values.dtype, values.shape)
         for name, vector in {"values": values, **state}.items():
             check_output(name, vector, values.dtype, values.shape)
-    check_input("settings", settings, _SETTINGS, (length,))
+    if not _is_right(settings, _SETTINGS, length):
+        check_input("settings", settings, _SETTINGS, (length,))
     if finite is None:
         return True
-    check_input("finite", finite, _FLAG, (1,))
+    if not _is_right(finite, _FLAG, 1):
+        check_input("finite", finite, _FLAG, (1,))
     return bool(finite[0])
 
 
@@ -140,6 +143,14 @@ def _are_alike(*vectors: np.ndarray) -> bool:
         if not (vector.flags.c_contiguous and vector.flags.writeable):
             return False
     return first.dtype in REALS and first.ndim == 1
+
+
+def _is_right(vector: np.ndarray, dtype: np.dtype, length: int) -> bool:
+    """Whether nothing is wrong with a vector of this type and length; the checks say what is."""
+    return (
+        type(vector) is np.ndarray and vector.dtype == dtype and vector.shape == (length,)
+        and vector.flags.c_contiguous and vector.flags.writeable
+    )  # fmt: skip
 
 
 @njit(**REDUCTION)
