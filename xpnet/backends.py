@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import array_api_compat
-import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from xpnet.errors import BackendError, DTypeError, OutOfMemoryError, OutOfRangeError, one_of
@@ -93,13 +92,13 @@ class Backend:
             raise DTypeError(f"expected numbers, got an array of {host.dtype} of shape {host.shape}")
         if not host.dtype.isnative:
             host = host.astype(host.dtype.newbyteorder("="))
-        if self.xp is numpy_namespace and wanted in (None, host.dtype):
+        if self.xp is np and wanted in (None, host.dtype):
             return host
         return self.xp.asarray(host, dtype=wanted, device=self.device)
 
     def owns(self, value: Any) -> bool:
         """Whether ``value`` is an array of this backend's namespace on this backend's device."""
-        if self.xp is numpy_namespace:
+        if self.xp is np:
             return isinstance(value, np.ndarray)
         return (
             array_api_compat.is_array_api_obj(value)
@@ -145,7 +144,7 @@ class Backend:
 
     def aligned_zeros(self, count: int, dtype: str) -> Array:
         """A vector of ``count`` zeros whose first byte lies on a 256-byte boundary."""
-        if self.xp is not numpy_namespace:  # other allocators align, or show no address to align
+        if self.xp is not np:  # other allocators align, or show no address to align
             return self.xp.zeros((count,), dtype=getattr(self.xp, dtype), device=self.device)
         itemsize = np.dtype(dtype).itemsize
         room = np.zeros(count * itemsize + ALIGNMENT, np.uint8)
@@ -224,7 +223,7 @@ def backend(name: str = "auto") -> Backend:
 def _numpy_backend(name: str, **options: Any) -> Backend:
     return Backend(
         name=name,
-        xp=numpy_namespace,
+        xp=np,
         device="cpu",
         to_numpy=np.asarray,
         ignoring_overflow=_ignoring_overflow,
