@@ -25,6 +25,7 @@ from typing import Any
 
 PACKAGES = ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "numba-cuda", "torch", "triton", "liger-kernel", "jax")
 SAMPLE_SECONDS = 0.3  # in each turn
+SETTLE_SECONDS = 0.3  # between turns: the threads of OpenBLAS and others look out for work up to a tenth of a second
 SHORTEST = 2e-4  # calls are repeated until a sample takes so long
 TURNS = 7
 
@@ -110,6 +111,7 @@ def compare(case: Any, contenders: dict[str, Build], device: str, turns: int) ->
         samples: dict[str, list[float]] = {name: [] for name in processes}
         for _ in range(turns):
             for name, process in processes.items():
+                time.sleep(SETTLE_SECONDS)
                 process.send("measure")
                 samples[name] += process.recv()
         medians = {name: statistics.median(times) * 1e6 for name, times in samples.items()}
