@@ -15,8 +15,8 @@ from xpnet_kernels.cpu.pool import over_rows
 
 _SUM_BLOCKS = 8  # each has a sum of its own for every column
 
-_LINEAR, _RELU, _SIGMOID, _TANH = range(4)
-_ACTIVATIONS = {None: _LINEAR, "relu": _RELU, "sigmoid": _SIGMOID, "tanh": _TANH}
+LINEAR, RELU, _SIGMOID, _TANH = range(4)
+_ACTIVATIONS = {None: LINEAR, "relu": RELU, "sigmoid": _SIGMOID, "tanh": _TANH}
 
 
 def bias_activation(z: np.ndarray, bias: np.ndarray, activation: str | None, out: np.ndarray) -> None:
@@ -65,7 +65,7 @@ def bias_activation_backward(
     code = activation_code(activation)
     check_kind("dy", dy, 2)
     check_input("dy", dy, dy.dtype, dy.shape)
-    if code == _LINEAR:
+    if code == LINEAR:
         y = dy  # not looked at
     else:
         check_input("y", y, dy.dtype, dy.shape)
@@ -114,7 +114,7 @@ def activate(y: Any, code: int) -> None:
     stay_apart()
     real = y.dtype.type
     one, two, zero = real(1), real(2), real(0)
-    if code == _RELU:
+    if code == RELU:
         for c in range(y.size):
             y[c] = larger(y[c], zero)
     elif code == _SIGMOID:
@@ -133,7 +133,7 @@ def differentiate(g: Any, y: Any, code: int) -> None:
     stay_apart()
     real = g.dtype.type
     one, zero = real(1), real(0)
-    if code == _RELU:
+    if code == RELU:
         for c in range(g.size):
             g[c] = g[c] if y[c] > zero else zero
     elif code == _SIGMOID:

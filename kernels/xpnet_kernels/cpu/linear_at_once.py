@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.activations import activate, add_row, differentiate
+from xpnet_kernels.cpu.activations import LINEAR, RELU, activate, differentiate
 from xpnet_kernels.cpu.arrays import row, scratch
 from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, InVector, OutIntegers, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
@@ -23,6 +23,7 @@ from xpnet_kernels.cpu.product_code import multiply_by
 from xpnet_kernels.cpu.shared_products import division, is_short, part_of, shared_product
 from xpnet_kernels.cpu.sharing import DECLINED, PRODUCT_CODE, block_of, share, stripe
 from xpnet_kernels.cpu.team import TEAM
+from xpnet_kernels.cpu.vector_rows import add_to_row, add_to_sums, rectify_gradient
 
 _SINGLE = np.dtype(np.float32)
 _LEAST_SHARED = 2**14  # elements of which each is used once
@@ -56,7 +57,7 @@ def linear_backward_at_once(
     dx: np.ndarray | None,
 ) -> bool:
     """Compute dW, db and, where it is given, dx and return true, or do nothing and return false."""
-    if activation == 0:
+    if activation == LINEAR:
         y = dz = _NO_MATRIX
     wanted = dx is not None
     if not wanted:
@@ -89,8 +90,13 @@ def _forward(
     first, last, left, right = part_of(out, row_step, column_step, block)
     multiply_by(code, x[first:last], W[:, left:right], False, out[first:last, left:right])
     for i in range(first, last):
-        y = row(out, i)[left:right]
-        add_row(y, b[left:right])
+        _finish(row(out, i)[left:right], b[left:right], activation)
+
+
+@njit(**ARITHMETIC)
+def _finish(y: Any, b: Any, activation: int) -> None:
+    add_to_row(y, b, activation == RELU)
+    if activation > RELU:
         activate(y, activation)
 
 
@@ -108,9 +114,8 @@ def _add_halves(b: Any, activation: int, out: Any, other: Any, step: int, block:
     first, last = block_of(out.shape[0], step, block)
     for i in range(first, last):
         y = row(out, i)
-        add_row(y, row(other, i))
-        add_row(y, b)
-        activate(y, activation)
+        add_to_row(y, row(other, i), False)
+        _finish(y, b, activation)
 
 
 @njit(**ARITHMETIC)
@@ -122,14 +127,16 @@ def _differentiate(dy: Any, y: Any, activation: int, dz: Any, db: Any, step: int
         sums[c] = 0
     for i in range(dy.shape[0]):
         source = row(dy, i)[left:right]
-        if activation != 0:
+        if activation == LINEAR:
+            add_to_sums(sums, source)
+        elif activation == RELU:
+            rectify_gradient(row(dz, i)[left:right], source, row(y, i)[left:right], sums)
+        else:
             target = row(dz, i)[left:right]
             for c in range(target.size):
                 target[c] = source[c]
             differentiate(target, row(y, i)[left:right], activation)
-            add_row(sums, target)
-        else:
-            add_row(sums, source)
+            add_to_sums(sums, target)
     for c in range(sums.size):
         db[left + c] = sums[c]
 
@@ -182,14 +189,14 @@ def _linear_backward(
         and apart(dx, db)
     ):  # fmt: skip
         return DECLINED
-    if activation != 0 and not (
+    if activation != LINEAR and not (
         rows_fit(y, rows, outputs) and rows_fit(dz, rows, outputs) and apart(dz, dy) and apart(dz, y)
         and apart(dz, x) and apart(dz, W) and apart(dz, dW) and apart(dz, db) and (not wanted or apart(dz, dx))
     ):  # fmt: skip
         return DECLINED
     step = stripe(words, outputs, 64, _MOST_SUMS) if dy.size > _LEAST_SHARED else _MOST_SUMS
     outcome = share(words, _DIFFERENTIATE((dy, y, activation, dz, db, step)), -(-outputs // step))
-    gradient = plain(dz) if activation != 0 else plain(dy)
+    gradient = plain(dz) if activation != LINEAR else plain(dy)
     outcome = max(outcome, shared_product(words, plain(x).T, gradient, False, plain(dW), True))
     if wanted:
         outcome = max(outcome, shared_product(words, gradient, plain(W), True, plain(dx), False))
