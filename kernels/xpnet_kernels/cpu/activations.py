@@ -9,7 +9,7 @@ from numba import njit
 
 from xpnet_kernels.cpu.arrays import larger, row, stay_apart
 from xpnet_kernels.cpu.checks import check_apart, check_input, check_kind, check_output, is_in_place
-from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, InVector, OutDoubles, OutMatrix, kernel
+from xpnet_kernels.cpu.compilation import INNER, InMatrix, InVector, OutDoubles, OutMatrix, kernel
 from xpnet_kernels.cpu.exponential import exponential, exponential_minus_one
 from xpnet_kernels.cpu.pool import over_rows
 
@@ -108,7 +108,7 @@ def activation_code(activation: str | None) -> int:
     return _ACTIVATIONS[activation]
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def activate(y: Any, code: int) -> None:
     """Apply an activation to a row."""
     stay_apart()
@@ -127,7 +127,7 @@ def activate(y: Any, code: int) -> None:
             y[c] = (e if y[c] > zero else -e) / -(two + e)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def differentiate(g: Any, y: Any, code: int) -> None:
     """Multiply a row by the derivative of an activation, which gave ``y``."""
     stay_apart()
@@ -158,7 +158,7 @@ def _forward(z: InMatrix, bias: InVector, code: int, out: OutMatrix, in_place: b
         activate(y, code)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def add_row(sums: Any, row_: Any) -> None:
     """``sums += row_``."""
     for c in range(row_.size):

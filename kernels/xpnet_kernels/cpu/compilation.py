@@ -21,8 +21,11 @@ from numba import types
 # exponential relies on. Division as in NumPy: Python's check for zero is a branch, and stops the vectoriser.
 ARITHMETIC = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
+# For functions that only compiled code calls: a way in from Python would take a fifth of the time to compile.
+INNER = ARITHMETIC | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
 # A sum or a maximum vectorises only when it may be taken in another (but always the same) order.
-REDUCTION = ARITHMETIC | {"fastmath": {"contract", "nsz", "reassoc"}}
+REDUCTION = INNER | {"fastmath": {"contract", "nsz", "reassoc"}}
 
 
 class _Array(typing.NamedTuple):

@@ -6,10 +6,10 @@ from typing import Any
 
 from numba import njit
 
-from xpnet_kernels.cpu.compilation import ARITHMETIC
+from xpnet_kernels.cpu.compilation import INNER
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def rows_fit(matrix: Any, rows: int, columns: int) -> bool:
     """Whether the shape is this, and the rows are contiguous, in ascending order and apart."""
     item, stride = matrix.itemsize, matrix.strides[0]
@@ -17,14 +17,14 @@ def rows_fit(matrix: Any, rows: int, columns: int) -> bool:
     return matrix.shape == (rows, columns) and contiguous and (rows <= 1 or stride >= columns * item)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def apart(one: Any, other: Any) -> bool:
     """Whether two arrays whose elements are in ascending order do not overlap; false too where they interleave."""
     start, other_start = one.ctypes.data, other.ctypes.data
     return start + _extent(one) <= other_start or other_start + _extent(other) <= start
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _extent(array: Any) -> int:
     """The bytes from the first element to the last."""
     rows = array.shape[0]

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from xpnet_kernels.cpu.arrays import larger, row, scratch, wide_vectors
-from xpnet_kernels.cpu.compilation import ARITHMETIC, InIntegers, InMatrix, OutDoubles, OutMatrix, OutVector, kernel
+from xpnet_kernels.cpu.compilation import INNER, InIntegers, InMatrix, OutDoubles, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
 from xpnet_kernels.cpu.exponential import exponential, logarithm
 from xpnet_kernels.cpu.pool import over_rows
@@ -87,12 +87,12 @@ def serve_few(
     return all(served)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _vector_fits(vector: Any, size: int) -> bool:
     return vector.size == size and (size <= 1 or vector.strides[0] == vector.itemsize)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _may_overwrite(logits: Any, gradient: Any, in_place: bool) -> bool:
     """Whether the two are apart, or row for row the same memory where that is allowed."""
     start, other = logits.ctypes.data, gradient.ctypes.data

@@ -10,7 +10,7 @@ from numba import njit
 
 from xpnet_kernels.cpu.arrays import row
 from xpnet_kernels.cpu.compilation import (
-    ARITHMETIC,
+    INNER,
     REDUCTION,
     InIntegers,
     InMatrix,
@@ -60,13 +60,13 @@ def _target_sums(z: Any, target: Any, weights: Any, sharp: float, flat: float, t
     return weight, gap
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _subtract_target(g: Any, target: Any, weights: Any, sharp: float, flat: float, factor: float) -> None:
     for c in range(g.size):
         g[c] -= factor * (weights[c] * (sharp * target[c] + flat))
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _subtract_weights(g: Any, weights: Any, factor: Any) -> None:
     for c in range(g.size):
         g[c] -= factor * weights[c]

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from xpnet_kernels.cpu.compilation import ARITHMETIC
+from xpnet_kernels.cpu.compilation import INNER
 
 # Adding 1.5 · 2**(fraction bits) leaves no bits for a fraction: the sum is rounded, and ends in the integer's bits.
 # Adding the exponent's bias too makes these the bits of 2**n, once they are shifted to their place.
@@ -48,7 +48,7 @@ _Q0, _Q1, _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8, _Q9 = (
 )  # fmt: skip
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _parts32(x: Any) -> Any:
     """(r, (exp(r) - 1) / r, 2**n)."""
     x = _LOWEST_32 if x < _LOWEST_32 else x  # in this order NaN passes
@@ -59,7 +59,7 @@ def _parts32(x: Any) -> Any:
     return r, q, np.int32(shifted.view(np.int32) << _FRACTION_32).view(np.float32)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _parts64(x: Any) -> Any:
     x = _LOWEST_64 if x < _LOWEST_64 else x
     shifted = np.float64(x * _PER_LN2_64 + _MAGIC_64)
@@ -71,25 +71,25 @@ def _parts64(x: Any) -> Any:
 
 
 # The power multiplies: adding to the exponent's bits instead would lose NaN.
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _exponential32(x: Any) -> Any:
     r, q, power = _parts32(x)
     return (q * r + _ONE_32) * power
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _exponential64(x: Any) -> Any:
     r, q, power = _parts64(x)
     return (q * r + _ONE_64) * power
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _exponential_minus_one32(x: Any) -> Any:
     r, q, power = _parts32(x)
     return q * r * power + (power - _ONE_32)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _exponential_minus_one64(x: Any) -> Any:
     r, q, power = _parts64(x)
     return q * r * power + (power - _ONE_64)
@@ -107,12 +107,12 @@ def exponential_minus_one(x: Any) -> Any:
 
 # These are not inlined by Numba: when it does so, its own dead-code elimination takes writes through ``row`` for writes
 # to a local array, and drops them. LLVM inlines them anyway.
-@overload(exponential, jit_options=ARITHMETIC)
+@overload(exponential, jit_options=INNER)
 def _select_exponential(x: Any) -> Callable[[Any], Any]:
     return _by_type(x, _exponential32, _exponential64)
 
 
-@overload(exponential_minus_one, jit_options=ARITHMETIC)
+@overload(exponential_minus_one, jit_options=INNER)
 def _select_exponential_minus_one(x: Any) -> Callable[[Any], Any]:
     return _by_type(x, _exponential_minus_one32, _exponential_minus_one64)
 
@@ -126,7 +126,7 @@ def _by_type(item: types.Type, single: Callable[[Any], Any], double: Callable[[A
     return call
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def logarithm(x: Any) -> Any:
     """Log x of a normal float64, to 5e-16 · max(1, |log x|); NaN and inf give NaN. Unlike math.log, it vectorises."""
     bits = np.float64(x).view(np.int64)

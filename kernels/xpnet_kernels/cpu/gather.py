@@ -9,7 +9,7 @@ from numba import njit
 
 from xpnet_kernels.cpu.arrays import prefetch, row, wide_vectors
 from xpnet_kernels.cpu.checks import check_apart, check_input, check_integers, check_kind, check_output
-from xpnet_kernels.cpu.compilation import ARITHMETIC, InBytes, InIntegers, OutIntegers, OutMatrix, kernel
+from xpnet_kernels.cpu.compilation import INNER, InBytes, InIntegers, OutIntegers, OutMatrix, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
 from xpnet_kernels.cpu.outlining import outlined
 from xpnet_kernels.cpu.sharing import DECLINED, block_of, share, stripe
@@ -81,7 +81,7 @@ def _at_once(rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndar
         return False
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _is_exact(divisor: Any, reciprocal: Any) -> bool:
     """Whether :func:`_divide` gives the quotient of every byte as a division does."""
     zero, exact = divisor - divisor, True
@@ -91,14 +91,14 @@ def _is_exact(divisor: Any, reciprocal: Any) -> bool:
     return exact
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _divide(x: Any, divisor: Any, reciprocal: Any) -> Any:
     """x / divisor by a product, and a correction from what it leaves: two fused operations."""
     quotient = x * reciprocal
     return quotient + (x - quotient * divisor) * reciprocal
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _take_row(source: Any, divisor: Any, reciprocal: Any, exact: bool, target: Any) -> None:
     wide_vectors()
     real = target.dtype.type
@@ -110,7 +110,7 @@ def _take_row(source: Any, divisor: Any, reciprocal: Any, exact: bool, target: A
             target[c] = real(source[c]) / divisor
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _take_block(
     rows: Any, indices: Any, pixel_range: Any, reciprocal: Any, exact: bool, out: Any, step: int, block: int
 ) -> None:
@@ -141,7 +141,7 @@ def _take_rows(words: OutIntegers, rows: InBytes, indices: InIntegers, divisor: 
     return _serve(words, rows, indices, divisor, out)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _serve(words: Any, rows: Any, indices: Any, divisor: float, out: Any) -> int:
     for i in range(indices.size):
         if indices[i] < 0 or indices[i] >= rows.shape[0]:

@@ -13,7 +13,7 @@ from numba import njit
 
 from xpnet_kernels.cpu.activations import LINEAR, RELU, activate, differentiate
 from xpnet_kernels.cpu.arrays import row, scratch
-from xpnet_kernels.cpu.compilation import ARITHMETIC, InMatrix, InVector, OutIntegers, OutMatrix, OutVector, kernel
+from xpnet_kernels.cpu.compilation import INNER, InMatrix, InVector, OutIntegers, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
 from xpnet_kernels.cpu.matrix_products import is_ours, is_thin
 from xpnet_kernels.cpu.outlining import outlined
@@ -83,7 +83,7 @@ def _vector(array: Any) -> bool:
     return type(array) is np.ndarray and array.dtype is _SINGLE and array.ndim == 1 and array.flags.c_contiguous
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _forward(
     code: int, x: Any, W: Any, b: Any, activation: int, out: Any, row_step: int, column_step: int, block: int
 ) -> None:
@@ -93,14 +93,14 @@ def _forward(
         _finish(row(out, i)[left:right], b[left:right], activation)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _finish(y: Any, b: Any, activation: int) -> None:
     add_to_row(y, b, activation == RELU)
     if activation > RELU:
         activate(y, activation)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _half_of_the_inputs(code: int, x: Any, W: Any, out: Any, other: Any, half: int) -> None:
     middle = x.shape[1] // 2
     if half == 0:
@@ -109,7 +109,7 @@ def _half_of_the_inputs(code: int, x: Any, W: Any, out: Any, other: Any, half: i
         multiply_by(code, x[:, middle:], W[middle:], False, other)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _add_halves(b: Any, activation: int, out: Any, other: Any, step: int, block: int) -> None:
     first, last = block_of(out.shape[0], step, block)
     for i in range(first, last):
@@ -118,7 +118,7 @@ def _add_halves(b: Any, activation: int, out: Any, other: Any, step: int, block:
         _finish(y, b, activation)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _differentiate(dy: Any, y: Any, activation: int, dz: Any, db: Any, step: int, block: int) -> None:
     """Some columns of dz, where it is not dy, and of db."""
     left, right = block_of(db.size, step, block)

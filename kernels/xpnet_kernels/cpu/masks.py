@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from xpnet_kernels.cpu.checks import check_kind, is_in_place
-from xpnet_kernels.cpu.compilation import ARITHMETIC, InVector, OutVector, kernel
+from xpnet_kernels.cpu.compilation import INNER, InVector, OutVector, kernel
 from xpnet_kernels.cpu.pool import over_rows
 
 _TILE = 1024
@@ -63,7 +63,7 @@ def dropout(x: np.ndarray, probability: float, key: tuple[int, int], step: int |
     over_rows(serve, -(-x.size // _TILE), _TILE)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _philox(words: Any, key0: int, key1: int, step: int, first: int) -> None:
     """Ten rounds for each group of four ``words``, which begin at group ``first``."""
     low = np.uint64(0xFFFFFFFF)

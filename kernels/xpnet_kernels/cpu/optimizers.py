@@ -10,7 +10,7 @@ from numba import njit
 
 from xpnet_kernels.cpu.checks import check_input, check_kind, check_output
 from xpnet_kernels.cpu.compilation import (
-    ARITHMETIC,
+    INNER,
     REALS,
     REDUCTION,
     InDoubles,
@@ -163,7 +163,7 @@ def _sum_of_zeros(vector: Any) -> Any:
     return total
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _all_finite_block(gradients: Any, finite: Any, step: int, block: int) -> None:
     first, last = block_of(gradients.size, step, block)
     if _sum_of_zeros(gradients[first:last]) != 0:
@@ -180,7 +180,7 @@ def _all_finite(words: OutIntegers, gradients: InVector, finite: OutFlags) -> in
     return share(words, _FINITE((gradients, finite, step)), -(-gradients.size // step))
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _sgd_block(values: Any, gradients: Any, settings: Any, step: int, block: int) -> None:
     first, last = block_of(values.size, step, block)
     values, gradients = values[first:last], gradients[first:last]
@@ -198,7 +198,7 @@ def _sgd(words: OutIntegers, values: OutVector, gradients: InVector, settings: I
     return share(words, _SGD((values, gradients, settings, step)), -(-values.size // step))
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _momentum_block(values: Any, gradients: Any, velocity: Any, settings: Any, step: int, block: int) -> None:
     first, last = block_of(values.size, step, block)
     values, gradients, velocity = values[first:last], gradients[first:last], velocity[first:last]
@@ -226,12 +226,12 @@ def _momentum(
 
 # Where infinities need not be kept, a quotient in single precision is an estimated reciprocal and a step of Newton's,
 # within a unit or two in the last place. Dividing after the square root would be most of Adam's time.
-@njit(**ARITHMETIC | {"fastmath": {"contract", "nsz", "arcp", "ninf"}})
+@njit(**INNER | {"fastmath": {"contract", "nsz", "arcp", "ninf"}})
 def _quotient(a: Any, b: Any) -> Any:
     return a / b
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _adam_block(values: Any, gradients: Any, m: Any, v: Any, settings: Any, step: int, block: int) -> None:
     first, last = block_of(values.size, step, block)
     values, gradients, m, v = values[first:last], gradients[first:last], m[first:last], v[first:last]

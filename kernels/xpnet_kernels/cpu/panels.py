@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from xpnet_kernels.cpu.arrays import prefetch, row, scratch
-from xpnet_kernels.cpu.compilation import ARITHMETIC
+from xpnet_kernels.cpu.compilation import INNER
 from xpnet_kernels.cpu.plain_matrices import address_of, plain_matrix
 from xpnet_kernels.cpu.register_tiles import (
     MOST_TERMS,
@@ -33,7 +33,7 @@ _MANY_PANELS = 4
 _LINE = 16  # floats
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def product(A: Any, B: Any, transposed: bool, C: Any) -> None:
     """``C = A B``, or ``A Bᵀ`` where ``transposed``, of plain matrices, not empty; the rows of B are contiguous."""
     panel, memory = panel_memory(), scratch(np.float32, _COPY)
@@ -52,7 +52,7 @@ def product(A: Any, B: Any, transposed: bool, C: Any) -> None:
                 _multiply_panel(left_side, right_side, transposed, panel, sums, left == 0, part > 0)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _multiply_panel(
     left_side: Any, right_side: Any, transposed: bool, panel: Any, sums: Any, is_first: bool, added: bool
 ) -> None:
@@ -69,7 +69,7 @@ def _multiply_panel(
         multiply_tile(left_side, i, right_side, i == 0 and not transposed, panel, vectors, sums, added)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _copy(A: Any, memory: Any) -> Any:
     """The same transposed matrix, its columns close together."""
     rows, terms = A.shape

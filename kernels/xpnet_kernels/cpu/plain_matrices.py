@@ -10,19 +10,19 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from xpnet_kernels.cpu.compilation import ARITHMETIC
+from xpnet_kernels.cpu.compilation import INNER
 from xpnet_kernels.cpu.vectors import FLOAT, INDEX
 
 _PLAIN = types.Array(types.float32, 2, "A", aligned=False)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def plain(matrix: Any) -> Any:
     """The same matrix, of this type."""
     return plain_matrix(words_of(matrix))
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def words_of(matrix: Any) -> tuple[int, int, int, int, int]:
     """Its address, its shape and its strides in bytes."""
     (rows, columns), (row_stride, column_stride) = matrix.shape, matrix.strides

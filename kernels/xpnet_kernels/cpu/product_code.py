@@ -9,13 +9,13 @@ from typing import Any
 
 from numba import njit
 
-from xpnet_kernels.cpu.compilation import ARITHMETIC, kernel
+from xpnet_kernels.cpu.compilation import INNER, kernel
 from xpnet_kernels.cpu.outlining import call_outlined, on_stack, outlined
 from xpnet_kernels.cpu.panels import product
 from xpnet_kernels.cpu.plain_matrices import plain_matrix, words_of
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def multiply_by(code: int, A: Any, B: Any, transposed: bool, C: Any) -> None:
     """As :func:`product`, by the code that :func:`product_code` has found."""
     call_outlined(code, on_stack((words_of(A), words_of(B), transposed, words_of(C))), 0)
@@ -28,7 +28,7 @@ def product_code() -> int:
     return _PRODUCT((nothing, nothing, False, nothing))[0]
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _product_of_words(A: Any, B: Any, transposed: bool, C: Any, block: int) -> None:
     product(plain_matrix(A), plain_matrix(B), transposed, plain_matrix(C))
 

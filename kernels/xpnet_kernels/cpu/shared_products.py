@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import njit
 
-from xpnet_kernels.cpu.compilation import ARITHMETIC
+from xpnet_kernels.cpu.compilation import INNER
 from xpnet_kernels.cpu.outlining import outlined
 from xpnet_kernels.cpu.panels import MOST_ROWS, PANEL
 from xpnet_kernels.cpu.product_code import multiply_by
@@ -17,20 +17,20 @@ from xpnet_kernels.cpu.vectors import LANES
 _LEAST_WORK = 2**19  # in multiplications, of which a microsecond has some tens of thousands
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def shared_product(words: Any, A: Any, B: Any, transposed: bool, C: Any, by_rows: bool) -> int:
     """``C = A B``, or ``A Bᵀ`` where ``transposed``, of :func:`plain` matrices; what :func:`share` returns."""
     row_step, column_step, blocks = division(words, C.shape[0], A.shape[1], C.shape[1], by_rows)
     return share(words, _BLOCK((words[PRODUCT_CODE], A, B, transposed, C, row_step, column_step)), blocks)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def is_short(rows: int, terms: int, columns: int) -> bool:
     """Whether a product of this shape is not worth dividing."""
     return rows * terms * -(-columns // LANES) * LANES < _LEAST_WORK
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def division(words: Any, rows: int, terms: int, columns: int, by_rows: bool) -> tuple[int, int, int]:
     """The rows and the columns of a block of the product, all of one of them, and the number of blocks.
 
@@ -45,7 +45,7 @@ def division(words: Any, rows: int, terms: int, columns: int, by_rows: bool) -> 
     return step, columns, -(-rows // step)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def part_of(C: Any, row_step: int, column_step: int, block: int) -> tuple[int, int, int, int]:
     """The first row and column of a block, and the first after it."""
     rows, columns = C.shape
@@ -56,7 +56,7 @@ def part_of(C: Any, row_step: int, column_step: int, block: int) -> tuple[int, i
     return 0, rows, left, right
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _block(code: int, A: Any, B: Any, transposed: bool, C: Any, row_step: int, column_step: int, block: int) -> None:
     first, last, left, right = part_of(C, row_step, column_step, block)
     B = B[left:right] if transposed else B[:, left:right]

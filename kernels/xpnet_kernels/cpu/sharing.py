@@ -21,7 +21,7 @@ from numba import njit
 
 from xpnet_kernels.cpu.arrays import stay_apart
 from xpnet_kernels.cpu.atomics import add_to_word, cycles, give_way, load_word, pause, replace_word, store_word
-from xpnet_kernels.cpu.compilation import ARITHMETIC, OutIntegers, kernel
+from xpnet_kernels.cpu.compilation import INNER, OutIntegers, kernel
 from xpnet_kernels.cpu.outlining import call_outlined
 
 DECLINED, DONE, DONE_ASLEEP = range(3)  # what kernels that share return; the last: threads should be woken
@@ -55,13 +55,13 @@ def member_word(member: int, place: int) -> int:
     return _MEMBERS + member * LINE + place
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def team_size(words: Any) -> int:
     """How many members the team has, the caller included."""
     return (words.size - _MEMBERS) // LINE
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def stripe(words: Any, length: int, unit: int, longest: int) -> int:
     """How long blocks of so many elements should be: one for each member, or more if the ``longest`` is exceeded.
 
@@ -72,13 +72,13 @@ def stripe(words: Any, length: int, unit: int, longest: int) -> int:
     return unit * max(-(-length // (unit * blocks)), 1)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def block_of(length: int, step: int, block: int) -> tuple[int, int]:
     """The first element of a block, and the first after it."""
     return block * step, min((block + 1) * step, length)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def share(words: Any, call: tuple[int, int], blocks: int) -> int:
     """Make a call (see :func:`~xpnet_kernels.cpu.outlining.outlined`) for each block; ``DONE``, or ``DONE_ASLEEP``.
 
@@ -106,7 +106,7 @@ def share(words: Any, call: tuple[int, int], blocks: int) -> int:
     return DONE_ASLEEP if asleep else DONE
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _post(words: Any, code: int, data: int, blocks: int) -> bool:
     """Open a job; whether a thread sleeps. No thread is at an earlier one: its caller has seen to that."""
     asleep, members = False, team_size(words)
@@ -121,7 +121,7 @@ def _post(words: Any, code: int, data: int, blocks: int) -> bool:
     return asleep
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _take_part(words: Any, member: int, code: int, data: int) -> int:
     """Do the member's own blocks, then what is left of the others'; how many they were."""
     members, done = team_size(words), 0
@@ -136,7 +136,7 @@ def _take_part(words: Any, member: int, code: int, data: int) -> int:
     return done
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _account(words: Any, gain: int, now: int) -> None:
     balance = min(load_word(words, _BALANCE) + gain, _MOST_CREDIT)
     if balance < -_MOST_DEBT:
@@ -145,12 +145,12 @@ def _account(words: Any, gain: int, now: int) -> None:
     store_word(words, _BALANCE, balance)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _is_resting(words: Any, now: int) -> bool:
     return 0 < load_word(words, _REST) - now <= _REST_LENGTH  # if more, the clock was set back
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _wait() -> None:
     for _ in range(_PAUSES):
         pause()

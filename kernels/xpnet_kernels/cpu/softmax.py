@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from xpnet_kernels.cpu.arrays import larger, prefetch, wide_vectors
-from xpnet_kernels.cpu.compilation import ARITHMETIC, REDUCTION
+from xpnet_kernels.cpu.compilation import INNER, REDUCTION
 from xpnet_kernels.cpu.exponential import exponential
 
 CHUNK = 1024
@@ -56,7 +56,7 @@ def _first_match(part: Any, value: Any) -> int:
     return position
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def first_index(chunk: Any, value: Any) -> int:
     """The first position of ``value``, which is in the chunk and may be NaN."""
     start = 0
@@ -68,7 +68,7 @@ def first_index(chunk: Any, value: Any) -> int:
         start += _PIECE
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def argmax(z: Any) -> int:
     """The position of the largest element, by NumPy's rules: the first of equals, the first NaN before all."""
     top, position = maximum(z[:CHUNK]), 0
@@ -79,7 +79,7 @@ def argmax(z: Any) -> int:
     return position + first_index(z[position : position + CHUNK], top)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _exponentials_of(z: Any, reference: Any, out: Any) -> None:
     wide_vectors()
     for i in range(z.size):
@@ -88,14 +88,14 @@ def _exponentials_of(z: Any, reference: Any, out: Any) -> None:
 
 # A function of its own: called with one array twice, the other fails the compiled check for overlap, and runs a loop
 # that is not vectorised.
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _exponentials_in_place(z: Any, reference: Any) -> None:
     wide_vectors()
     for i in range(z.size):
         z[i] = exponential(z[i] - reference)
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _exponentials(chunk: Any, top: Any, out: Any, in_place: bool) -> float:
     """``out = exp(chunk - top)`` and its sum; what follows the chunk in memory is fetched meanwhile."""
     reference = top if top != -np.inf else np.float32(0)  # -inf - -inf would be NaN
@@ -110,7 +110,7 @@ def _exponentials(chunk: Any, top: Any, out: Any, in_place: bool) -> float:
     return total(out[: chunk.size])  # a second pass costs less than float64 sums inside the first
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def softmax_row(z: Any, out: Any, references: Any, scratch: Any, in_place: bool) -> tuple[Any, int, float]:
     """The largest logit, its position, and Σ exp(z - largest).
 
@@ -133,14 +133,14 @@ def softmax_row(z: Any, out: Any, references: Any, scratch: Any, in_place: bool)
     return top, position, sum_
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def _scale(chunk: Any, factor: Any) -> None:
     wide_vectors()
     for i in range(chunk.size):
         chunk[i] *= factor
 
 
-@njit(**ARITHMETIC)
+@njit(**INNER)
 def scale_row(out: Any, references: Any, top: Any, factor: float) -> None:
     """Multiply the exponentials that :func:`softmax_row` left by ``factor``, and bring them to one reference."""
     for k in range(references.size):
