@@ -21,7 +21,8 @@ from numba import types
 # exponential relies on. Division as in NumPy: Python's check for zero is a branch, and stops the vectoriser.
 ARITHMETIC = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
-# For functions that only compiled code calls: a way in from Python would take a fifth of the time to compile.
+# For functions that only compiled code calls: a way in from Python would take a fifth of the time to compile. Called
+# from Python they crash; a test wraps them in a function with ARITHMETIC.
 INNER = ARITHMETIC | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 # A sum or a maximum vectorises only when it may be taken in another (but always the same) order.

@@ -49,6 +49,11 @@ def meet(words: Any, places: Any) -> int:
     return share(words, _MEET((places,)), 2)
 
 
+@njit(nogil=True)
+def step_of(words: Any, length: int, unit: int, longest: int) -> int:
+    return sharing.stripe(words, length, unit, longest)
+
+
 def words_of(members: int, awake: bool = True) -> np.ndarray:
     """The words of a team whose threads are not there, but seem to be awake."""
     words = np.zeros(team_words(members), np.int64)
@@ -192,7 +197,7 @@ def test_blocks_are_as_many_as_members_or_short_enough(members):
     for length in (0, 1, 5, 100, 784, 39_872):
         for unit in (1, 6, 64, 4096):
             for longest in (10 * unit, max(length, 1)):
-                step = int(sharing.stripe(words, length, unit, longest))
+                step = step_of(words, length, unit, longest)
                 assert step > 0
                 assert step % unit == 0
                 assert step < max(longest, 1) + unit
