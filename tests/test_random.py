@@ -145,6 +145,17 @@ def test_a_permutation_holds_each_row_once(count):
     assert sorted(order.tolist()) == list(range(count))
 
 
+@pytest.mark.parametrize("equal_bits", [0, 1, 8, 50, 64])
+@pytest.mark.parametrize("count", [2, 100, 2**16 - 1, 2**16, 2**16 + 1])
+def test_a_permutation_is_the_stable_order_also_among_equals(count, equal_bits, monkeypatch):
+    drawn = np.random.default_rng(count).integers(0, 2**64, count, np.uint64, endpoint=False)
+    drawn &= np.uint64(2 ** (64 - equal_bits) - 1)  # the upper bits of all
+    drawn[count // 2] = drawn[0]
+    monkeypatch.setattr(random, "_words64", lambda *_: drawn)
+    expected = np.lexsort((np.arange(count), drawn))
+    assert np.array_equal(random.permutation(KEY, np.int64(count)), expected)
+
+
 def test_steps_seeds_and_purposes_are_independent():
     streams = [random.normal(KEY, 20_000, step) for step in (0, 1, 2, 2**32)]
     streams += [random.normal(random.stream_key(*name), 20_000) for name in ((8, "test"), (7, "other"))]

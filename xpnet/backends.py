@@ -82,6 +82,7 @@ class Backend:
             DTypeError: its elements are no numbers.
         """
         wanted = None if dtype is None else getattr(self.xp, dtype)
+        # A list comes at every step, and the longer question would take as long as all the rest.
         on_host = isinstance(value, (np.ndarray, np.generic, list)) or not array_api_compat.is_array_api_obj(value)
         if not on_host and not self.owns(value):
             raise self._foreign(value)

@@ -124,9 +124,11 @@ def permutation(key: tuple[int, int], count: int, step: int = 0) -> np.ndarray:
     >>> sorted(permutation(stream_key(0, "example"), 5).tolist())
     [0, 1, 2, 3, 4]
     """
-    drawn = _words64(key, step, count)
-    # The words' upper bits, each with its place below: NumPy sorts values ten times as fast as places.
-    place_bits = np.uint64(count.bit_length())
+    count = operator.index(count)
+    drawn, place_bits = _words64(key, step, count), np.uint64(count.bit_length())
+    if 3 * place_bits >= 64:  # among so many, some of the upper bits below would be equal
+        return np.argsort(drawn, kind="stable")
+    # The words' upper bits, each with its place below: NumPy sorts values many times as fast as places.
     packed = np.sort(drawn >> place_bits << place_bits | np.arange(count, dtype=np.uint64))
     upper = packed >> place_bits
     if (upper[1:] == upper[:-1]).any():  # the lower bits would decide

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.arrays import prefetch, row, scratch
+from xpnet_kernels.cpu.arrays import prefetch, row, scratch, stay_apart
 from xpnet_kernels.cpu.compilation import INNER
 from xpnet_kernels.cpu.plain_matrices import address_of, plain_matrix
 from xpnet_kernels.cpu.register_tiles import (
@@ -36,20 +36,42 @@ _LINE = 16  # floats
 @njit(**INNER)
 def product(A: Any, B: Any, transposed: bool, C: Any) -> None:
     """``C = A B``, or ``A Bᵀ`` where ``transposed``, of plain matrices, not empty; the rows of B are contiguous."""
-    panel, memory = panel_memory(), scratch(np.float32, _COPY)
     (rows, columns), terms = C.shape, A.shape[1]
     copies = A.strides[0] == A.itemsize < A.strides[1] and columns >= _MANY_PANELS * PANEL
     parts = -(-terms // MOST_TERMS)
     for top in range(0, rows, MOST_ROWS):
+        sums = C[top : top + MOST_ROWS]
         for part in range(parts):
             first, last = terms * part // parts, terms * (part + 1) // parts
             left_side = A[top : top + MOST_ROWS, first:last]
+            right_side = B[:, first:last] if transposed else B[first:last]
             if copies:
-                left_side = _copy(left_side, memory)
-            for left in range(0, columns, PANEL):
-                sums = C[top : top + MOST_ROWS, left : left + PANEL]
-                right_side = B[left : left + PANEL, first:last] if transposed else B[first:last, left : left + PANEL]
-                _multiply_panel(left_side, right_side, transposed, panel, sums, left == 0, part > 0)
+                _add_product_of_copy(left_side, right_side, transposed, sums, part > 0)
+            else:
+                _add_product(left_side, right_side, transposed, sums, part > 0)
+
+
+@njit(**INNER)
+def _add_product_of_copy(A: Any, B: Any, transposed: bool, C: Any, added: bool) -> None:
+    """As :func:`_add_product`, with the columns of A close together."""
+    stay_apart()  # for only what is copied shall take so much of the stack
+    memory = scratch(np.float32, _COPY)
+    rows, terms = A.shape
+    for k in range(terms):
+        source, target = row(A.T, k), memory[k * MOST_ROWS : k * MOST_ROWS + rows]
+        for i in range(rows):
+            target[i] = source[i]
+    _add_product(plain_matrix((address_of(memory), rows, terms, 4, 4 * MOST_ROWS)), B, transposed, C, added)
+
+
+@njit(**INNER)
+def _add_product(A: Any, B: Any, transposed: bool, C: Any, added: bool) -> None:
+    """``C += A B`` or ``A Bᵀ`` of a few terms, panel by panel; where ``added`` is false C is set."""
+    stay_apart()
+    panel = panel_memory()
+    for left in range(0, C.shape[1], PANEL):
+        right_side = B[left : left + PANEL] if transposed else B[:, left : left + PANEL]
+        _multiply_panel(A, right_side, transposed, panel, C[:, left : left + PANEL], left == 0, added)
 
 
 @njit(**INNER)
@@ -67,14 +89,3 @@ def _multiply_panel(
                 for k in range(0, source.size, _LINE):
                     prefetch(source, k)
         multiply_tile(left_side, i, right_side, i == 0 and not transposed, panel, vectors, sums, added)
-
-
-@njit(**INNER)
-def _copy(A: Any, memory: Any) -> Any:
-    """The same transposed matrix, its columns close together."""
-    rows, terms = A.shape
-    for k in range(terms):
-        source, target = row(A.T, k), memory[k * MOST_ROWS : k * MOST_ROWS + rows]
-        for i in range(rows):
-            target[i] = source[i]
-    return plain_matrix((address_of(memory), rows, terms, 4, 4 * MOST_ROWS))

@@ -38,14 +38,14 @@ from xpnet_kernels.cpu.vectors import (
 # The rows of a tile that is 0, 1, 2… vectors wide: what 32 registers hold, or 16.
 TILE_ROWS = {16: (0, 12, 12, 8, 6), 8: (0, 10, 6), 0: (0,)}[LANES]
 MOST_VECTORS = len(TILE_ROWS) - 1
-MOST_TERMS = 128  # a panel stays in the first-level cache
+MOST_TERMS = 128  # a panel stays in the first-level cache; a multiple of LANES, as its transposition needs
 
 
 @intrinsic
 def panel_memory(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
-    """Memory on the stack for a panel of ``MOST_TERMS`` rows; the transposition writes up to ``LANES`` rows more."""
+    """Memory on the stack for a panel of ``MOST_TERMS`` rows."""
     vector = types.Array(types.float32, 1, "C")
-    size = (MOST_TERMS + LANES) * MOST_VECTORS * LANES
+    size = MOST_TERMS * MOST_VECTORS * LANES
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         with builder.goto_entry_block():  # unlike cgutils.alloca_once, which fills it with zeros

@@ -68,7 +68,7 @@ def load(builder: ir.IRBuilder, start: Any, mask: Any = None) -> Any:
     """A vector from memory, all of it, or zero where the mask is; nothing is read there."""
     pointer = builder.bitcast(start, VECTOR.as_pointer())
     if mask is None:
-        return builder.load(pointer, align=4)
+        return builder.load(pointer, align=1)
     kind = ir.FunctionType(VECTOR, [pointer.type, LANE, MASK, VECTOR])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
     return builder.call(function, [pointer, LANE(1), mask, ir.Constant(VECTOR, None)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -120,6 +121,31 @@ def test_the_number_of_threads_changes_no_bit(shape, activation, monkeypatch):
         reference = reference or result
         for array, expected in zip(result, reference, strict=True):
             np.testing.assert_array_equal(array, expected)
+
+
+SPECIAL = np.array([np.nan, -0.0, 0.0, np.inf, -np.inf, 1.5, -1.5, 1e-42, -1e-42], np.float32)
+
+
+@pytest.mark.parametrize("outputs", [1, 9, 16, 17, 50, 70])
+def test_the_rectifier_of_special_values(outputs):
+    b = np.resize(SPECIAL, outputs)
+    x, W, out = np.zeros((3, 784), np.float32), np.zeros((784, outputs), np.float32), np.empty((3, outputs), np.float32)
+    linear(x, W, b, "relu", out)
+    expected = np.array([z if math.isnan(z) or z > 0 else 0.0 for z in b])
+    np.testing.assert_array_equal(out, np.tile(expected, (3, 1)))
+    assert not np.signbit(out[:, expected == 0]).any()
+
+
+@pytest.mark.parametrize("outputs", [1, 9, 16, 17, 50, 70])
+def test_the_rectifiers_derivative_at_special_values(outputs):
+    y, dy, x = np.tile(np.resize(SPECIAL, outputs), (4, 1)), normal(4, outputs), normal(4, 3)
+    W, dW, db = normal(3, outputs), np.empty((3, outputs), np.float32), np.empty(outputs, np.float32)
+    dz = np.full((4, outputs), np.nan, np.float32)
+    linear_backward(dy, x, y, W, "relu", dW, db, dz)
+    np.testing.assert_array_equal(
+        dz, [[g if a > 0 else 0.0 for g, a in zip(*rows, strict=True)] for rows in zip(dy, y, strict=True)]
+    )
+    np.testing.assert_allclose(db, dz.astype(np.float64).sum(axis=0), rtol=1e-6, atol=1e-7)
 
 
 def test_without_an_activation_neither_y_nor_dz_is_needed():

@@ -89,7 +89,8 @@ LARGE = [
 @pytest.mark.parametrize("transposed", [False, True])
 def test_large_products(shape, transposed):
     A, B, C = matrices(*shape)
-    for left in (A, np.asfortranarray(A)):
+    apart = np.repeat(A.T, 2, axis=1)[:, ::2].T  # transposed, its rows not next to each other
+    for left in (A, np.asfortranarray(A), apart):
         C[...] = np.nan
         multiply(left, B.T.copy() if transposed else B, C, transposed=transposed)
         check(A, B, C)

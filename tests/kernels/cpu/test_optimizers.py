@@ -146,4 +146,14 @@ def test_bad_arguments_are_named_and_nothing_is_written():
         cpu.sgd_update(read_only(values.copy()), g, settings)
     with pytest.raises(ValueError, match=r"settings must have the shape \(1,\), not \(2,\)"):
         cpu.sgd_update(values, g, np.ones(2))
+    with pytest.raises(TypeError, match="settings must be float64, not float32"):
+        cpu.sgd_update(values, g, settings.astype(np.float32))
+    with pytest.raises(ValueError, match="settings must have contiguous rows"):
+        cpu.momentum_update(values, g, np.zeros(4, np.float32), np.zeros(6)[::2])
+    with pytest.raises(TypeError, match="finite must be int32, not int64"):
+        cpu.sgd_update(values, g, settings, finite=np.ones(1, np.int64))
+    with pytest.raises(TypeError, match="finite must be int32, not int64"):
+        cpu.all_finite(g, np.ones(1, np.int64))
+    with pytest.raises(ValueError, match="finite is an output, but this array is read-only"):
+        cpu.all_finite(g, read_only(np.ones(1, np.int32)))
     assert (values == 1).all()
