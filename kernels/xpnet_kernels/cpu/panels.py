@@ -29,7 +29,7 @@ from xpnet_kernels.cpu.vectors import LANES
 PANEL = MOST_VECTORS * LANES
 MOST_ROWS = 44 * TILE_ROWS[MOST_VECTORS]  # of a part of the left side, which stays in the second-level cache
 _COPY = MOST_ROWS * MOST_TERMS
-_MANY_PANELS = 4
+_MANY_PANELS, _MANY_TILES = 4, 32
 _LINE = 16  # floats
 
 
@@ -70,22 +70,33 @@ def _add_product(A: Any, B: Any, transposed: bool, C: Any, added: bool) -> None:
     stay_apart()
     panel = panel_memory()
     for left in range(0, C.shape[1], PANEL):
-        right_side = B[left : left + PANEL] if transposed else B[:, left : left + PANEL]
-        _multiply_panel(A, right_side, transposed, panel, C[:, left : left + PANEL], left == 0, added)
+        right, after = left + PANEL, left + 2 * PANEL
+        right_side, ahead = (B[left:right], B[right:after]) if transposed else (B[:, left:right], B[:, right:after])
+        _multiply_panel(A, right_side, ahead, transposed, panel, C[:, left:right], left == 0, added)
 
 
 @njit(**INNER)
 def _multiply_panel(
-    left_side: Any, right_side: Any, transposed: bool, panel: Any, sums: Any, is_first: bool, added: bool
+    left_side: Any, right_side: Any, ahead: Any, transposed: bool, panel: Any, sums: Any, is_first: bool, added: bool
 ) -> None:
     vectors = -(-sums.shape[1] // LANES)
     height = TILE_ROWS[vectors]
     if transposed:
         pack_transposed(panel, vectors, right_side)
-    for i in range(0, sums.shape[0], height):
+    tiles = -(-sums.shape[0] // height)
+    for tile in range(tiles):
+        i = tile * height
         if is_first and left_side.strides[1] == left_side.itemsize:
-            for ahead in range(i + height, i + 2 * height):
-                source = row(left_side, ahead)
-                for k in range(0, source.size, _LINE):
-                    prefetch(source, k)
+            _fetch(left_side, i + height, i + 2 * height)
+        if tiles >= _MANY_TILES:
+            _fetch(ahead, ahead.shape[0] * tile // tiles, ahead.shape[0] * (tile + 1) // tiles)
         multiply_tile(left_side, i, right_side, i == 0 and not transposed, panel, vectors, sums, added)
+
+
+@njit(**INNER)
+def _fetch(matrix: Any, first: int, last: int) -> None:
+    """Fetch rows, which may lie beyond the end, into the caches."""
+    for i in range(first, last):
+        line = row(matrix, i)
+        for k in range(0, line.size, _LINE):
+            prefetch(line, k)
