@@ -39,10 +39,10 @@ def linear_at_once(x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int,
     """Compute ``out = act(x W + b)`` and return true, or do nothing and return false."""
     if not (_matrices(x, W, out) and _vector(b) and out.flags.writeable):
         return False
-    (rows, inputs), outputs = x.shape, W.shape[1]
-    if not is_ours(_SINGLE, rows, rows * inputs * outputs) or is_thin(rows, rows * inputs * outputs):
+    rows, work = x.shape[0], x.size * W.shape[1]
+    if not is_ours(_SINGLE, rows, work) or is_thin(rows, work):
         return False
-    return TEAM.run(rows * inputs * outputs, _linear[_SINGLE], x, W, b, activation, out)
+    return TEAM.run(work, _linear[_SINGLE], x, W, b, activation, out)
 
 
 def linear_backward_at_once(

@@ -18,8 +18,7 @@ def outlined(function: Any) -> Any:
     """For compiled code: ``outlined(function)(arguments)`` is (code, data) of ``function(*arguments, block)``.
 
     The function is compiled and returns nothing. It must neither raise nor allocate, which may fail: nobody would be
-    told. The addresses are good until the function in which
-    they are taken returns, for its stack holds the arguments.
+    told. The addresses are good until the function in which they are taken returns, for its stack holds the arguments.
     """
 
     @intrinsic

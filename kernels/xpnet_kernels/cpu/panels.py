@@ -86,7 +86,7 @@ def _multiply_panel(
     tiles = -(-sums.shape[0] // height)
     for tile in range(tiles):
         i = tile * height
-        if is_first and left_side.strides[1] == left_side.itemsize:
+        if is_first and left_side.strides[1] == left_side.itemsize:  # later panels find it in the second-level cache
             _fetch(left_side, i + height, i + 2 * height)
         if tiles >= _MANY_TILES:
             _fetch(ahead, ahead.shape[0] * tile // tiles, ahead.shape[0] * (tile + 1) // tiles)
