@@ -17,6 +17,8 @@ import numba
 import numpy as np
 from numba import types
 
+from xpnet_kernels.cpu.arguments import Argument
+
 # "contract" lets a product and a sum become one instruction; a wider freedom would undo the rounding that the
 # exponential relies on. Division as in NumPy: Python's check for zero is a branch, and stops the vectoriser.
 ARITHMETIC = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
@@ -35,8 +37,7 @@ class _Array(typing.NamedTuple):
     item: types.Type | None = None  # None: real
 
     def numba_type(self, real: types.Type) -> types.Type:
-        layout = "C" if self.dimensions == 1 else "A"
-        return types.Array(self.item or real, self.dimensions, layout, readonly=not self.written, aligned=False)
+        return Argument(self.item or real, self.dimensions, self.written)
 
 
 InVector, OutVector = Annotated[np.ndarray, _Array(1, False)], Annotated[np.ndarray, _Array(1, True)]
@@ -49,7 +50,10 @@ InIntegers, OutIntegers = (
     Annotated[np.ndarray, _Array(1, False, types.int64)],
     Annotated[np.ndarray, _Array(1, True, types.int64)],
 )
-OutFlags = Annotated[np.ndarray, _Array(1, True, types.int32)]
+InFlags, OutFlags = (
+    Annotated[np.ndarray, _Array(1, False, types.int32)],
+    Annotated[np.ndarray, _Array(1, True, types.int32)],
+)
 InBytes = Annotated[np.ndarray, _Array(2, False, types.uint8)]
 
 REALS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -69,9 +73,9 @@ def _sources() -> str:
 class kernel(dict[np.dtype, Callable[..., Any]]):  # noqa: N801
     """Decorates a function; ``decorated[dtype]`` is its machine code for an element type.
 
-    It is the compiled function's own entry point, which looks at no types: resolving them would cost half as much again
-    as the call, and compile another version for read-only arrays. So the caller must have checked the element type and
-    the number of dimensions of every array.
+    It is the compiled function's own entry point, which does not choose among versions by the arguments' types: that
+    would cost half as much again as the call. It raises TypeError for an array that is not as annotated; shapes, and the
+    strides of matrices, the kernel or its caller must look at.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

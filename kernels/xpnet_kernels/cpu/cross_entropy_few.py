@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from xpnet_kernels.cpu.arguments import UNFIT
 from xpnet_kernels.cpu.arrays import larger, row, scratch, wide_vectors
 from xpnet_kernels.cpu.compilation import INNER, InIntegers, InMatrix, OutDoubles, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
@@ -22,7 +23,7 @@ _TILE_ROWS = 128
 _TILE = FEW * _TILE_ROWS
 _SMALL_ROWS = 2**14
 _NO_GRADIENT = {np.dtype(real): np.empty((0, 0), real) for real in (np.float32, np.float64)}
-_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
+_INT64 = np.dtype(np.int64)
 
 
 def serve_small(
@@ -36,28 +37,20 @@ def serve_small(
 ) -> bool:
     """Serve a small batch at once, or write nothing and return false.
 
-    Its work is so short that the usual checks would double it. Here stands only what compiled code cannot see; the
-    rest is looked at there. What is declined goes the general way, where the error messages are.
+    Its work is so short that the usual checks would double it. What is declined goes the general way, where the error
+    messages are.
     """
     try:
-        dtype = logits.dtype
-        compiled = _few[dtype]
+        dtype, (rows, classes) = logits.dtype, logits.shape
+        if rows > _SMALL_ROWS or classes > FEW:
+            return False
         wanted = gradient is not None
         if not wanted:
             gradient = _NO_GRADIENT[dtype]
         if labels.dtype is not _INT64 and labels.dtype.kind in "iu":
             labels = labels.astype(_INT64)
-        rows, classes = logits.shape
-        return (
-            type(logits) is type(labels) is type(summary) is type(losses) is type(gradient) is np.ndarray
-            and gradient.dtype is dtype and losses.dtype is dtype
-            and labels.dtype is _INT64 and summary.dtype is _FLOAT64
-            and gradient.ndim == 2 and labels.ndim == 1 and losses.ndim == 1 and summary.ndim == 1
-            and gradient.flags.writeable and losses.flags.writeable and summary.flags.writeable
-            and rows <= _SMALL_ROWS and classes <= FEW
-            and compiled(logits, labels, summary, losses, gradient, wanted, rows if mean else 1, in_place)
-        )  # fmt: skip
-    except (AttributeError, KeyError, TypeError, ValueError):  # no NumPy arrays, not of floats, not matrices
+        return _few[dtype](logits, labels, summary, losses, gradient, wanted, rows if mean else 1, in_place)
+    except UNFIT:
         return False
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from xpnet_kernels.cpu.arguments import UNFIT
 from xpnet_kernels.cpu.arrays import prefetch, row, wide_vectors
 from xpnet_kernels.cpu.checks import check_apart, check_input, check_integers, check_kind, check_output
 from xpnet_kernels.cpu.compilation import INNER, InBytes, InIntegers, OutIntegers, OutMatrix, kernel
@@ -70,14 +71,9 @@ def take_rows(
 def _at_once(rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndarray, error: np.ndarray | None) -> bool:
     """Serve a batch of float32 in one compiled call, which checks what it is given, or write nothing: false."""
     try:
-        return (
-            error is None and type(rows) is type(indices) is type(out) is np.ndarray
-            and rows.dtype is _UINT8 and indices.dtype is _INT64 and out.dtype is _SINGLE
-            and rows.ndim == 2 and indices.ndim == 1 and out.ndim == 2
-            and indices.flags.c_contiguous and out.flags.writeable
-            and TEAM.run(_WORK * out.size, _take_rows_at_once[_SINGLE], rows, indices, float(divisor), out)
-        )  # fmt: skip
-    except AttributeError:  # no NumPy arrays
+        work = _WORK * out.size
+        return error is None and TEAM.run(work, _take_rows_at_once[_SINGLE], rows, indices, float(divisor), out)
+    except UNFIT:
         return False
 
 

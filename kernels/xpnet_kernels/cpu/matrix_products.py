@@ -41,16 +41,16 @@ def multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray, *, transposed: bool = 
     """
     rows, columns = C.shape
     work = A.size * columns
-    if is_ours(C.dtype, rows, work) and columns >= LANES and not is_thin(rows, work):
+    if C.dtype == _SINGLE and is_ours(rows, work) and columns >= LANES and not is_thin(rows, work):
         TEAM.run(work, _multiply[_SINGLE], A, B, transposed, C)
     else:
         TEAM.rest()  # for OpenBLAS has threads of its own
         np.matmul(A, B.T if transposed else B, out=C)
 
 
-def is_ours(dtype: np.dtype, rows: int, work: int) -> bool:
-    """Whether products of this type, for a batch of so many rows, with so many multiplications, are ours."""
-    return 0 < work <= _MOST_WORK and dtype == _SINGLE and rows <= _MOST_ROWS
+def is_ours(rows: int, work: int) -> bool:
+    """Whether float32 products, for a batch of so many rows, with so many multiplications, are ours."""
+    return 0 < work <= _MOST_WORK and rows <= _MOST_ROWS
 
 
 def is_thin(rows: int, work: int) -> bool:

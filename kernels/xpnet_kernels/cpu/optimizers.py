@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from xpnet_kernels.cpu.arguments import UNFIT
 from xpnet_kernels.cpu.checks import check_input, check_kind, check_output
 from xpnet_kernels.cpu.compilation import (
     INNER,
-    REALS,
     REDUCTION,
     InDoubles,
+    InFlags,
     InVector,
     OutFlags,
     OutIntegers,
@@ -21,7 +22,7 @@ from xpnet_kernels.cpu.compilation import (
     kernel,
 )
 from xpnet_kernels.cpu.outlining import outlined
-from xpnet_kernels.cpu.sharing import block_of, share, stripe
+from xpnet_kernels.cpu.sharing import DECLINED, DONE, block_of, share, stripe
 from xpnet_kernels.cpu.team import TEAM
 
 TINY = 1e-36  # smaller moments become 0, before they decay into denormal numbers, which are many times slower
@@ -32,6 +33,7 @@ _LONGEST = 2**17  # parameters in a block
 
 _SETTINGS = np.dtype(np.float64)
 _FLAG = np.dtype(np.int32)
+_FINITE_ALWAYS = np.ones(1, np.int32)
 
 
 def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
@@ -43,11 +45,13 @@ def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
     >>> finite
     array([0], dtype=int32)
     """
-    if not (_are_alike(gradients) and _is_right(finite, _FLAG, 1)):
+    try:
+        if TEAM.run(_WORK * gradients.size, _all_finite[gradients.dtype], gradients, finite):
+            return
+    except UNFIT:
         check_kind("gradients", gradients, 1)
         check_input("gradients", gradients, gradients.dtype, gradients.shape)
-        check_output("finite", finite, _FLAG, (1,))
-    TEAM.run(_WORK * gradients.size, _all_finite[gradients.dtype], gradients, finite)
+    check_output("finite", finite, _FLAG, (1,))
 
 
 def sgd_update(
@@ -61,8 +65,7 @@ def sgd_update(
     >>> values
     array([0.5, 2.5])
     """
-    if _ready(values, gradients, settings, 1, finite):
-        TEAM.run(_WORK * values.size, _sgd[values.dtype], values, gradients, settings)
+    _update(_sgd, values, gradients, {}, settings, 1, finite)
 
 
 def momentum_update(
@@ -84,8 +87,7 @@ def momentum_update(
     >>> values, velocity
     (array([0.75]), array([2.5]))
     """
-    if _ready(values, gradients, settings, 3, finite, velocity=velocity):
-        TEAM.run(_WORK * values.size, _momentum[values.dtype], values, gradients, velocity, settings)
+    _update(_momentum, values, gradients, {"velocity": velocity}, settings, 3, finite)
 
 
 def adam_update(
@@ -111,46 +113,27 @@ def adam_update(
     >>> values.round(12)  # the first step has the length of the learning rate
     array([0.9])
     """
-    if _ready(values, gradients, settings, 7, finite, m=m, v=v):
-        TEAM.run(_WORK * values.size, _adam[values.dtype], values, gradients, m, v, settings)
+    _update(_adam, values, gradients, {"m": m, "v": v}, settings, 7, finite)
 
 
-def _ready(
-    values: np.ndarray, gradients: np.ndarray, settings: np.ndarray, length: int, finite: np.ndarray | None,
-    **state: np.ndarray,
-) -> bool:  # fmt: skip
-    """Check what an update is given; whether it is to be done."""
-    if not _are_alike(values, gradients, *state.values()):
-        check_kind("values", values, 1)
-        check_input("gradients", gradients, values.dtype, values.shape)
-        for name, vector in {"values": values, **state}.items():
-            check_output(name, vector, values.dtype, values.shape)
-    if not _is_right(settings, _SETTINGS, length):
-        check_input("settings", settings, _SETTINGS, (length,))
+def _update(
+    update: kernel, values: np.ndarray, gradients: np.ndarray, state: dict[str, np.ndarray], settings: np.ndarray,
+    length: int, finite: np.ndarray | None,
+) -> None:  # fmt: skip
+    """Make an update, in a compiled call that checks what it is given, or raise for what is wrong."""
     if finite is None:
-        return True
-    if not _is_right(finite, _FLAG, 1):
-        check_input("finite", finite, _FLAG, (1,))
-    return bool(finite[0])
-
-
-def _are_alike(*vectors: np.ndarray) -> bool:
-    """Whether nothing is wrong with them: the checks that say what is take longer than a small update."""
-    first = vectors[0]
-    for vector in vectors:
-        if type(vector) is not np.ndarray or vector.dtype != first.dtype or vector.shape != first.shape:
-            return False
-        if not (vector.flags.c_contiguous and vector.flags.writeable):
-            return False
-    return first.dtype in REALS and first.ndim == 1
-
-
-def _is_right(vector: np.ndarray, dtype: np.dtype, length: int) -> bool:
-    """Whether nothing is wrong with a vector of this type and length; the checks say what is."""
-    return (
-        type(vector) is np.ndarray and vector.dtype == dtype and vector.shape == (length,)
-        and vector.flags.c_contiguous and vector.flags.writeable
-    )  # fmt: skip
+        finite = _FINITE_ALWAYS
+    try:
+        work, compiled = _WORK * values.size, update[values.dtype]
+        if TEAM.run(work, compiled, values, gradients, *state.values(), settings, finite):
+            return
+    except UNFIT:
+        check_kind("values", values, 1)
+    check_input("gradients", gradients, values.dtype, values.shape)
+    for name, vector in {"values": values, **state}.items():
+        check_output(name, vector, values.dtype, values.shape)
+    check_input("settings", settings, _SETTINGS, (length,))
+    check_input("finite", finite, _FLAG, (1,))
 
 
 @njit(**REDUCTION)
@@ -175,6 +158,8 @@ _FINITE = outlined(_all_finite_block)
 
 @kernel
 def _all_finite(words: OutIntegers, gradients: InVector, finite: OutFlags) -> int:
+    if finite.size != 1:
+        return DECLINED
     finite[0] = 1
     step = stripe(words, gradients.size, _UNIT, _LONGEST)
     return share(words, _FINITE((gradients, finite, step)), -(-gradients.size // step))
@@ -193,7 +178,11 @@ _SGD = outlined(_sgd_block)
 
 
 @kernel
-def _sgd(words: OutIntegers, values: OutVector, gradients: InVector, settings: InDoubles) -> int:
+def _sgd(words: OutIntegers, values: OutVector, gradients: InVector, settings: InDoubles, finite: InFlags) -> int:
+    if gradients.size != values.size or settings.size != 1 or finite.size != 1:
+        return DECLINED
+    if finite[0] == 0:
+        return DONE
     step = stripe(words, values.size, _UNIT, _LONGEST)
     return share(words, _SGD((values, gradients, settings, step)), -(-values.size // step))
 
@@ -218,8 +207,13 @@ _MOMENTUM = outlined(_momentum_block)
 
 @kernel
 def _momentum(
-    words: OutIntegers, values: OutVector, gradients: InVector, velocity: OutVector, settings: InDoubles
-) -> int:
+    words: OutIntegers, values: OutVector, gradients: InVector, velocity: OutVector, settings: InDoubles,
+    finite: InFlags,
+) -> int:  # fmt: skip
+    if not (gradients.size == velocity.size == values.size and settings.size == 3 and finite.size == 1):
+        return DECLINED
+    if finite[0] == 0:
+        return DONE
     step = stripe(words, values.size, _UNIT, _LONGEST)
     return share(words, _MOMENTUM((values, gradients, velocity, settings, step)), -(-values.size // step))
 
@@ -259,7 +253,12 @@ _ADAM = outlined(_adam_block)
 
 @kernel
 def _adam(
-    words: OutIntegers, values: OutVector, gradients: InVector, m: OutVector, v: OutVector, settings: InDoubles
-) -> int:
+    words: OutIntegers, values: OutVector, gradients: InVector, m: OutVector, v: OutVector, settings: InDoubles,
+    finite: InFlags,
+) -> int:  # fmt: skip
+    if not (gradients.size == m.size == v.size == values.size and settings.size == 7 and finite.size == 1):
+        return DECLINED
+    if finite[0] == 0:
+        return DONE
     step = stripe(words, values.size, _UNIT, _LONGEST)
     return share(words, _ADAM((values, gradients, m, v, settings, step)), -(-values.size // step))

@@ -100,7 +100,8 @@ def test_updates_have_the_same_bits_with_any_number_of_threads(monkeypatch, memb
             team = team_of(monkeypatch, count)
             team.wake()
             own = [array.copy() for array in (values, *state)]
-            team.run(1, getattr(optimizers, name)[SINGLE], own[0], gradients, *own[1:], np.array(settings))
+            arguments = own[0], gradients, *own[1:], np.array(settings), np.ones(1, np.int32)
+            assert team.run(1, getattr(optimizers, name)[SINGLE], *arguments)
             results.append(own)
         for alone, ours in zip(*results, strict=True):
             np.testing.assert_array_equal(ours, alone)
