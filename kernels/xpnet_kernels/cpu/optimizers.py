@@ -65,7 +65,7 @@ def sgd_update(
     >>> values
     array([0.5, 2.5])
     """
-    _update(_sgd, values, gradients, {}, settings, 1, finite)
+    _update(_sgd, (), 1, finite, settings, values, gradients)
 
 
 def momentum_update(
@@ -87,7 +87,7 @@ def momentum_update(
     >>> values, velocity
     (array([0.75]), array([2.5]))
     """
-    _update(_momentum, values, gradients, {"velocity": velocity}, settings, 3, finite)
+    _update(_momentum, ("velocity",), 3, finite, settings, values, gradients, velocity)
 
 
 def adam_update(
@@ -113,24 +113,24 @@ def adam_update(
     >>> values.round(12)  # the first step has the length of the learning rate
     array([0.9])
     """
-    _update(_adam, values, gradients, {"m": m, "v": v}, settings, 7, finite)
+    _update(_adam, ("m", "v"), 7, finite, settings, values, gradients, m, v)
 
 
 def _update(
-    update: kernel, values: np.ndarray, gradients: np.ndarray, state: dict[str, np.ndarray], settings: np.ndarray,
-    length: int, finite: np.ndarray | None,
+    update: kernel, state_names: tuple[str, ...], length: int, finite: np.ndarray | None, settings: np.ndarray,
+    values: np.ndarray, *others: np.ndarray,
 ) -> None:  # fmt: skip
     """Make an update, in a compiled call that checks what it is given, or raise for what is wrong."""
     if finite is None:
         finite = _FINITE_ALWAYS
     try:
-        work, compiled = _WORK * values.size, update[values.dtype]
-        if TEAM.run(work, compiled, values, gradients, *state.values(), settings, finite):
+        if TEAM.run(_WORK * values.size, update[values.dtype], values, *others, settings, finite):
             return
     except UNFIT:
         check_kind("values", values, 1)
+    gradients, *state = others
     check_input("gradients", gradients, values.dtype, values.shape)
-    for name, vector in {"values": values, **state}.items():
+    for name, vector in zip(("values", *state_names), (values, *state), strict=True):
         check_output(name, vector, values.dtype, values.shape)
     check_input("settings", settings, _SETTINGS, (length,))
     check_input("finite", finite, _FLAG, (1,))

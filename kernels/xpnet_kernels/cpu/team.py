@@ -59,7 +59,7 @@ class Team:
         """Call a kernel that shares its work, as long as so many multiplications; false if it declines."""
         if work > _LONG_WORK:
             self.wake()
-        outcome = compiled(self.words, *arguments)
+        outcome = compiled(self._words if self._words is not None else self.words, *arguments)
         if outcome == DONE_ASLEEP:
             self.wake()
         return outcome != DECLINED
