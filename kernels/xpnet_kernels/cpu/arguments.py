@@ -44,6 +44,12 @@ class Argument(types.Array):
         super().__init__(item, dimensions, layout, readonly=not written, aligned=False)
         self.name = f"argument {self.name}"
 
+    @property
+    def description(self) -> str:
+        """In words."""
+        adjectives = "contiguous " * (self.ndim == 1) + "writable " * self.mutable
+        return f"a {adjectives}{self.dtype} array of {self.ndim} dimension(s)"
+
 
 register_model(Argument)(models.ArrayModel)
 
@@ -59,13 +65,10 @@ def _take(kind: Argument, thing: Any, c: Any) -> NativeValue:
     """The array, which the caller of the kernel keeps; TypeError for anything else than its kind."""
     array = cgutils.alloca_once_value(c.builder, make_array(kind)(c.context, c.builder)._getvalue())
     refused = c.builder.not_(c.builder.call(_reader(kind, c), [thing, array]))
-    with (
-        c.builder.if_then(refused, likely=False),
-        c.builder.if_then(cgutils.is_null(c.builder, c.pyapi.err_occurred())),
-    ):
-        wanted = f"{_DTYPES[kind.dtype]} array of {kind.ndim} dimension(s)"
-        wanted = ("contiguous " if kind.ndim == 1 else "") + ("writable " if kind.mutable else "") + wanted
-        c.pyapi.err_set_string("PyExc_TypeError", f"expected a {wanted}")
+    with c.builder.if_then(refused, likely=False):
+        unexplained = cgutils.is_null(c.builder, c.pyapi.err_occurred())
+        with c.builder.if_then(unexplained):
+            c.pyapi.err_set_string("PyExc_TypeError", f"expected {kind.description}")
     return NativeValue(c.builder.load(array), is_error=refused)
 
 
@@ -90,8 +93,8 @@ def _reader(kind: Argument, c: Any) -> ir.Function:
         known = module.globals.get(symbol) or cgutils.add_global_variable(module, ir.IntType(8), symbol)
         return builder.icmp_unsigned("==", field(place), known)
 
-    def refuse_unless(good: Any, likely: bool) -> None:
-        with builder.if_then(builder.not_(good), likely=not likely):
+    def refuse_unless(good: Any) -> None:
+        with builder.if_then(builder.not_(good), likely=False):
             builder.ret(_BIT(0))
 
     usual = cgutils.alloca_once_value(builder, _BIT(0))
@@ -100,13 +103,14 @@ def _reader(kind: Argument, c: Any) -> ir.Function:
     with builder.if_then(builder.not_(builder.load(usual)), likely=False):
         question = python.unserialize(python.serialize_object(partial(is_array, dtype)))
         answer = python.call_function_objargs(question, [thing])
-        refuse_unless(cgutils.is_not_null(builder, answer), True)
+        python.decref(question)
+        refuse_unless(cgutils.is_not_null(builder, answer))
         true = builder.icmp_signed("==", python.object_istrue(answer), _INT(1))
         python.decref(answer)
-        refuse_unless(true, True)
+        refuse_unless(true)
     needed = (_CONTIGUOUS if kind.ndim == 1 else 0) | (_WRITEABLE if kind.mutable else 0)
-    refuse_unless(builder.icmp_signed("==", field(_DIMENSIONS), _INT(kind.ndim)), True)
-    refuse_unless(builder.icmp_signed("==", builder.and_(field(_FLAGS), _INT(needed)), _INT(needed)), True)
+    refuse_unless(builder.icmp_signed("==", field(_DIMENSIONS), _INT(kind.ndim)))
+    refuse_unless(builder.icmp_signed("==", builder.and_(field(_FLAGS), _INT(needed)), _INT(needed)))
     result = make_array(kind)(c.context, builder)
     shape, strides = (
         [builder.load(builder.gep(field(words), [_INT(axis)])) for axis in range(kind.ndim)]

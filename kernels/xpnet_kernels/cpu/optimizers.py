@@ -46,12 +46,14 @@ def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
     array([0], dtype=int32)
     """
     try:
-        if TEAM.run(_WORK * gradients.size, _all_finite[gradients.dtype], gradients, finite):
-            return
+        served = TEAM.run(_WORK * gradients.size, _all_finite[gradients.dtype], gradients, finite)
     except UNFIT:
         check_kind("gradients", gradients, 1)
         check_input("gradients", gradients, gradients.dtype, gradients.shape)
-    check_output("finite", finite, _FLAG, (1,))
+        check_output("finite", finite, _FLAG, (1,))
+        raise
+    if not served:
+        check_output("finite", finite, _FLAG, (1,))
 
 
 def sgd_update(
@@ -118,17 +120,27 @@ def adam_update(
 
 def _update(
     update: kernel, state_names: tuple[str, ...], length: int, finite: np.ndarray | None, settings: np.ndarray,
-    values: np.ndarray, *others: np.ndarray,
+    *vectors: np.ndarray,
 ) -> None:  # fmt: skip
-    """Make an update, in a compiled call that checks what it is given, or raise for what is wrong."""
+    """Make an update of vectors (values, gradients, state …), in a compiled call that looks at what it is given."""
     if finite is None:
         finite = _FINITE_ALWAYS
+    values = vectors[0]
     try:
-        if TEAM.run(_WORK * values.size, update[values.dtype], values, *others, settings, finite):
-            return
+        served = TEAM.run(_WORK * values.size, update[values.dtype], *vectors, settings, finite)
     except UNFIT:
-        check_kind("values", values, 1)
-    gradients, *state = others
+        _check_update(state_names, length, finite, settings, *vectors)
+        raise
+    if not served:
+        _check_update(state_names, length, finite, settings, *vectors)
+
+
+def _check_update(
+    state_names: tuple[str, ...], length: int, finite: np.ndarray, settings: np.ndarray, values: np.ndarray,
+    gradients: np.ndarray, *state: np.ndarray,
+) -> None:  # fmt: skip
+    """Raise for what is wrong."""
+    check_kind("values", values, 1)
     check_input("gradients", gradients, values.dtype, values.shape)
     for name, vector in zip(("values", *state_names), (values, *state), strict=True):
         check_output(name, vector, values.dtype, values.shape)
