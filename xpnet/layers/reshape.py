@@ -18,11 +18,12 @@ class _Reshaping(Layer):
         shape = (x.shape[0], *self.output_shape(x.shape[1:]))
         if context.training:
             self._kept = x.shape
-        return context.backend.xp.reshape(x, shape, copy=None if context.reuse else True)
+        backend = context.backend
+        return backend.reshape(x, shape) if context.reuse else backend.xp.reshape(x, shape, copy=True)
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dy in the shape of x."""
-        return context.backend.xp.reshape(dy, self._take_kept())
+        return context.backend.reshape(dy, self._take_kept())
 
 
 class Flatten(_Reshaping):
