@@ -29,6 +29,15 @@ class TestByName:
         with pytest.raises(xpnet.ConfigurationError, match=f"unknown device 'gpu'.* are {', '.join(NAMES)}"):
             xpnet.backend("gpu")
 
+    @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+    def test_a_number_of_threads_that_is_none(self, monkeypatch, text) -> None:
+        monkeypatch.setenv("XPNET_NUM_THREADS", text)
+        with pytest.raises(
+            xpnet.ConfigurationError, match=f"XPNET_NUM_THREADS must be a whole number .*, not '{text}'"
+        ):
+            xpnet.backend("cpu")
+        assert xpnet.backend("cpu-reference").kernels is None
+
     def test_cuda_where_it_is_unusable_is_an_error_with_the_reason(self, monkeypatch) -> None:
         monkeypatch.setattr("xpnet.backends.cuda_problem", lambda: "the reason: the cure")
         with pytest.raises(xpnet.BackendError, match="device 'cuda' cannot be used: the reason: the cure"):
@@ -91,6 +100,16 @@ class TestArrays:
             array = backend.asarray([1.0, 2.0], "float32")
             assert backend.asarray(array) is array
             assert backend.asarray(array, "float32") is array
+
+    def test_a_list_written_into_an_array_that_is_here(self, backend) -> None:
+        target = backend.aligned_zeros(5, "float64")
+        backend.write([0.1, -2.0, 1e300], target[1:4])
+        assert backend.to_numpy(target).tolist() == [0, 0.1, -2.0, 1e300, 0]
+
+    def test_another_shape_of_the_same_memory(self, backend) -> None:
+        array = backend.aligned_zeros(6, "float64")
+        backend.reshape(array, (2, 3))[1, 0] = 7.0
+        assert backend.to_numpy(array).tolist() == [0, 0, 0, 7, 0, 0]
 
     def test_fortran_order_and_other_byte_orders(self, backend) -> None:
         fortran = np.asfortranarray(np.arange(6.0).reshape(2, 3))

@@ -1,10 +1,12 @@
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
 
 from xpnet import random
+from xpnet.errors import ConfigurationError
 
 KEY = random.stream_key(7, "test")
 
@@ -62,7 +64,7 @@ def test_key_is_the_start_of_sha256_of_seed_purpose_and_name():
 
 @pytest.mark.parametrize("seed", [0.9, 1.0, "1", None, np.float64(2.0)])
 def test_a_seed_is_an_integer(seed):
-    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+    with pytest.raises(ConfigurationError, match=f"seed must be a whole number, not {re.escape(repr(seed))}"):
         random.stream_key(seed, "weights")
 
 

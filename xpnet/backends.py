@@ -24,7 +24,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from xpnet.errors import BackendError, DTypeError, OutOfMemoryError, OutOfRangeError, one_of
+from xpnet.errors import BackendError, ConfigurationError, DTypeError, OutOfMemoryError, OutOfRangeError, one_of
 
 Array = Any  # an array of any array-API namespace; the standard defines no type to name
 
@@ -220,7 +220,8 @@ def backend(name: str = "auto") -> Backend:
 
     Raises:
         BackendError: "cuda" was asked for and is unusable; the message says why and what mends it.
-        ConfigurationError: there is no such backend.
+        ConfigurationError: there is no such backend; or XPNET_NUM_THREADS, which says how many threads kernels may use
+            on the CPU, is no whole number of at least 1.
 
     >>> backend("float64").asarray([1, 2]).dtype, backend("float64").dtype
     (dtype('int64'), 'float64')
@@ -237,7 +238,12 @@ def backend(name: str = "auto") -> Backend:
         return _cuda_backend()
     if name == "cpu":
         import xpnet_kernels.cpu
+        from xpnet_kernels.cpu.pool import thread_limit
 
+        try:
+            thread_limit()
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
         return _numpy_backend("cpu", kernels=xpnet_kernels.cpu)
     return _numpy_backend(name, dtype="float64" if name == "float64" else "float32")
 

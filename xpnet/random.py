@@ -14,6 +14,8 @@ import operator
 
 import numpy as np
 
+from xpnet.errors import ConfigurationError
+
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)  # the golden ratio and sqrt(3) - 1, as fractions of 2**32
@@ -53,10 +55,17 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
 def stream_key(seed: int, purpose: str, name: str = "") -> tuple[int, int]:
     """The two key words of a stream: the first 64 bits of SHA-256 over (seed, purpose, name).
 
+    Raises:
+        ConfigurationError: the seed is no whole number.
+
     >>> stream_key(0, "weights", "0.W") == stream_key(0, "weights", "1.W")
     False
     """
-    digest = hashlib.sha256("\0".join((str(operator.index(seed)), purpose, name)).encode()).digest()
+    try:
+        whole = str(operator.index(seed))
+    except TypeError:
+        raise ConfigurationError(f"seed must be a whole number, not {seed!r}") from None
+    digest = hashlib.sha256("\0".join((whole, purpose, name)).encode()).digest()
     return int.from_bytes(digest[0:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
