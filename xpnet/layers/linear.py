@@ -91,7 +91,7 @@ class Linear(Layer):
     def _backward(self, dy: Array, context: Context, input_gradient: bool) -> Array | None:
         x, y = self._take_kept()
         out = context.empty(self, "dx", x.shape, x.dtype) if input_gradient else None
-        dz = context.empty(self, "dz", y.shape, y.dtype)
+        dz = None if self.activation is None else context.empty(self, "dz", y.shape, y.dtype)
         W, dW, db = self.parameters["W"], self.gradients["W"], self.gradients["b"]
         return ops.linear_backward(
             context.backend, dy, x, y, W, self.activation, dW, db, input_gradient=input_gradient, out=out, dz=dz
