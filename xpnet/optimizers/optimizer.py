@@ -154,7 +154,7 @@ class Optimizer:
         for factor, decay in self._groups:
             settings += self._step_settings(step, rate * factor, decay if self.decouples_decay else 0.0)
         if settings != self._current:
-            self._backend.write(settings, self._settings)
+            self._settings[...] = self._backend.asarray(settings, "float64")
             self._current = settings
         if self.clip_norm is not None or self.clip_value is not None:
             self._clip()

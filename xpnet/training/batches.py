@@ -66,13 +66,13 @@ class DeviceSamples:
     def batch(self, indices: Array, context: Context, dtype: str) -> tuple[Array, Array]:
         """The rows at ``indices``: x divided by the pixel range and in ``dtype``, or indices as they are; and y."""
         take = self.backend.xp.take
-        y = self.y[indices] if self.y.ndim == 1 else take(self.y, indices, axis=0)  # the first a microsecond less
         if self.indices:
-            return take(self.x, indices, axis=0), y
-        shape = (indices.shape[0], *self.x.shape[1:])
-        out = context.empty(self, "x", shape, getattr(self.backend.xp, dtype))
-        x = ops.take_rows(self.backend, self.x, indices, self.pixel_range, dtype, out)
-        return x, y
+            x = take(self.x, indices, axis=0)
+        else:
+            shape = (indices.shape[0], *self.x.shape[1:])
+            out = context.empty(self, "x", shape, getattr(self.backend.xp, dtype))
+            x = ops.take_rows(self.backend, self.x, indices, self.pixel_range, dtype, out)
+        return x, self.y[indices] if self.y.ndim == 1 else take(self.y, indices, axis=0)  # take: a microsecond more
 
     def head(self, count: int, context: Context, dtype: str) -> Array:
         """The first ``count`` rows of x, as ``batch`` gives them."""

@@ -74,8 +74,8 @@ class kernel(dict[np.dtype, Callable[..., Any]]):  # noqa: N801
     """Decorates a function; ``decorated[dtype]`` is its machine code for an element type.
 
     It is the compiled function's own entry point, which does not choose among versions by the arguments' types: that
-    would cost half as much again as the call. It raises TypeError for an array that is not as annotated. At shapes, and
-    at the strides of matrices, the kernel or its caller must look.
+    would cost half as much again as the call. It raises UnfitError for an array that is not as annotated. At shapes,
+    and at the strides of matrices, the kernel or its caller must look.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -97,7 +97,10 @@ class kernel(dict[np.dtype, Callable[..., Any]]):  # noqa: N801
         signature = self.signature(numba.from_dtype(dtype))
         try:
             compiled = numba.njit([signature], cache=True, **ARITHMETIC)(self.function)
-        except RuntimeError:  # no folder can be written to
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            # no folder can be written to
             compiled = numba.njit([signature], **ARITHMETIC)(self.function)
         self[dtype] = compiled.get_overload(signature)
         return self[dtype]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.arguments import UNFIT
+from xpnet_kernels.cpu.arguments import UnfitError
 from xpnet_kernels.cpu.arrays import larger, row, scratch, wide_vectors
 from xpnet_kernels.cpu.compilation import INNER, InIntegers, InMatrix, OutDoubles, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
@@ -42,15 +42,18 @@ def serve_small(
     """
     try:
         dtype, (rows, classes) = logits.dtype, logits.shape
-        if rows > _SMALL_ROWS or classes > FEW:
-            return False
-        wanted = gradient is not None
-        if not wanted:
-            gradient = _NO_GRADIENT[dtype]
         if labels.dtype is not _INT64 and labels.dtype.kind in "iu":
             labels = labels.astype(_INT64)
-        return _few[dtype](logits, labels, summary, losses, gradient, wanted, rows if mean else 1, in_place)
-    except UNFIT:
+    except (AttributeError, TypeError, ValueError):  # no matrix, no array
+        return False
+    if rows > _SMALL_ROWS or classes > FEW or dtype not in _NO_GRADIENT:
+        return False
+    compiled, wanted = _few[dtype], gradient is not None
+    if not wanted:
+        gradient = _NO_GRADIENT[dtype]
+    try:
+        return compiled(logits, labels, summary, losses, gradient, wanted, rows if mean else 1, in_place)
+    except UnfitError:
         return False
 
 
@@ -81,11 +84,6 @@ def serve_few(
 
 
 @njit(**INNER)
-def _vector_fits(vector: Any, size: int) -> bool:
-    return vector.size == size and (size <= 1 or vector.strides[0] == vector.itemsize)
-
-
-@njit(**INNER)
 def _may_overwrite(logits: Any, gradient: Any, in_place: bool) -> bool:
     """Whether the two are apart, or row for row the same memory where that is allowed."""
     start, other = logits.ctypes.data, gradient.ctypes.data
@@ -113,9 +111,9 @@ def _few(
     rows, classes = logits.shape
     if not (
         rows_fit(logits, rows, classes)
-        and _vector_fits(labels, rows)
-        and _vector_fits(summary, 4)
-        and _vector_fits(losses, rows)
+        and labels.size == rows
+        and summary.size == 4
+        and losses.size == rows
         and apart(losses, labels)
         and apart(summary, labels)
         and (not wanted or (rows_fit(gradient, rows, classes) and apart(gradient, labels)))

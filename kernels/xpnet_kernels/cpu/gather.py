@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.arguments import UNFIT
+from xpnet_kernels.cpu.arguments import UnfitError
 from xpnet_kernels.cpu.arrays import prefetch, row, wide_vectors
 from xpnet_kernels.cpu.checks import check_apart, check_input, check_integers, check_kind, check_output
 from xpnet_kernels.cpu.compilation import INNER, InBytes, InIntegers, OutIntegers, OutMatrix, kernel
@@ -70,10 +70,12 @@ def take_rows(
 
 def _at_once(rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndarray, error: np.ndarray | None) -> bool:
     """Serve a batch of float32 in one compiled call, which checks what it is given, or write nothing: false."""
+    if error is not None or type(out) is not np.ndarray or out.dtype != _SINGLE:
+        return False
+    compiled = _take_rows_at_once[_SINGLE]
     try:
-        work = _WORK * out.size
-        return error is None and TEAM.run(work, _take_rows_at_once[_SINGLE], rows, indices, float(divisor), out)
-    except UNFIT:
+        return TEAM.run(_WORK * out.size, compiled, rows, indices, float(divisor), out)
+    except UnfitError:
         return False
 
 

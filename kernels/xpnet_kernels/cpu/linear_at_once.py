@@ -1,7 +1,7 @@
 """The linear layer of usual sizes, checked and computed in one compiled call, forward and backward.
 
-For a small layer the usual checks and calls take as long as its products. Here Python looks at nothing. What is
-declined is left as it was, and goes the general way, where the error messages are.
+For a small layer the usual checks and calls take as long as its products. Here Python looks only at whether such a
+product is ours. What is declined is left as it was, and goes the general way, where the error messages are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from xpnet_kernels.cpu.activations import LINEAR, RELU, activate, differentiate
-from xpnet_kernels.cpu.arguments import UNFIT
+from xpnet_kernels.cpu.arguments import UnfitError
 from xpnet_kernels.cpu.arrays import row, scratch
 from xpnet_kernels.cpu.compilation import INNER, InMatrix, InVector, OutIntegers, OutMatrix, OutVector, kernel
 from xpnet_kernels.cpu.compiled_checks import apart, rows_fit
@@ -35,14 +35,16 @@ _MANY_INPUTS, _FEW_ROWS = 512, 256
 _HALF = _FEW_ROWS * PANEL  # the elements of the second half's sums
 _NO_MATRIX = np.empty((0, 0), np.float32)
 
-_is_ours, _is_thin = njit(**INNER)(is_ours), njit(**INNER)(is_thin)
-
 
 def linear_at_once(x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int, out: np.ndarray) -> bool:
     """Compute ``out = act(x W + b)`` and return true, or do nothing and return false."""
+    rows, work = _size_of(x, W)
+    if not is_ours(rows, work) or is_thin(rows, work):
+        return False
+    compiled = _linear[_SINGLE]
     try:
-        return TEAM.run(x.size * W.shape[1], _linear[_SINGLE], x, W, b, activation, out)
-    except UNFIT:
+        return TEAM.run(work, compiled, x, W, b, activation, out)
+    except UnfitError:
         return False
 
 
@@ -58,16 +60,27 @@ def linear_backward_at_once(
     dx: np.ndarray | None,
 ) -> bool:
     """Compute dW, db and, where it is given, dx and return true, or do nothing and return false."""
+    rows, work = _size_of(x, W)
+    if not is_ours(rows, work):
+        return False
     if activation == LINEAR:
         y = dz = _NO_MATRIX
     wanted = dx is not None
     if not wanted:
         dx = _NO_MATRIX
+    compiled = _linear_backward[_SINGLE]
     try:
-        work = x.size * W.shape[1]
-        return TEAM.run(work, _linear_backward[_SINGLE], dy, x, y, W, activation, dW, db, dz, dx, wanted)
-    except UNFIT:
+        return TEAM.run(work, compiled, dy, x, y, W, activation, dW, db, dz, dx, wanted)
+    except UnfitError:
         return False
+
+
+def _size_of(x: Any, W: Any) -> tuple[int, int]:
+    """The rows of x, and the multiplications of x W; none where these are not float32 matrices."""
+    try:
+        return (x.shape[0], x.size * W.shape[1]) if x.dtype == _SINGLE else (0, 0)
+    except (AttributeError, IndexError, TypeError):
+        return 0, 0
 
 
 @njit(**INNER)
@@ -135,9 +148,6 @@ _HALF_OF_THE_INPUTS, _ADD_HALVES = outlined(_half_of_the_inputs), outlined(_add_
 @kernel
 def _linear(words: OutIntegers, x: InMatrix, W: InMatrix, b: InVector, activation: int, out: OutMatrix) -> int:
     rows, (inputs, outputs) = x.shape[0], W.shape
-    work = x.size * outputs
-    if not _is_ours(rows, work) or _is_thin(rows, work):
-        return DECLINED
     if not (
         rows_fit(x, rows, inputs) and rows_fit(W, inputs, outputs) and b.size == outputs
         and rows_fit(out, rows, outputs) and apart(out, x) and apart(out, W) and apart(out, b)
@@ -168,8 +178,6 @@ def _linear_backward(
     wanted: bool,
 ) -> int:
     (rows, outputs), inputs = dy.shape, W.shape[0]
-    if not _is_ours(rows, x.size * outputs):
-        return DECLINED
     if not (
         rows_fit(dy, rows, outputs) and rows_fit(x, rows, inputs) and rows_fit(W, inputs, outputs)
         and rows_fit(dW, inputs, outputs) and apart(dW, dy) and apart(dW, x) and apart(dW, W)

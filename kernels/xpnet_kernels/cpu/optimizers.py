@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xpnet_kernels.cpu.arguments import UNFIT
+from xpnet_kernels.cpu.arguments import UnfitError
 from xpnet_kernels.cpu.checks import check_input, check_kind, check_output
 from xpnet_kernels.cpu.compilation import (
     INNER,
+    REALS,
     REDUCTION,
     InDoubles,
     InFlags,
@@ -34,6 +35,7 @@ _LONGEST = 2**17  # parameters in a block
 _SETTINGS = np.dtype(np.float64)
 _FLAG = np.dtype(np.int32)
 _FINITE_ALWAYS = np.ones(1, np.int32)
+_FINITE_ALWAYS.flags.writeable = False
 
 
 def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
@@ -45,15 +47,13 @@ def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
     >>> finite
     array([0], dtype=int32)
     """
-    try:
-        served = TEAM.run(_WORK * gradients.size, _all_finite[gradients.dtype], gradients, finite)
-    except UNFIT:
-        check_kind("gradients", gradients, 1)
-        check_input("gradients", gradients, gradients.dtype, gradients.shape)
-        check_output("finite", finite, _FLAG, (1,))
-        raise
-    if not served:
-        check_output("finite", finite, _FLAG, (1,))
+    refusal = _refusal(_all_finite, gradients, finite)
+    if refusal is None:
+        return
+    check_kind("gradients", gradients, 1)
+    check_input("gradients", gradients, gradients.dtype, gradients.shape)
+    check_output("finite", finite, _FLAG, (1,))
+    raise refusal
 
 
 def sgd_update(
@@ -125,27 +125,29 @@ def _update(
     """Make an update of vectors (values, gradients, state …), in a compiled call that looks at what it is given."""
     if finite is None:
         finite = _FINITE_ALWAYS
-    values = vectors[0]
-    try:
-        served = TEAM.run(_WORK * values.size, update[values.dtype], *vectors, settings, finite)
-    except UNFIT:
-        _check_update(state_names, length, finite, settings, *vectors)
-        raise
-    if not served:
-        _check_update(state_names, length, finite, settings, *vectors)
-
-
-def _check_update(
-    state_names: tuple[str, ...], length: int, finite: np.ndarray, settings: np.ndarray, values: np.ndarray,
-    gradients: np.ndarray, *state: np.ndarray,
-) -> None:  # fmt: skip
-    """Raise for what is wrong."""
+    refusal = _refusal(update, *vectors, settings, finite)
+    if refusal is None:
+        return
+    values, gradients, *state = vectors
     check_kind("values", values, 1)
     check_input("gradients", gradients, values.dtype, values.shape)
     for name, vector in zip(("values", *state_names), (values, *state), strict=True):
         check_output(name, vector, values.dtype, values.shape)
     check_input("settings", settings, _SETTINGS, (length,))
     check_input("finite", finite, _FLAG, (1,))
+    raise refusal
+
+
+def _refusal(update: kernel, first: np.ndarray, *others: np.ndarray) -> UnfitError | None:
+    """Make the call, for vectors of the first one's type: None, or an error, which names none of them."""
+    if not isinstance(first, np.ndarray) or first.dtype not in REALS:
+        return UnfitError("expected vectors of float32 or float64")
+    compiled = update[first.dtype]
+    try:
+        served = TEAM.run(_WORK * first.size, compiled, first, *others)
+    except UnfitError as error:
+        return error
+    return None if served else UnfitError("expected other lengths")
 
 
 @njit(**REDUCTION)

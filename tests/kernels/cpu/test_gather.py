@@ -70,9 +70,10 @@ def test_a_bad_index_is_named_before_anything_is_written(bad):
     assert (out == 7).all()
 
 
-def test_the_error_word_is_cleared():
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_error_word_is_cleared(dtype):
     error = np.full(1, 7)
-    cpu.take_rows(ROWS, np.array([1]), 255, np.empty((1, 37)), error=error)
+    cpu.take_rows(ROWS, np.array([1]), 255, np.empty((1, 37), dtype), error=error)
     assert error[0] == -1
 
 

@@ -162,6 +162,7 @@ def test_double_precision_stays_double():
 
 NARROW = """
 import numpy as np
+from xpnet_kernels import cpu
 from xpnet_kernels.cpu import matrix_products, vectors
 assert vectors.LANES == LANES, vectors.LANES
 rng = np.random.default_rng(0)
@@ -172,6 +173,18 @@ for rows, terms, columns in ((1, 1, 1), (5, 7, 9), (13, 130, 16), (100, 784, 50)
         C = np.full((rows, columns), np.nan, "f")
         matrix_products.multiply(A, right, C, transposed=transposed)
         assert (abs(C - expected) <= bound).all(), (rows, terms, columns)
+ones, single = np.ones((3, 20), "f"), np.ones(3, "f")
+out, dW, db = np.empty((3, 5), "f"), np.empty((20, 5), "f"), np.empty(5, "f")
+cpu.linear(ones, np.ones((20, 5), "f"), np.ones(5, "f"), "relu", out)
+assert (out == 21).all()
+cpu.linear_backward(out, ones, None, np.ones((20, 5), "f"), None, dW, db, None)
+assert (dW == 63).all() and (db == 63).all()
+cpu.softmax_cross_entropy(out, np.arange(3), summary=np.empty(4), losses=single, gradient=np.empty_like(out))
+assert (abs(single - np.log(5)) < 1e-6).all()
+cpu.take_rows(np.full((3, 20), 51, np.uint8), np.array([2, 0, 0]), 255, ones)
+assert (ones == np.float32(0.2)).all()
+cpu.sgd_update(single, single.copy(), np.ones(1))
+assert (single == 0).all()
 print("done")
 """
 

@@ -129,6 +129,35 @@ def test_the_flag_decides(flag):
         assert (array == 1).all() == (flag == 0)
 
 
+UPDATES = {
+    cpu.all_finite: ("gradients", "finite"),
+    cpu.sgd_update: ("values", "gradients", "settings", "finite"),
+    cpu.momentum_update: ("values", "gradients", "velocity", "settings", "finite"),
+    cpu.adam_update: ("values", "gradients", "m", "v", "settings", "finite"),
+}
+
+
+@pytest.mark.parametrize(("update", "name"), [(update, name) for update in UPDATES for name in UPDATES[update]])
+@pytest.mark.parametrize("change", [-1, 1, None])
+@dtypes
+def test_lengths_that_do_not_fit_are_named_and_nothing_is_touched(update, name, change, dtype):
+    """Compiled code sees to it: an update with a vector that is too short would go on behind its end."""
+    lengths = {cpu.sgd_update: 1, cpu.momentum_update: 3, cpu.adam_update: 7}
+    arguments = {vector: np.ones(5, dtype) for vector in UPDATES[update]} | {"finite": np.ones(1, np.int32)}
+    if update in lengths:
+        arguments["settings"] = np.full(lengths[update], 0.5)
+    if (update, name) in ((cpu.all_finite, "gradients"), *((other, "values") for other in lengths)):
+        arguments[name] = np.ones((1, 5), dtype)  # of these any length will do
+    else:
+        room = np.ones(20, arguments[name].dtype)
+        arguments[name] = room[: 0 if change is None else len(arguments[name]) + change]
+    before = {other: array.copy() for other, array in arguments.items()}
+    with pytest.raises(ValueError, match=f"{name} must have "):
+        update(**arguments)
+    for other, array in arguments.items():
+        np.testing.assert_array_equal(array, before[other])
+
+
 def test_bad_arguments_are_named_and_nothing_is_written():
     values, g = np.ones(4, np.float32), np.ones(4, np.float32)
     settings = np.array([0.1])
