@@ -237,6 +237,17 @@ def test_code_from_the_cache_knows_arrays_of_another_process(tmp_path):
     assert list(tmp_path.rglob("*_sgd*.nbc"))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int64", "complex64", "object"])
+def test_element_types_that_no_kernel_has_are_named(dtype):
+    logits, out = np.ones((4, 3), dtype), {"summary": np.empty(4), "losses": np.empty(4, np.float32)}
+    with pytest.raises(TypeError, match=f"logits must be float32 or float64, not {dtype}"):
+        cpu.softmax_cross_entropy(logits, np.arange(3).repeat(2)[:4], **out)
+    with pytest.raises(TypeError, match=f"x must be float32 or float64, not {dtype}"):
+        cpu.linear(logits, logits.T, logits[0], None, np.empty((4, 4), np.float32))
+    with pytest.raises(TypeError, match=f"out must be float32 or float64, not {dtype}"):
+        cpu.take_rows(np.ones((4, 3), np.uint8), np.arange(4), 1, logits)
+
+
 ONES = np.ones((4, 4), np.float32)
 CALLS = {
     "adam_update": lambda: cpu.adam_update(*ONES.copy(), np.ones(7)),

@@ -84,6 +84,24 @@ def test_the_usual_layers_are_taken_at_once(shape):
     assert linear_at_once.linear_backward_at_once(y, x, y, W, 1, dW, db, y.copy(), dx) is small
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "forward", "backward"),
+    [((1025, 40, 20), "f4", False, False), ((1, 784, 512), "f4", False, True), ((8, 30, 20), "f8", False, False)],
+)
+def test_what_is_not_ours_is_declined_and_wakes_nobody(monkeypatch, shape, dtype, forward, backward):
+    team = team_of(monkeypatch, 2)
+    monkeypatch.setattr(linear_at_once, "TEAM", team)
+    rows, inputs, outputs = shape
+    x, W, b, y = (
+        single(*size).astype(dtype) for size in ((rows, inputs), (inputs, outputs), (outputs,), (rows, outputs))
+    )
+    before = y.copy()
+    assert linear_at_once.linear_at_once(x, W, b, 1, y) is forward
+    np.testing.assert_array_equal(y, before)
+    assert linear_at_once.linear_backward_at_once(y, x, None, W, 0, W.copy(), b.copy(), None, None) is backward
+    assert not any(awake(team))
+
+
 @pytest.mark.parametrize("members", [2, 3, 8])
 @pytest.mark.parametrize("length", [0, 1, 4095, 4097, 39_872, 300_003])
 def test_updates_have_the_same_bits_with_any_number_of_threads(monkeypatch, members, length):
