@@ -29,7 +29,8 @@ from xpnet_kernels.cpu.vectors import LANES
 PANEL = MOST_VECTORS * LANES
 MOST_ROWS = 44 * TILE_ROWS[MOST_VECTORS]  # of a part of the left side, which stays in the second-level cache
 _COPY = MOST_ROWS * MOST_TERMS
-_MANY_PANELS, _MANY_TILES = 4, 32
+_MANY_PANELS = 4
+_MANY_TILES = 32  # so many take long enough for the next panel to come: weights just updated are 2 % of a wide step
 _LINE = 16  # floats
 
 
