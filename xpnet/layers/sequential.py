@@ -84,10 +84,18 @@ class Sequential(Layer):
 
     def backward_parameters(self, dy: Array, context: Context) -> None:
         """As ``backward``, without the gradient with respect to the data."""
-        first = next((place for place, layer in enumerate(self.layers) if layer.parameters), 0)
-        for layer in reversed(self.layers[first + 1 :]):
+        first = self._first_that_learns()
+        for layer in reversed(self.layers):
+            if layer is first:
+                break
             dy = layer.backward(dy, context)
-        self.layers[first].backward_parameters(dy, context)
+        first.backward_parameters(dy, context)
+
+    def _first_that_learns(self) -> Layer:
+        for layer in self.layers:
+            if layer.parameters:
+                return layer
+        return self.layers[0]
 
     def predict(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
         """The outputs, computed batch by batch and brought to the host.

@@ -15,6 +15,8 @@ def fitting_labels(
     rows, classes = logits.shape
     if class_weights is not None and tuple(class_weights.shape) != (classes,):
         raise ShapeError(f"expected {classes} class weights, one a class, got shape {tuple(class_weights.shape)}")
+    if labels.shape == (rows,):
+        return labels
     if labels.shape == logits.shape:
         if ignore_index is not None:
             raise ConfigurationError(
@@ -22,12 +24,10 @@ def fitting_labels(
                 "leave it out"
             )
         return labels if labels.dtype == logits.dtype else backend.xp.astype(labels, logits.dtype)
-    if tuple(labels.shape) != (rows,):
-        raise ShapeError(
-            f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}: expected "
-            f"({rows},) class indices or {tuple(logits.shape)} probabilities"
-        )
-    return labels
+    raise ShapeError(
+        f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}: expected "
+        f"({rows},) class indices or {tuple(logits.shape)} probabilities"
+    )
 
 
 def require_labels(backend: Backend, labels: Array, classes: int, ignore_index: int | None) -> None:
