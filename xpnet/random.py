@@ -40,16 +40,18 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     c0, c1, c2, c3 = (counter[:, word].astype(np.uint64) for word in range(4))
     k0, k1 = key
     m0, m1 = (np.uint64(multiplier) for multiplier in MULTIPLIERS)
+    product0, product1 = np.empty_like(c0), np.empty_like(c0)  # fresh arrays would take more than twice as long
     for _ in range(ROUNDS):
-        product0, product1 = m0 * c0, m1 * c2
-        c0, c1, c2, c3 = (
-            (product1 >> _SHIFT_32) ^ c1 ^ np.uint64(k0),
-            product1 & _LOW_32,
-            (product0 >> _SHIFT_32) ^ c3 ^ np.uint64(k1),
-            product0 & _LOW_32,
-        )
+        np.multiply(m0, c0, out=product0)
+        np.multiply(m1, c2, out=product1)
+        np.right_shift(product1, _SHIFT_32, out=c0)
+        c0 ^= c1 ^ np.uint64(k0)
+        np.right_shift(product0, _SHIFT_32, out=c2)
+        c2 ^= c3 ^ np.uint64(k1)
+        np.bitwise_and(product1, _LOW_32, out=c1)
+        np.bitwise_and(product0, _LOW_32, out=c3)
         k0, k1 = (k0 + KEY_INCREMENTS[0]) & 0xFFFFFFFF, (k1 + KEY_INCREMENTS[1]) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
+    return np.stack([c0, c1, c2, c3], axis=1, dtype=np.uint32, casting="unsafe")
 
 
 def stream_key(seed: int, purpose: str, name: str = "") -> tuple[int, int]:

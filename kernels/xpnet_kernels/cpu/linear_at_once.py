@@ -38,8 +38,8 @@ _NO_MATRIX = np.empty((0, 0), np.float32)
 
 def linear_at_once(x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int, out: np.ndarray) -> bool:
     """Compute ``out = act(x W + b)`` and return true, or do nothing and return false."""
-    rows, work = _size_of(x, W)
-    if not is_ours(rows, work) or is_thin(rows, work):
+    work = _work(x, W)
+    if work == 0 or is_thin(x.shape[0], work):
         return False
     compiled = _linear[_SINGLE]
     try:
@@ -60,8 +60,8 @@ def linear_backward_at_once(
     dx: np.ndarray | None,
 ) -> bool:
     """Compute dW, db and, where it is given, dx and return true, or do nothing and return false."""
-    rows, work = _size_of(x, W)
-    if not is_ours(rows, work):
+    work = _work(x, W)
+    if work == 0:
         return False
     if activation == LINEAR:
         y = dz = _NO_MATRIX
@@ -75,12 +75,13 @@ def linear_backward_at_once(
         return False
 
 
-def _size_of(x: Any, W: Any) -> tuple[int, int]:
-    """The rows of x, and the multiplications of x W; none where these are not float32 matrices."""
+def _work(x: Any, W: Any) -> int:
+    """The multiplications of x W; 0 where these are no float32 matrices, or their product is not ours."""
     try:
-        return (x.shape[0], x.size * W.shape[1]) if x.dtype == _SINGLE else (0, 0)
+        work = x.size * W.shape[1]
+        return work if x.dtype == _SINGLE and is_ours(x.shape[0], work) else 0
     except (AttributeError, IndexError, TypeError):
-        return 0, 0
+        return 0
 
 
 @njit(**INNER)
