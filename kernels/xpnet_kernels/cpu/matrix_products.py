@@ -3,6 +3,9 @@
 OpenBLAS's threads spin for a tenth of a second after each product. On a machine that does anything else they wait for
 each other, up to hundreds of times a small product's own time; on an idle one they leave what comes next in the other
 core's cache, and take that core from threads of ours.
+
+Which product is whose depends on its shape and on the processor alone. To measure it on the machine at hand would let
+chance choose among results whose last bits differ.
 """
 
 from __future__ import annotations
