@@ -1,8 +1,8 @@
 """Arrays on their way from Python into a kernel: compiled code looks at them, and refuses what is not as declared.
 
 Numba's own way in takes any array whose elements are of the right size, and notes who owns it. With checks in Python
-before it, the arrays of a layer's backward pass took 1.4 µs, as long as a small layer's work; now they take 0.1. It is a
-few loads from an array's own record, whose layout is part of NumPy's binary interface (``PyArrayObject_fields``).
+before it, the arrays of a layer's backward pass took 1.4 µs, as long as a small layer's work; now they take 0.1: it is
+a few loads from an array's own record, whose layout is part of NumPy's binary interface (``PyArrayObject_fields``).
 """
 
 from __future__ import annotations
