@@ -61,12 +61,12 @@ def xpnet(case: Case, device: str) -> Contender:
         options, measured = {}, {}
     values, gradients = (xp.asarray(vector) for vector in case.vectors())
     moments = [xp.full_like(values, 0) for _ in range(FLOATS_MOVED[case.optimizer] // 2 - 1)]
-    settings = {
+    hyperparameters = {
         "adam": (RATE, *BETAS, EPSILON, 1 - BETAS[0], 1 - BETAS[1], 0.0),
         "momentum": (RATE, MOMENTUM, 0.0),
         "sgd": (RATE,),
     }[case.optimizer]
-    device_settings = xp.asarray(np.array(settings))
+    device_settings = xp.asarray(np.array(hyperparameters))
     update = getattr(kernels, f"{case.optimizer}_update")
 
     few = slice(0, 0)

@@ -46,7 +46,7 @@ def strict_backend() -> Backend:
         device=device,
         to_numpy=lambda array: np.array(array.to_device(host)),
         ignoring_overflow=lambda: np.errstate(over="ignore", invalid="ignore"),
-        reads_are_free=False,
+        synchronous=False,
     )
 
 

@@ -18,7 +18,7 @@ class TestByName:
     @pytest.mark.parametrize("name", ["cpu", "cpu-reference", "float64"])
     def test_the_cpus(self, name) -> None:
         backend = xpnet.backend(name)
-        assert (backend.name, backend.reads_are_free) == (name, True)
+        assert (backend.name, backend.synchronous) == (name, True)
         assert backend.dtype == ("float64" if name == "float64" else "float32")
         assert (backend.kernels is not None) == (name == "cpu")
 
@@ -57,7 +57,7 @@ class TestByName:
         monkeypatch.setitem(sys.modules, "array_api_compat.cupy", SimpleNamespace())
         for name in ("auto", "cuda"):
             backend = xpnet.backend(name)
-            assert (backend.name, backend.device, backend.reads_are_free) == ("cuda", "GPU 0", False)
+            assert (backend.name, backend.device, backend.synchronous) == ("cuda", "GPU 0", False)
         backend.synchronize()
         assert waited == ["stream"]
         assert (backend.mark(), backend.seconds_between("began", "ended"), backend.peak_memory()) == ("event", 1.5, 7)
@@ -200,7 +200,7 @@ class TestKernels:
             assert backend.kernel("softmax_cross_entropy", backend.asarray([[1.0]])) is None
 
     def test_the_cpu_has_them(self, cpu) -> None:
-        for name in ("softmax_cross_entropy", "take_rows", "sgd_update", "momentum_update", "adam_update"):
+        for name in ("softmax_cross_entropy", "gather", "sgd_update", "momentum_update", "adam_update"):
             assert callable(cpu.kernel(name, np.ones((1, 1), np.float32)))
 
     def test_on_cuda_each_is_launched_on_the_current_stream(self, monkeypatch) -> None:
@@ -226,7 +226,7 @@ class TestRange:
 
     def test_the_first_offender_is_named_where_reads_are_free(self, backend) -> None:
         indices = backend.asarray(np.array([3, 10, 255], np.uint8))
-        if not backend.reads_are_free:
+        if not backend.synchronous:
             backend.require_in_range(indices, 10, "label")  # would wait for the device: says nothing
             return
         with pytest.raises(xpnet.errors.OutOfRangeError, match="label 10 at row 1 is outside 0 to 9"):

@@ -9,7 +9,7 @@ import pytest
 
 import xpnet
 from xpnet import Constant, Linear, ReLU, Sequential, check_gradients
-from xpnet.layers import Declaration, Layer
+from xpnet.layers import Layer, ParameterSpec
 
 X = np.array([[0.3, -0.7, 1.1], [0.9, 0.2, -0.4]])
 
@@ -17,16 +17,16 @@ X = np.array([[0.3, -0.7, 1.1], [0.9, 0.2, -0.4]])
 class Stretch(Layer):
     """y = gain · x² + shift, right as it stands."""
 
-    def declare_parameters(self):
-        return {"gain": Declaration((3,), Constant(0.8)), "shift": Declaration((3,), Constant(0.1))}
+    def parameter_specs(self):
+        return {"gain": ParameterSpec((3,), Constant(0.8)), "shift": ParameterSpec((3,), Constant(0.1))}
 
     def forward(self, x, context):
         if context.training:
-            self._kept = x
+            self.saved = x
         return self.parameters["gain"] * x * x + self.parameters["shift"]
 
     def backward(self, dy, context):
-        x = self._take_kept()
+        x = self.pop_saved()
         self.write_gradients(x, dy, context.backend.xp)
         return 2 * dy * self.parameters["gain"] * x
 

@@ -28,7 +28,7 @@ def recipe(**changes) -> xpnet.Recipe:
     return recipe_from_table(table | changes)
 
 
-def counting(backend: xpnet.Backend) -> tuple[xpnet.Backend, list[str]]:
+def row_mask(backend: xpnet.Backend) -> tuple[xpnet.Backend, list[str]]:
     """The backend with a clock that adds a millisecond each time it is read, and the names of what was annotated."""
     names: list[str] = []
     ticks = itertools.count()
@@ -42,7 +42,7 @@ def counting(backend: xpnet.Backend) -> tuple[xpnet.Backend, list[str]]:
 
 
 def test_every_part_has_its_time_and_its_work(backend):
-    clocked, names = counting(backend)
+    clocked, names = row_mask(backend)
     profile = profile_step(recipe(), xpnet.data.load("digits"), clocked, steps=3)
     n, item = 32, 8 if backend.dtype == "float64" else 4
     parts = {(part.name, part.operation): (part.work, part.unit) for part in profile.parts}

@@ -33,7 +33,7 @@ def loss(backend: Backend, logits: Any, labels: Any) -> None:
 
 
 def rows(backend: Backend, indices: Any) -> None:
-    ops.take_rows(backend, backend.asarray(X), backend.asarray(indices), 255.0)
+    ops.gather(backend, backend.asarray(X), backend.asarray(indices), 255.0)
 
 
 LOGITS = np.zeros((2, 3), np.float32)
@@ -139,5 +139,5 @@ class TestBehindTheDoor:
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_row_that_is_drawn_twice_is_there_twice(backend, times) -> None:
     indices = np.repeat([4, 0, 4, 19], times)
-    batch = ops.take_rows(backend, backend.asarray(X), backend.asarray(indices), 255.0)
+    batch = ops.gather(backend, backend.asarray(X), backend.asarray(indices), 255.0)
     np.testing.assert_array_equal(backend.to_numpy(batch), X[indices] / np.float32(255))

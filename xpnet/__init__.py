@@ -46,7 +46,7 @@ _HOMES = {
         "BatchNorm",
         "Context",
         "Conv2d",
-        "Declaration",
+        "ParameterSpec",
         "Dropout",
         "Embedding",
         "Flatten",

@@ -47,7 +47,7 @@ class Backend:
         ignoring_overflow: opens a block in which floating-point overflow gives infinities and NaN without a warning,
             for callers that look at the outcome.
         kernels: an object whose attributes are the fused functions of ``kernels/README.md``; None: plain array code.
-        reads_are_free: whether looking at a value costs no wait. Where it does not, bad labels and indices raise at
+        synchronous: whether looking at a value costs no wait. Where it does not, bad labels and indices raise at
             once; elsewhere they poison the loss, and the next report raises.
         dtype: the floating-point type of parameters when none is named.
         mark: a point in the device's time, for ``seconds_between``; nothing waits.
@@ -56,7 +56,7 @@ class Backend:
         peak_memory: the most bytes in use so far; None where that is not known.
 
     >>> cpu = backend("cpu")
-    >>> cpu.name, cpu.dtype, cpu.reads_are_free, cpu.kernels is None
+    >>> cpu.name, cpu.dtype, cpu.synchronous, cpu.kernels is None
     ('cpu', 'float32', True, False)
     """
 
@@ -67,7 +67,7 @@ class Backend:
     synchronize: Callable[[], None] = field(default=lambda: None)
     ignoring_overflow: Callable[[], AbstractContextManager[Any]] = nullcontext
     kernels: Any = None
-    reads_are_free: bool = True
+    synchronous: bool = True
     dtype: str = "float32"
     mark: Callable[[], Any] = time.perf_counter
     seconds_between: Callable[[Any, Any], float] = lambda began, ended: ended - began
@@ -179,7 +179,7 @@ class Backend:
 
         Where reading would make the device wait this does nothing; the caller must then poison its result.
         """
-        if not self.reads_are_free:
+        if not self.synchronous:
             return
         require_indices(self.to_numpy(indices), below, what)
 
@@ -271,7 +271,7 @@ def _cuda_backend() -> Backend:
         to_numpy=cupy.asnumpy,
         synchronize=lambda: cupy.cuda.get_current_stream().synchronize(),
         kernels=_CudaKernels(cupy) if importlib.util.find_spec("numba_cuda") else None,
-        reads_are_free=False,
+        synchronous=False,
         mark=lambda: cupy.cuda.get_current_stream().record(),
         seconds_between=lambda began, ended: cupy.cuda.get_elapsed_time(began, ended) / 1e3,
         annotate=_nvtx_range,

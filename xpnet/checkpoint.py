@@ -20,9 +20,10 @@ import numpy as np
 
 from xpnet.atomic import write_atomically
 from xpnet.errors import ConfigurationError, DTypeError, FileFormatError, MissingFileError, require_moderate
+from xpnet.format_1 import upgrade
 
 FORMAT = "xpnet"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LARGEST_HEADER = 2**20  # bytes: a thousand layers; read, it becomes objects of up to fifty times its size
 
 # The format's name of each element type, by NumPy's kind and size.
@@ -199,7 +200,7 @@ def _parse_metadata(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
     keys = sorted(texts.keys() - set(_RESERVED_KEYS))
     metadata = {key: json.loads(texts[key], object_hook=_from_json, parse_constant=_refuse) for key in keys}
     require_moderate("its metadata", [*metadata.values()])
-    return metadata
+    return upgrade(metadata) if version == 1 else metadata
 
 
 def _require_moderate_header(path: Path) -> None:

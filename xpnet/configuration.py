@@ -28,7 +28,7 @@ Table = dict[str, Any]
 
 _CLASSES: dict[str, dict[str, type]] = {
     "layer": {
-        name: getattr(layers, name) for name in layers.__all__ if name not in ("Context", "Declaration", "Layer")
+        name: getattr(layers, name) for name in layers.__all__ if name not in ("Context", "ParameterSpec", "Layer")
     },
     "initializer": {name: getattr(initializers, name) for name in initializers.__all__},
     "loss": {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"},

@@ -93,7 +93,7 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
     model = recipe.build_model().initialize(backend, seed)
     loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
     trainer = Trainer(model, loss, optimizer, seed=seed)
-    optimizer.plan(recipe.total_steps(len(dataset.x_train)), step=0)
+    optimizer.set_total_steps(recipe.total_steps(len(dataset.x_train)), step=0)
     pixel_range = dataset.pixel_range if recipe.scale else 1.0
     data = DeviceSamples(model, dataset.train._replace(pixel_range=pixel_range), loss)
     context = Context(backend, training=True, seed=seed, reuse=True)

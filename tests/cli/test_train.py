@@ -203,7 +203,7 @@ def test_a_run_that_explodes_may_go_on_without_those_steps(xpnet: Any) -> None:
     assert said == "44 of 45 steps were left out: their loss or gradients were not finite"
     assert outcome.result["steps"] == 90
     records = [json.loads(line) for line in Path("runs/digits-1/metrics.jsonl").read_text().splitlines()]
-    assert [record["steps_left_out"] for record in records if record["event"] == "evaluation"] == [44, 89]
+    assert [record["skipped_steps"] for record in records if record["event"] == "evaluation"] == [44, 89]
 
 
 def test_mnist_out_of_reach_and_nothing_named_means_the_digits(xpnet: Any) -> None:

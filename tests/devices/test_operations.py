@@ -61,13 +61,15 @@ def linear_backward(b: Backend, a: Arrays, activation: str | None) -> list[Any]:
     return [dW, db, dx]
 
 
-def updated(b: Backend, a: Arrays, update: Callable[..., None], state: tuple[str, ...], settings: list[float]) -> list:
-    update(b, a["values"], a["gradients"], *(a[name] for name in state), b.asarray(settings, "float64"))
+def updated(
+    b: Backend, a: Arrays, update: Callable[..., None], state: tuple[str, ...], hyperparameters: list[float]
+) -> list:
+    update(b, a["values"], a["gradients"], *(a[name] for name in state), b.asarray(hyperparameters, "float64"))
     return [a[name] for name in ("values", *state)]
 
 
 def averaged(b: Backend, a: Arrays) -> list[Any]:
-    ops.average_update(b, a["moment"], a["values"], 0.9)
+    ops.moving_average_update(b, a["moment"], a["values"], 0.9)
     return [a["moment"]]
 
 
@@ -99,14 +101,14 @@ def convolve_backward(b: Backend, a: Arrays) -> list[Any]:
 
 
 def flag(b: Backend, gradients: Any, loss: float) -> Any:
-    finite = b.xp.full((1,), 7, dtype=b.xp.int32, device=b.device)
-    ops.all_finite(b, gradients, b.asarray(loss, "float64"), finite)
-    return finite
+    found_inf = b.xp.full((1,), 7, dtype=b.xp.int32, device=b.device)
+    ops.check_finite(b, gradients, b.asarray(loss, "float64"), found_inf)
+    return found_inf
 
 
-def taken_back(b: Backend, a: Arrays, finite: int) -> Any:
+def taken_back(b: Backend, a: Arrays, found_inf: int) -> Any:
     values = b.xp.asarray(a["values"], copy=True)
-    ops.take_back(b, values, a["moment"], b.xp.full((1,), finite, dtype=b.xp.int32, device=b.device))
+    ops.take_back(b, values, a["moment"], b.xp.full((1,), found_inf, dtype=b.xp.int32, device=b.device))
     return values
 
 
@@ -124,11 +126,11 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
     "adam_update": lambda b, a: updated(
         b, a, ops.adam_update, ("moment", "square"), [0.01, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.1]
     ),
-    "all_finite": lambda b, a: [
+    "check_finite": lambda b, a: [
         *(flag(b, a["gradients"], loss) for loss in (0.5, np.inf)),
         flag(b, b.xp.where(a["gradients"] > 3, b.xp.full_like(a["gradients"], np.inf), a["gradients"]), 0.5),
     ],
-    "average_update": averaged,
+    "moving_average_update": averaged,
     "clip_norm": lambda b, a: clipped(b, a, ops.clip_norm),
     "clip_value": lambda b, a: clipped(b, a, ops.clip_value),
     "batch_norm": lambda b, a: list(ops.batch_norm(b, a["z"], a["b"], a["b"], 1e-5)),
@@ -180,12 +182,10 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
         for options in ({}, {"label_smoothing": 0.1, "class_weights": b.xp.abs(a["b"]), "reduction": "sum"})
         for result in ops.softmax_cross_entropy(b, a["logits"], a[labels], **options)[:4]
     ],
-    "take_back": lambda b, a: [taken_back(b, a, finite) for finite in (0, 1)],
+    "take_back": lambda b, a: [taken_back(b, a, found_inf) for found_inf in (0, 1)],
     "softplus": lambda b, a: [ops.softplus(b, a["z"])],
     "softplus_backward": lambda b, a: [ops.softplus_backward(b, a["dy"], a["z"])],
-    "take_rows": lambda b, a: [
-        ops.take_rows(b, a["pixels"], a["indices"], 255.0, str(a["x"].dtype).rpartition(".")[2])
-    ],
+    "gather": lambda b, a: [ops.gather(b, a["pixels"], a["indices"], 255.0, str(a["x"].dtype).rpartition(".")[2])],
     "tanh": lambda b, a: [ops.tanh(b, a["z"])],
     "tanh_backward": lambda b, a: [ops.tanh_backward(b, a["dy"], a["y"])],
 }
@@ -244,7 +244,7 @@ SUMS: dict[str, Callable[[Arrays], list[tuple[int, Any]]]] = {
         (4, np.abs(a["values"]) + 0.1 * np.abs(a["gradients"]) / np.sqrt(a["square"] + a["gradients"] ** 2)),
         (2, a["gradients"] ** 2 + a["square"]),
     ],
-    "average_update": lambda a: [(3, np.abs(a["values"]) + np.abs(a["moment"]))],
+    "moving_average_update": lambda a: [(3, np.abs(a["values"]) + np.abs(a["moment"]))],
     "lion_update": lambda a: [(3, np.abs(a["values"]) + 0.1), (2, np.abs(a["gradients"]) + np.abs(a["moment"]))],
     "rmsprop_update": lambda a: [
         (6, np.abs(a["values"]) + 0.01 * np.abs(a["gradients"]) / np.sqrt(0.99 * a["square"])),
@@ -278,6 +278,6 @@ def test_the_same_on_both(cpu: Backend, device: Backend, host: Arrays, close: An
 def test_bytes_become_the_same_numbers(cpu: Backend, device: Backend) -> None:
     every = np.arange(256, dtype=np.uint8).reshape(256, 1)
     ours, theirs = (
-        b.to_numpy(ops.take_rows(b, b.asarray(every), b.asarray(np.arange(256)), 255.0)) for b in (cpu, device)
+        b.to_numpy(ops.gather(b, b.asarray(every), b.asarray(np.arange(256)), 255.0)) for b in (cpu, device)
     )
     assert ours.tobytes() == theirs.tobytes()

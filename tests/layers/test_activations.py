@@ -44,7 +44,7 @@ def test_forward_and_backward_are_the_equations(backend, numbers, passes, kind, 
 @pytest.mark.parametrize("kind", EQUATIONS, ids=lambda kind: kind.__name__)
 def test_the_shape_stays(kind) -> None:
     assert kind().output_shape((3, 4)) == (3, 4)
-    assert kind().declare_parameters() == {}
+    assert kind().parameter_specs() == {}
 
 
 def gelu(x: np.ndarray) -> np.ndarray:

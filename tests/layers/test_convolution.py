@@ -112,7 +112,7 @@ def test_check_gradients_of_a_whole_network(reference, numbers) -> None:
 
 
 def test_it_declares_kernels_and_a_bias() -> None:
-    declared = Conv2d(3, 8, 5).declare_parameters()
+    declared = Conv2d(3, 8, 5).parameter_specs()
     assert {name: (item.shape, item.fan_in, item.fan_out) for name, item in declared.items()} == {
         "W": ((5, 5, 3, 8), 75, 200),
         "b": ((8,), 75, 200),

@@ -49,7 +49,7 @@ def test_shapes_and_weights_of_ones_own(backend) -> None:
 
 def test_an_index_outside(backend) -> None:
     layer = Embedding(3, 2).initialize(backend)
-    if backend.reads_are_free:
+    if backend.synchronous:
         with pytest.raises(xpnet.OutOfRangeError, match="row index 3 at row 1 is outside 0 to 2"):
             layer(backend.asarray([[0, 3]]))
     else:

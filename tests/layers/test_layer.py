@@ -25,7 +25,7 @@ from xpnet import (
     Softplus,
     Tanh,
 )
-from xpnet.layers import Declaration, Layer
+from xpnet.layers import Layer, ParameterSpec
 
 LAYERS = {
     "linear": lambda: Linear(4, 3),
@@ -51,20 +51,20 @@ LAYERS = {
 class Scale(Layer):
     """A layer of a user's own, with a parameter and a running statistic: y = scale · x."""
 
-    def declare_parameters(self):
-        return {"scale": Declaration((), Constant(3.0))}
+    def parameter_specs(self):
+        return {"scale": ParameterSpec((), Constant(3.0))}
 
-    def declare_buffers(self):
-        return {"seen": Declaration((2,), Constant(0.0))}
+    def buffer_specs(self):
+        return {"seen": ParameterSpec((2,), Constant(0.0))}
 
     def forward(self, x, context):
         if context.training:
             self.buffers["seen"][...] = self.buffers["seen"] + 1.0
-            self._kept = x
+            self.saved = x
         return self.parameters["scale"] * x
 
     def backward(self, dy, context):
-        self.gradients["scale"][...] = context.backend.xp.sum(dy * self._take_kept())
+        self.gradients["scale"][...] = context.backend.xp.sum(dy * self.pop_saved())
         return self.parameters["scale"] * dy
 
 

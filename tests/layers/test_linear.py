@@ -39,7 +39,7 @@ def test_forward_and_backward_are_the_equations(backend, numbers, passes, activa
 
 
 def test_it_declares_a_matrix_and_a_bias() -> None:
-    declared = Linear(784, 50).declare_parameters()
+    declared = Linear(784, 50).parameter_specs()
     assert {name: (item.shape, item.fan_in, item.fan_out) for name, item in declared.items()} == {
         "W": ((784, 50), 784, 50),
         "b": ((50,), 784, 50),

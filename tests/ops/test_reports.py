@@ -106,12 +106,12 @@ def test_a_bad_label_is_told_when_the_report_is_read(backend) -> None:
     """Where reading is free it was told at once; see tests/ops/test_cross_entropy.py."""
     report, logits = ops.new_report(backend), backend.asarray(np.zeros((4, 3), np.float32))
     for step, labels in enumerate([[0, 1, 2, 0], [0, 1, 3, -1], [7, 0, 0, 0]]):
-        if backend.reads_are_free and step > 0:
+        if backend.synchronous and step > 0:
             with pytest.raises(xpnet.OutOfRangeError):
                 ops.softmax_cross_entropy(backend, logits, backend.asarray(labels))
             continue
         ops.accumulate(backend, report, ops.softmax_cross_entropy(backend, logits, backend.asarray(labels)), step)
-    if backend.reads_are_free:
+    if backend.synchronous:
         assert reports.read(backend, report)[BAD_LABEL_ROW] == -1
         return
     with pytest.raises(xpnet.OutOfRangeError, match="label at row 2 of the batch of step 1 is outside the classes"):
@@ -135,7 +135,7 @@ def test_a_fused_kernels_word_of_a_bad_label_reaches_the_report(cpu) -> None:
         summary[...] = [math.nan if bad.any() else 1.0, len(labels), 0.0, bad.argmax() if bad.any() else -1.0]
         losses[...] = 0.0
 
-    device = dataclasses.replace(cpu, reads_are_free=False, kernels=SimpleNamespace(softmax_cross_entropy=kernel))
+    device = dataclasses.replace(cpu, synchronous=False, kernels=SimpleNamespace(softmax_cross_entropy=kernel))
     report, logits = ops.new_report(device), np.zeros((4, 3), np.float32)
     for step, labels in enumerate([[0, 1, 2, 0], [0, 1, 5, 3]]):
         reports.read(device, report)

@@ -59,13 +59,15 @@ def vectors_for(function, numbers, dtype) -> list[np.ndarray]:
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_is_the_equation(backend, numbers, case, dtype) -> None:
-    update, equation, settings = CASES[case]
+    update, equation, hyperparameters = CASES[case]
     vectors = vectors_for(update, numbers, dtype)
     on_device = [owned(backend, vector, dtype) for vector in vectors]
-    assert update(backend, *on_device, backend.asarray(settings, "float64")) is None
+    assert update(backend, *on_device, backend.asarray(hyperparameters, "float64")) is None
 
     after = [backend.to_numpy(vector) for vector in on_device]
-    expected = np.array([equation(*element, *settings) for element in zip(*(v.tolist() for v in vectors), strict=True)])
+    expected = np.array(
+        [equation(*element, *hyperparameters) for element in zip(*(v.tolist() for v in vectors), strict=True)]
+    )
     np.testing.assert_array_equal(after[1], vectors[1])  # the gradient is only read
     for got, wanted in zip([after[0], *after[2:]], expected.T, strict=True):
         assert got.dtype == dtype
@@ -75,8 +77,8 @@ def test_a_step_is_the_equation(backend, numbers, case, dtype) -> None:
 def test_float32_settings_are_rounded_once(backend) -> None:
     # 1 - beta2 in float32 is off by 1.3e-5 of itself; taken in float64 and then rounded, by 6e-8.
     theta, m, v = (owned(backend, [0.0], "float32") for _ in range(3))
-    settings = backend.asarray([1e-3, 0.9, 0.999, 0.0, 0.1, 0.001, 0.0], "float64")
-    ops.adam_update(backend, theta, backend.asarray([1.0], "float32"), m, v, settings)
+    hyperparameters = backend.asarray([1e-3, 0.9, 0.999, 0.0, 0.1, 0.001, 0.0], "float64")
+    ops.adam_update(backend, theta, backend.asarray([1.0], "float32"), m, v, hyperparameters)
     assert float(v[0]) == pytest.approx(0.001, rel=2e-7)
     assert float(m[0]) == pytest.approx(0.1, rel=2e-7)
     assert float(theta[0]) == pytest.approx(-1e-3, rel=5e-7)
@@ -100,34 +102,34 @@ def test_moments_that_decay_towards_denormals_become_zero(backend, dtype) -> Non
 @pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_a_gradient_that_is_nan_is_not_hidden(backend, numbers, case, dtype) -> None:
-    update, _, settings = CASES[case]
+    update, _, hyperparameters = CASES[case]
     vectors = [owned(backend, vector, dtype) for vector in vectors_for(update, numbers, dtype)]
     vectors[1][3] = math.nan
-    update(backend, *vectors, backend.asarray(settings, "float64"))
+    update(backend, *vectors, backend.asarray(hyperparameters, "float64"))
     for vector in [vectors[0], *vectors[2:]]:
         assert np.flatnonzero(np.isnan(backend.to_numpy(vector))).tolist() == [3]
 
 
 @pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
 def test_nothing_to_update(backend, case) -> None:
-    update, _, settings = CASES[case]
+    update, _, hyperparameters = CASES[case]
     count = {"sgd": 2, "momentum": 3, "adam": 4}[case]
     vectors = [owned(backend, np.zeros(0), "float32") for _ in range(count)]
-    update(backend, *vectors, backend.asarray(settings, "float64"))
+    update(backend, *vectors, backend.asarray(hyperparameters, "float64"))
     assert all(vector.shape == (0,) for vector in vectors)
 
 
 @pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_an_update_that_makes_no_sense_touches_nothing(backend, numbers, case, dtype) -> None:
-    update, _, settings = CASES[case]
+    update, _, hyperparameters = CASES[case]
     vectors = [owned(backend, vector, dtype) for vector in vectors_for(update, numbers, dtype)]
     vectors[1][3] = math.nan
     before = [backend.to_numpy(vector).tobytes() for vector in vectors]
-    settings = backend.asarray(settings, "float64")
-    update(backend, *vectors, settings, backend.asarray([0], "int32"))
+    hyperparameters = backend.asarray(hyperparameters, "float64")
+    update(backend, *vectors, hyperparameters, backend.asarray([1], "int32"))
     assert [backend.to_numpy(vector).tobytes() for vector in vectors] == before
-    update(backend, *vectors, settings, backend.asarray([1], "int32"))
+    update(backend, *vectors, hyperparameters, backend.asarray([0], "int32"))
     changed = [vector for place, vector in enumerate(vectors) if place != 1]
     assert all(np.isnan(backend.to_numpy(vector)[3]) for vector in changed)
 
@@ -141,6 +143,6 @@ def test_what_is_finite(backend, numbers, dtype, loss, bad, place) -> None:
     gradients[0] = np.finfo(dtype).max
     if bad is not None:
         gradients[place] = bad
-    finite = owned(backend, [7], "int32")
-    ops.all_finite(backend, backend.asarray(gradients), backend.asarray(loss, "float64"), finite)
-    assert backend.to_numpy(finite).tolist() == [int(bad is None and math.isfinite(loss))]
+    found_inf = owned(backend, [7], "int32")
+    ops.check_finite(backend, backend.asarray(gradients), backend.asarray(loss, "float64"), found_inf)
+    assert backend.to_numpy(found_inf).tolist() == [int(bad is not None or not math.isfinite(loss))]

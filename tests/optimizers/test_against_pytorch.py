@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed; 'make tes
 pytestmark = pytest.mark.torch
 
 STEPS = 10
-ALL = {"decayed": "*"}  # what PyTorch decays when it decays at all
+ALL = {"weight_decay_mask": "*"}  # what PyTorch decays when it decays at all
 CASES = {
     "sgd-decay": (
         lambda: xpnet.SGD(0.1, weight_decay=0.1, **ALL),

@@ -225,7 +225,10 @@ def test_defaults_are_those_of_pytorch() -> None:
         (lambda: SGD(clip_value="1"), "clip_value must be a number of at least 0.0, not '1'"),
         (lambda: SGD(clip_norm=1.0, clip_value=2.0), r"give clip_norm or clip_value, not both \(got 1.0 and 2.0\)"),
         (lambda: SGD(frozen=3), r"frozen must be a pattern of parameters' names, such as '\*.b', or a list of them"),
-        (lambda: SGD(decayed=[3]), r"decayed must be a pattern of parameters' names, .*, not \[3\]"),
+        (
+            lambda: SGD(weight_decay_mask=[3]),
+            r"weight_decay_mask must be a pattern of parameters' names, .*, not \[3\]",
+        ),
         (lambda: SGD(learning_rate_factors=[1]), r"learning_rate_factors must be a table of patterns and factors, "),
         (lambda: SGD(learning_rate_factors={"*": -1}), r"learning_rate_factors\['\*'\] must be a number of at least 0"),
         (lambda: SGD(-0.1), "learning_rate must be a number of at least 0.0, not -0.1"),
@@ -277,9 +280,9 @@ def test_a_model_that_became_a_part_of_another_wants_the_others_optimizer(cpu) -
 
 
 def test_an_optimizer_of_the_users_own(backend) -> None:
-    def sign_update(backend, values, gradients, settings, finite) -> None:
-        assert finite is None
-        values[...] = values - settings[0, ...] * backend.xp.sign(gradients)
+    def sign_update(backend, values, gradients, hyperparameters, found_inf) -> None:
+        assert found_inf is None
+        values[...] = values - hyperparameters[0, ...] * backend.xp.sign(gradients)
 
     class SignDescent(Optimizer):
         """θ ← θ - η sign(g)."""
@@ -297,7 +300,10 @@ def test_an_optimizer_of_the_users_own(backend) -> None:
 
 @pytest.mark.parametrize("kind", [SGD, Momentum, Nesterov, AdaGrad, RMSProp, Adam, AdamW, Lion])
 def test_a_frozen_parameter_keeps_its_bits(backend, kind) -> None:
-    model, optimizer = model_on(backend, "float32"), kind(0.1, weight_decay=0.1, decayed="*", frozen=["0.b", "1.W"])
+    model, optimizer = (
+        model_on(backend, "float32"),
+        kind(0.1, weight_decay=0.1, weight_decay_mask="*", frozen=["0.b", "1.W"]),
+    )
     optimizer.initialize(model)
     before = on_host(model, model.parameters)
     for step in range(3):
@@ -372,7 +378,7 @@ def test_without_patterns_all_is_one_piece(backend) -> None:
         operation = staticmethod(lambda backend, values, *_: calls.append(tuple(values.shape)))
 
     model = model_on(backend)
-    for options, pieces in (({}, 1), ({"weight_decay": 0.1}, 4), ({"weight_decay": 0.1, "decayed": "*"}, 1)):
+    for options, pieces in (({}, 1), ({"weight_decay": 0.1}, 4), ({"weight_decay": 0.1, "weight_decay_mask": "*"}, 1)):
         optimizer = Watched(0.1, **options)
         optimizer.initialize(model)
         calls.clear()
@@ -385,7 +391,7 @@ def test_without_patterns_all_is_one_piece(backend) -> None:
     ("options", "message"),
     [
         ({"frozen": "2.*"}, r"frozen: no parameter is called '2.\*'; there are 0.W, 0.b, 1.W, 1.b"),
-        ({"decayed": ["*.W", "w"]}, "decayed: no parameter is called 'w'"),
+        ({"weight_decay_mask": ["*.W", "w"]}, "weight_decay_mask: no parameter is called 'w'"),
         ({"learning_rate_factors": {"x": 1.0}}, "learning_rate_factors: no parameter is called 'x'"),
         ({"frozen": ["0.*", "1.*"]}, r"frozen: 0.\*, 1.\* leaves no parameter to train"),
     ],
@@ -414,17 +420,17 @@ def test_a_schedule_over_the_run_wants_its_length(cpu) -> None:
     optimizer.initialize(model)
     with pytest.raises(xpnet.ConfigurationError, match=r"LinearDecay without steps spans the run, .*: give steps"):
         optimizer.update(0)
-    optimizer.plan(10, step=0)
+    optimizer.set_total_steps(10, step=0)
     assert optimizer.rate(5) == 0.5
-    optimizer.plan(20, step=0)
+    optimizer.set_total_steps(20, step=0)
     assert optimizer.rate(5) == 0.75
     with pytest.raises(xpnet.ConfigurationError, match=r"LinearDecay over the 20 steps .*: 30 steps take a new run"):
-        optimizer.plan(30, step=1)
+        optimizer.set_total_steps(30, step=1)
     assert optimizer.schedule_state == {"total_steps": 20}
     optimizer.initialize(model)
     assert optimizer.schedule_state == {"total_steps": None}
     with pytest.raises(xpnet.ConfigurationError, match="a warm-up of 5 steps leaves none of 5"):
-        SGD(xpnet.Warmup(xpnet.LinearDecay(1.0), 5)).plan(5, step=0)
+        SGD(xpnet.Warmup(xpnet.LinearDecay(1.0), 5)).set_total_steps(5, step=0)
 
 
 def test_initialize_forgets_what_the_schedule_saw(cpu) -> None:

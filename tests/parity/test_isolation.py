@@ -92,7 +92,7 @@ def test_numbers_are_rounded_to_the_narrowest_type_and_integers_stay(bench):
 def test_a_gradient_that_is_never_written_shows(cpu):
     class Lazy(Linear):
         def backward_parameters(self, dy, context):
-            self._take_kept()
+            self.pop_saved()
 
     model = Sequential(Lazy(6, 3)).initialize(cpu)
     bench = Workbench(cpu, model, xpnet.SoftmaxCrossEntropy(), Adam(), TRAIN, 0, "float32")

@@ -108,7 +108,7 @@ def test_a_step_with_a_part_that_is_not_finite_is_left_out(backend, small_data) 
     left_out.fit(nan_at(small_data, 14), epochs=1, batch_size=8, sampler=xpnet.data.InOrder())
     x, y = (np.delete(array, np.s_[8:16], axis=0) for array in small_data.train[:2])
     without.fit((x, y), epochs=1, batch_size=8, sampler=xpnet.data.InOrder())
-    assert left_out.history[-1]["steps_left_out"] == 1
+    assert left_out.history[-1]["skipped_steps"] == 1
     for vector in (lambda run: run.model.parameters.vector, lambda run: run.average.values.vector):
         np.testing.assert_array_equal(backend.to_numpy(vector(left_out)), backend.to_numpy(vector(without)))
 

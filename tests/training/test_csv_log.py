@@ -100,7 +100,7 @@ def test_figures_that_come_later_get_a_column(cpu: Backend, small_data: Dataset,
     run.on_nonfinite = "skip"
     run.fit(small_data.train, validation=small_data.test, epochs=4)
     rows = table(path)
-    assert [row["steps_left_out"] for row in rows] == [None, None, 0, 0]
+    assert [row["skipped_steps"] for row in rows] == [None, None, 0, 0]
     assert [row["test_loss"] is None for row in rows] == [True, True, False, False]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
 

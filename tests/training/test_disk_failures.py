@@ -32,10 +32,10 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.requests = 0
         self.full_at: int | None = None
-        monkeypatch.setattr(os, "fsync", self.counting(lambda descriptor: None))
-        monkeypatch.setattr(os, "replace", self.counting(os.replace))
+        monkeypatch.setattr(os, "fsync", self.row_mask(lambda descriptor: None))
+        monkeypatch.setattr(os, "replace", self.row_mask(os.replace))
 
-    def counting(self, request: Callable[..., None]) -> Callable[..., None]:
+    def row_mask(self, request: Callable[..., None]) -> Callable[..., None]:
         def count(*arguments: Any) -> None:
             self.requests += 1
             if self.requests == self.full_at:

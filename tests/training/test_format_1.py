@@ -42,7 +42,7 @@ STATE = {
         "first_non_finite_step": -1.0,
         "bad_label_row": -1.0,
         "last_loss": 0.9900113344192505,
-        "steps_left_out": 0.0,
+        "skipped_steps": 0.0,
     },
     "fingerprint": "d75d2232184b9baf7dda458e307fa701",
 }

@@ -12,7 +12,7 @@ import xpnet
 from xpnet import Context, Linear, NonFiniteError, Sequential, SoftmaxCrossEntropy, Trainer
 from xpnet.backends import Backend
 from xpnet.data import InOrder
-from xpnet.layers import Declaration, Layer
+from xpnet.layers import Layer, ParameterSpec
 from xpnet.training import DeviceSamples
 from xpnet.training.snapshots import capture, restore
 
@@ -28,8 +28,8 @@ OPTIMIZERS = {
 class Statistics(Layer):
     """Passes its input on, and sums it up in a buffer."""
 
-    def declare_buffers(self) -> dict[str, Declaration]:
-        return {"sum": Declaration((4,), xpnet.Constant(0.0))}
+    def buffer_specs(self) -> dict[str, ParameterSpec]:
+        return {"sum": ParameterSpec((4,), xpnet.Constant(0.0))}
 
     def forward(self, x: Any, context: Context) -> Any:
         if context.training:
@@ -106,8 +106,8 @@ def test_skipped_steps_change_nothing_and_are_counted(backend: Backend, optimize
                 trainer.train_step(samples, backend.asarray(np.arange(4 * step, 4 * step + 4)), context)
     assert state(runs[0]) == state(runs[1])
     figures = [xpnet.ops.reports.by_name(backend, run.report) for run in runs]
-    assert figures[0] | {"first_non_finite_step": -1.0, "steps_left_out": 0.0} == figures[1]
-    assert (figures[0]["first_non_finite_step"], figures[0]["steps_left_out"], figures[0]["count"]) == (4, 2, 32)
+    assert figures[0] | {"first_non_finite_step": -1.0, "skipped_steps": 0.0} == figures[1]
+    assert (figures[0]["first_non_finite_step"], figures[0]["skipped_steps"], figures[0]["count"]) == (4, 2, 32)
 
 
 def test_a_run_that_skips_goes_on_and_says_so(backend: Backend) -> None:
@@ -116,9 +116,9 @@ def test_a_run_that_skips_goes_on_and_says_so(backend: Backend) -> None:
     trainer = Trainer(network(backend), SoftmaxCrossEntropy(), xpnet.Adam(0.1), on_nonfinite="skip")
     history = trainer.fit((x, y), epochs=20, batch_size=4)
     evaluations = [record for record in history if record["event"] == "evaluation"]
-    assert [record["steps_left_out"] for record in evaluations] == list(range(1, 21))
+    assert [record["skipped_steps"] for record in evaluations] == list(range(1, 21))
     assert evaluations[-1]["train_accuracy"] > 0.9
-    (diagnosis,) = [record for record in history if record.get("kind") == "steps left out"]
+    (diagnosis,) = [record for record in history if record.get("kind") == "skipped steps"]
     assert diagnosis["message"].startswith("1 of ")
     assert diagnosis["message"].endswith("steps were left out: their loss or gradients were not finite")
 
@@ -131,7 +131,7 @@ def test_every_step_skipped(backend: Backend) -> None:
         record for record in trainer.fit((x * np.nan, y), epochs=1, batch_size=4) if record["event"] == "evaluation"
     ]
     assert math.isnan(record["train_loss"])
-    assert record["steps_left_out"] == 10
+    assert record["skipped_steps"] == 10
     assert state(trainer) == before
 
 
@@ -172,7 +172,7 @@ def test_when_the_steps_left_out_are_told_depends_on_no_checkpoint(backend: Back
     x[13] = np.nan
     trainer = Trainer(network(backend), SoftmaxCrossEntropy(), xpnet.Adam(0.1), on_nonfinite="skip")
     trainer.fit((x, y), epochs=2, batch_size=4, sampler=InOrder(), checkpoint_every=checkpoint_every)
-    (diagnosis,) = [record for record in trainer.history if record.get("kind") == "steps left out"]
+    (diagnosis,) = [record for record in trainer.history if record.get("kind") == "skipped steps"]
     assert diagnosis["message"].startswith("1 of 10 steps were left out")
 
 
@@ -240,11 +240,11 @@ def test_what_there_is_to_choose(cpu: Backend, value: Any) -> None:
 
 def test_an_infinite_loss_with_finite_gradients(backend: Backend) -> None:
     """The label's logit is -inf: its loss is infinite, its gradient 0 - 1."""
-    gradients, finite = backend.asarray([[0.5, -1.0, 0.5]]), backend.asarray([7], "int32")
+    gradients, found_inf = backend.asarray([[0.5, -1.0, 0.5]]), backend.asarray([7], "int32")
     logits = backend.asarray([[0.0, -np.inf, 0.0]], "float32")
     with backend.ignoring_overflow():
         result = xpnet.ops.softmax_cross_entropy(backend, logits, backend.asarray([1]))
     np.testing.assert_array_equal(backend.to_numpy(result.gradient), backend.to_numpy(gradients))
-    finite = backend.xp.asarray(finite, copy=True)
-    xpnet.ops.all_finite(backend, backend.xp.reshape(result.gradient, (-1,)), result.loss, finite)
-    assert backend.to_numpy(finite).tolist() == [0]
+    found_inf = backend.xp.asarray(found_inf, copy=True)
+    xpnet.ops.check_finite(backend, backend.xp.reshape(result.gradient, (-1,)), result.loss, found_inf)
+    assert backend.to_numpy(found_inf).tolist() == [1]

@@ -71,7 +71,7 @@ def _through(
 def _through_one(layer: Layer, name: str, x: _Samples, axes: int | None, orders: dict[str, np.ndarray]) -> _Samples:
     if type(layer) in _SAME_AXIS:
         _require_same_axis(layer, name, axes)
-    if x.order is not None and layer.declare_parameters():
+    if x.order is not None and layer.parameter_specs():
         orders[name] = x.order
     if isinstance(layer, Linear):
         return _Samples(layer.output_shape(x.shape or (layer.inputs,)))

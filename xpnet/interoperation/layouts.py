@@ -89,8 +89,8 @@ def places(model: Layer) -> list[Place]:
     """The layers of an initialised model that have parameters or buffers, in order."""
     found = []
     for name, layer in walk(model):
-        views = {own: layer.parameters[own] for own in layer.declare_parameters()}
-        views |= {own: layer.buffers[own] for own in layer.declare_buffers()}
+        views = {own: layer.parameters[own] for own in layer.parameter_specs()}
+        views |= {own: layer.buffers[own] for own in layer.buffer_specs()}
         if views:
             found.append(Place(name, layer, views))
     return found

@@ -5,7 +5,7 @@ from xpnet.layers.context import Context
 from xpnet.layers.convolution import Conv2d
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.embedding import Embedding
-from xpnet.layers.layer import Declaration, Layer
+from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.layers.linear import Linear
 from xpnet.layers.normalization import BatchNorm, LayerNorm
 from xpnet.layers.pooling import AvgPool2d, MaxPool2d
@@ -19,7 +19,6 @@ __all__ = [
     "BatchNorm",
     "Context",
     "Conv2d",
-    "Declaration",
     "Dropout",
     "Embedding",
     "Flatten",
@@ -28,6 +27,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "ParameterSpec",
     "ReLU",
     "Reshape",
     "Residual",

@@ -17,12 +17,12 @@ class _ElementWise(Layer):
         out = context.empty(self, "y", x.shape, x.dtype)
         y = ops.ACTIVATIONS[self.activation].forward(context.backend, x, out)
         if context.training:
-            self._kept = y
+            self.saved = y
         return y
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dy times the derivative."""
-        y = self._take_kept()
+        y = self.pop_saved()
         out = context.empty(self, "dx", y.shape, y.dtype)
         return ops.ACTIVATIONS[self.activation].backward(context.backend, dy, y, out)
 
@@ -69,12 +69,12 @@ class _OfInput(Layer):
     def forward(self, x: Array, context: Context) -> Array:
         """The function, element by element."""
         if context.training:
-            self._kept = x
+            self.saved = x
         return self._function(context.backend, x, context.empty(self, "y", x.shape, x.dtype))
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dy times the derivative."""
-        x = self._take_kept()
+        x = self.pop_saved()
         return self._derivative(context.backend, dy, x, context.empty(self, "dx", x.shape, x.dtype))
 
     def _function(self, backend: Backend, x: Array, out: Array | None) -> Array:
@@ -156,10 +156,10 @@ class Softmax(Layer):
         """The probabilities."""
         y = ops.softmax(context.backend, x, context.empty(self, "y", x.shape, x.dtype))
         if context.training:
-            self._kept = y
+            self.saved = y
         return y
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dx = y · (dy - Σₖ dy[k] y[k])."""
-        y = self._take_kept()
+        y = self.pop_saved()
         return ops.softmax_backward(context.backend, dy, y, context.empty(self, "dx", y.shape, y.dtype))

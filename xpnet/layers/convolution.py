@@ -11,7 +11,7 @@ from xpnet.errors import ConfigurationError, ShapeError, one_of, positive_intege
 from xpnet.initializers import FanInUniform, Initializer
 from xpnet.layers.context import Context
 from xpnet.layers.images import channels_first, channels_last, require_image
-from xpnet.layers.layer import Declaration, Layer
+from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.parameters import Shape
 
 
@@ -67,14 +67,14 @@ class Conv2d(Layer):
         self.weights = weights
         self.biases = biases
 
-    def declare_parameters(self) -> dict[str, Declaration]:
+    def parameter_specs(self) -> dict[str, ParameterSpec]:
         """W and b."""
         area = self.kernel_size**2
         fans = self.in_channels * area, self.out_channels * area
         shape = self.kernel_size, self.kernel_size, self.in_channels, self.out_channels
         return {
-            "W": Declaration(shape, self.weights, *fans),
-            "b": Declaration((self.out_channels,), self.biases, *fans),
+            "W": ParameterSpec(shape, self.weights, *fans),
+            "b": ParameterSpec((self.out_channels,), self.biases, *fans),
         }
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -102,7 +102,7 @@ class Conv2d(Layer):
         W, b = self.parameters["W"], self.parameters["b"]
         y, columns = ops.convolve(backend, x, W, b, self.stride, self.activation, columns, out)
         if context.training:
-            self._kept = x, y, columns
+            self.saved = x, y, columns
         return channels_first(backend, y)
 
     def backward(self, dy: Array, context: Context) -> Array:
@@ -117,7 +117,7 @@ class Conv2d(Layer):
         self._backward(dy, context, input_gradient=False)
 
     def _backward(self, dy: Array, context: Context, input_gradient: bool) -> Array:
-        x, y, columns = self._take_kept()
+        x, y, columns = self.pop_saved()
         dz = context.empty(self, "dz", y.shape, y.dtype)
         out = dcolumns = None
         if input_gradient:

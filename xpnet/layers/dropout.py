@@ -41,12 +41,12 @@ class Dropout(Layer):
         if not context.training:
             return x if context.reuse else context.backend.xp.asarray(x, copy=True)
         key = random.stream_key(context.seed, "dropout", self.path)
-        self._kept = key, context.step
+        self.saved = key, context.step
         return self._drop(x, key, context.step, context, "y")
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dy, dropped and scaled like x."""
-        key, step = self._take_kept()
+        key, step = self.pop_saved()
         return self._drop(dy, key, step, context, "dx")
 
     def _drop(self, x: Array, key: tuple[int, int], step: int, context: Context, name: str) -> Array:

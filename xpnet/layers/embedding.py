@@ -7,7 +7,7 @@ from xpnet.backends import Array
 from xpnet.errors import positive_integer
 from xpnet.initializers import Initializer, Normal
 from xpnet.layers.context import Context
-from xpnet.layers.layer import Declaration, Layer
+from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.parameters import Shape
 
 
@@ -42,9 +42,9 @@ class Embedding(Layer):
         self.features = positive_integer("features", features)
         self.weights = weights
 
-    def declare_parameters(self) -> dict[str, Declaration]:
+    def parameter_specs(self) -> dict[str, ParameterSpec]:
         """W."""
-        return {"W": Declaration((self.vocabulary, self.features), self.weights, self.vocabulary, self.features)}
+        return {"W": ParameterSpec((self.vocabulary, self.features), self.weights, self.vocabulary, self.features)}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(*input_shape, features)."""
@@ -56,7 +56,7 @@ class Embedding(Layer):
         out = context.empty(self, "y", (*x.shape, self.features), W.dtype)
         y = ops.embedding(context.backend, W, x, out)
         if context.training:
-            self._kept = x
+            self.saved = x
         return y
 
     def backward(self, dy: Array, context: Context) -> Array:
@@ -66,4 +66,4 @@ class Embedding(Layer):
 
     def backward_parameters(self, dy: Array, context: Context) -> None:
         """The gradient of W alone."""
-        ops.embedding_backward(context.backend, dy, self._take_kept(), self.gradients["W"])
+        ops.embedding_backward(context.backend, dy, self.pop_saved(), self.gradients["W"])

@@ -17,7 +17,7 @@ Views = Mapping[str, Array]
 _NO_VIEWS: Views = MappingProxyType({})
 
 
-class Declaration(NamedTuple):
+class ParameterSpec(NamedTuple):
     """A parameter or a buffer that a layer asks for.
 
     Attributes:
@@ -27,8 +27,8 @@ class Declaration(NamedTuple):
         fan_out: units that an input feeds.
 
     >>> from xpnet.initializers import Constant
-    >>> Declaration((3,), Constant(0.0))
-    Declaration(shape=(3,), initializer=<...Constant object at ...>, fan_in=1, fan_out=1)
+    >>> ParameterSpec((3,), Constant(0.0))
+    ParameterSpec(shape=(3,), initializer=<...Constant object at ...>, fan_in=1, fan_out=1)
     """
 
     shape: Shape
@@ -61,13 +61,13 @@ class Layer:
 
     >>> import xpnet
     >>> class Scale(Layer):
-    ...     def declare_parameters(self):
-    ...         return {"s": Declaration((), xpnet.Constant(2.0))}
+    ...     def parameter_specs(self):
+    ...         return {"s": ParameterSpec((), xpnet.Constant(2.0))}
     ...     def forward(self, x, context):
-    ...         self._kept = x if context.training else None
+    ...         self.saved = x if context.training else None
     ...         return self.parameters["s"] * x
     ...     def backward(self, dy, context):
-    ...         self.gradients["s"][...] = (dy * self._take_kept()).sum()
+    ...         self.gradients["s"][...] = (dy * self.pop_saved()).sum()
     ...         return self.parameters["s"] * dy
     >>> layer = Scale().initialize(xpnet.backend("cpu-reference"), dtype="float64")
     >>> all(check.error < 1e-6 for check in xpnet.check_gradients(layer, [[1.0, 3.0]]))
@@ -81,15 +81,15 @@ class Layer:
     path: str = ""
     takes_integers: bool = False
     _dtype: str
-    _kept: Any = None
+    saved: Any = None
 
     # What a layer defines.
 
-    def declare_parameters(self) -> dict[str, Declaration]:
+    def parameter_specs(self) -> dict[str, ParameterSpec]:
         """What this layer itself learns, by name."""
         return {}
 
-    def declare_buffers(self) -> dict[str, Declaration]:
+    def buffer_specs(self) -> dict[str, ParameterSpec]:
         """What this layer itself keeps but does not learn (running statistics), by name."""
         return {}
 
@@ -139,14 +139,14 @@ class Layer:
                 such a layer in it.
             ConfigurationError: a layer stands in this model twice.
         """
-        learned, kept = self.lay_out(backend, dtype).declared()
+        learned, kept = self.allocate(backend, dtype).declared()
         for views, items in ((self.parameters, learned), (self.buffers, kept)):
             for name, (shape, initializer, fan_in, fan_out) in items.items():
                 key = random.stream_key(seed, "weights", name)
                 views[name][...] = backend.asarray(initializer.draw(shape, fan_in, fan_out, key), self.dtype)
         return self
 
-    def lay_out(self, backend: Backend, dtype: str | None = None) -> Self:
+    def allocate(self, backend: Backend, dtype: str | None = None) -> Self:
         """As ``initialize``, but all parameters and buffers are 0: for who has other values for them.
 
         Raises:
@@ -166,9 +166,9 @@ class Layer:
         self._bind(Vectors(parameters, NamedVector(backend, parameters.shapes, dtype), buffers), backend, dtype)
         return self
 
-    def declared(self) -> tuple[dict[str, Declaration], dict[str, Declaration]]:
+    def declared(self) -> tuple[dict[str, ParameterSpec], dict[str, ParameterSpec]]:
         """The parameters and the buffers that this layer and those in it ask for, by name; nothing is allocated."""
-        return dict(self._collect("declare_parameters")), dict(self._collect("declare_buffers"))
+        return dict(self._collect("parameter_specs")), dict(self._collect("buffer_specs"))
 
     def to(self, backend: Backend) -> Self:
         """A copy of this model, parameters and buffers with it, on another backend; this one stays as it is."""
@@ -220,8 +220,9 @@ class Layer:
 
     # How it is done.
 
-    def _take_kept(self) -> Any:
-        kept, self._kept = self._kept, None
+    def pop_saved(self) -> Any:
+        """What ``forward`` left in ``saved``; CallOrderError where there is nothing."""
+        kept, self.saved = self.saved, None
         if kept is None:
             raise CallOrderError(
                 f"{type(self).__name__}.backward needs a forward pass under Context(training=True) before it, one for "
@@ -234,7 +235,7 @@ class Layer:
             yield child
             yield from child._descendants()
 
-    def _collect(self, declare: str, prefix: str = "") -> Iterator[tuple[str, Declaration]]:
+    def _collect(self, declare: str, prefix: str = "") -> Iterator[tuple[str, ParameterSpec]]:
         for name, declaration in getattr(self, declare)().items():
             yield prefix + name, declaration
         for name, child in self.children().items():
@@ -243,7 +244,7 @@ class Layer:
     def _bind(self, views: Vectors | tuple[Views, ...], backend: Backend, dtype: str, path: str = "") -> None:
         """Take these views and this path, hand each child those of its name, and forget earlier passes."""
         self.parameters, self.gradients, self.buffers = views
-        self.backend, self._dtype, self._kept, self.path = backend, dtype, None, path
+        self.backend, self._dtype, self.saved, self.path = backend, dtype, None, path
         for name, child in self.children().items():
             views_of_child = tuple(_subset(view, f"{name}.") for view in views)
             child._bind(views_of_child, backend, dtype, f"{path}.{name}" if path else name)

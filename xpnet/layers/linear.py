@@ -7,7 +7,7 @@ from xpnet.backends import Array
 from xpnet.errors import ShapeError, one_of, positive_integer
 from xpnet.initializers import FanInUniform, Initializer
 from xpnet.layers.context import Context
-from xpnet.layers.layer import Declaration, Layer
+from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.parameters import Shape
 
 
@@ -48,11 +48,11 @@ class Linear(Layer):
         self.weights = weights
         self.biases = biases
 
-    def declare_parameters(self) -> dict[str, Declaration]:
+    def parameter_specs(self) -> dict[str, ParameterSpec]:
         """W and b."""
         return {
-            "W": Declaration((self.inputs, self.outputs), self.weights, self.inputs, self.outputs),
-            "b": Declaration((self.outputs,), self.biases, self.inputs, self.outputs),
+            "W": ParameterSpec((self.inputs, self.outputs), self.weights, self.inputs, self.outputs),
+            "b": ParameterSpec((self.outputs,), self.biases, self.inputs, self.outputs),
         }
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -77,7 +77,7 @@ class Linear(Layer):
         out = context.empty(self, "y", (x.shape[0], self.outputs), x.dtype)
         y = ops.linear(context.backend, x, W, b, self.activation, out)
         if context.training:
-            self._kept = x, y
+            self.saved = x, y
         return y
 
     def backward(self, dy: Array, context: Context) -> Array:
@@ -89,7 +89,7 @@ class Linear(Layer):
         self._backward(dy, context, input_gradient=False)
 
     def _backward(self, dy: Array, context: Context, input_gradient: bool) -> Array | None:
-        x, y = self._take_kept()
+        x, y = self.pop_saved()
         out = context.empty(self, "dx", x.shape, x.dtype) if input_gradient else None
         dz = None if self.activation is None else context.empty(self, "dz", y.shape, y.dtype)
         W, dW, db = self.parameters["W"], self.gradients["W"], self.gradients["b"]

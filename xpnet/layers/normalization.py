@@ -9,7 +9,7 @@ from xpnet.backends import Array
 from xpnet.errors import ShapeError, finite_number, positive_integer
 from xpnet.initializers import Constant
 from xpnet.layers.context import Context
-from xpnet.layers.layer import Declaration, Layer
+from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.parameters import Shape
 
 
@@ -18,11 +18,11 @@ class _Normalization(Layer):
 
     features: int
 
-    def declare_parameters(self) -> dict[str, Declaration]:
+    def parameter_specs(self) -> dict[str, ParameterSpec]:
         """gamma and beta, at first 1 and 0."""
         return {
-            "gamma": Declaration((self.features,), Constant(1.0)),
-            "beta": Declaration((self.features,), Constant(0.0)),
+            "gamma": ParameterSpec((self.features,), Constant(1.0)),
+            "beta": ParameterSpec((self.features,), Constant(0.0)),
         }
 
 
@@ -62,11 +62,11 @@ class BatchNorm(_Normalization):
         self.momentum = finite_number("momentum", momentum, low=0.0, below=1.0)
         self.epsilon = finite_number("epsilon", epsilon, low=0.0)
 
-    def declare_buffers(self) -> dict[str, Declaration]:
+    def buffer_specs(self) -> dict[str, ParameterSpec]:
         """running_mean and running_variance, at first 0 and 1."""
         return {
-            "running_mean": Declaration((self.features,), Constant(0.0)),
-            "running_variance": Declaration((self.features,), Constant(1.0)),
+            "running_mean": ParameterSpec((self.features,), Constant(0.0)),
+            "running_variance": ParameterSpec((self.features,), Constant(1.0)),
         }
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -96,7 +96,7 @@ class BatchNorm(_Normalization):
                 f"BatchNorm({self.features}) needs at least 2 values a channel in training, and a batch of shape "
                 f"{tuple(x.shape)} has {count}: choose a batch size that leaves no such rest"
             )
-        self._kept = batch = ops.batch_norm(context.backend, x, gamma, beta, self.epsilon, out)
+        self.saved = batch = ops.batch_norm(context.backend, x, gamma, beta, self.epsilon, out)
         reshape, keep = context.backend.xp.reshape, 1 - self.momentum
         unbiased = self.momentum * count / (count - 1)
         mean[...] = keep * mean + self.momentum * reshape(batch.mean, mean.shape)
@@ -105,7 +105,7 @@ class BatchNorm(_Normalization):
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dx through the batch's mean and variance too, with dγ and dβ left in ``gradients``."""
-        batch = self._take_kept()
+        batch = self.pop_saved()
         out = context.empty(self, "dx", dy.shape, dy.dtype)
         gamma, dgamma, dbeta = self.parameters["gamma"], self.gradients["gamma"], self.gradients["beta"]
         return ops.batch_norm_backward(context.backend, dy, batch, gamma, dgamma, dbeta, out)
@@ -153,12 +153,12 @@ class LayerNorm(_Normalization):
         gamma, beta = self.parameters["gamma"], self.parameters["beta"]
         result = ops.layer_norm(context.backend, x, gamma, beta, self.epsilon, out)
         if context.training:
-            self._kept = result
+            self.saved = result
         return result.y
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dx, with dγ and dβ left in ``gradients``."""
-        result = self._take_kept()
+        result = self.pop_saved()
         out = context.empty(self, "dx", dy.shape, dy.dtype)
         gamma, dgamma, dbeta = self.parameters["gamma"], self.gradients["gamma"], self.gradients["beta"]
         return ops.layer_norm_backward(context.backend, dy, result, gamma, dgamma, dbeta, out)

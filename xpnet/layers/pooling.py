@@ -59,12 +59,12 @@ class MaxPool2d(_Pooling):
         x = channels_last(backend, x)
         y = ops.max_pool(backend, x, self.kernel_size, self.stride, out)
         if context.training:
-            self._kept = x, y
+            self.saved = x, y
         return channels_first(backend, y)
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dx: dy where the largest values were."""
-        x, y = self._take_kept()
+        x, y = self.pop_saved()
         backend, out = context.backend, context.empty(self, "dx", x.shape, x.dtype)
         dy = channels_last(backend, dy)
         dx = ops.max_pool_backward(backend, dy, x, y, self.kernel_size, self.stride, out)
@@ -95,12 +95,12 @@ class AvgPool2d(_Pooling):
         backend, out = context.backend, self._output(x, context)
         x = channels_last(backend, x)
         if context.training:
-            self._kept = x.shape
+            self.saved = x.shape
         return channels_first(backend, ops.average_pool(backend, x, self.kernel_size, self.stride, out))
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dx: an equal share of dy for each."""
-        shape = self._take_kept()
+        shape = self.pop_saved()
         backend, out = context.backend, context.empty(self, "dx", shape, dy.dtype)
         dx = ops.average_pool_backward(backend, channels_last(backend, dy), shape, self.kernel_size, self.stride, out)
         return channels_first(backend, dx)

@@ -17,13 +17,13 @@ class _Reshaping(Layer):
         """A copy; under a context that reuses its memory a view, where the layout allows one."""
         shape = (x.shape[0], *self.output_shape(x.shape[1:]))
         if context.training:
-            self._kept = x.shape
+            self.saved = x.shape
         backend = context.backend
         return backend.reshape(x, shape) if context.reuse else backend.xp.reshape(x, shape, copy=True)
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dy in the shape of x."""
-        return context.backend.reshape(dy, self._take_kept())
+        return context.backend.reshape(dy, self.pop_saved())
 
 
 class Flatten(_Reshaping):

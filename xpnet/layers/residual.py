@@ -6,7 +6,7 @@ from xpnet.backends import Array
 from xpnet.errors import ShapeError
 from xpnet.layers.context import Context
 from xpnet.layers.sequential import Sequential
-from xpnet.ops.outputs import deliver
+from xpnet.ops.outputs import store
 from xpnet.parameters import Shape
 
 
@@ -38,11 +38,11 @@ class Residual(Sequential):
         """x and what the layers make of it, added."""
         y = super().forward(x, context)
         self._require_same(x.shape[1:], y.shape[1:])  # broadcasting would add other shapes, too
-        return deliver(x + y, context.empty(self, "y", x.shape, x.dtype))
+        return store(x + y, context.empty(self, "y", x.shape, x.dtype))
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dy through the layers, and past them."""
-        return deliver(dy + super().backward(dy, context), context.empty(self, "dx", dy.shape, dy.dtype))
+        return store(dy + super().backward(dy, context), context.empty(self, "dx", dy.shape, dy.dtype))
 
     def _require_same(self, taken: Shape, given: Shape) -> None:
         if tuple(taken) != tuple(given):

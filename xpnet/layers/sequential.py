@@ -140,7 +140,7 @@ class Sequential(Layer):
         rows, parameters, flops = [("layer", "kind", "output", "parameters", "FLOPs")], 0, 0
         for name, layer in self.children().items():
             work, input_shape = layer.flops(input_shape), layer.output_shape(input_shape)
-            count = sum(math.prod(item.shape) for _, item in layer._collect("declare_parameters"))
+            count = sum(math.prod(item.shape) for _, item in layer._collect("parameter_specs"))
             parameters, flops = parameters + count, flops + work
             kind = f"{type(layer).__name__} {getattr(layer, 'activation', None) or ''}"
             rows.append((name, kind.strip(), str(input_shape), f"{count:,}", f"{work:,}"))
@@ -158,7 +158,7 @@ def known_input_shape(model: Layer) -> Shape:
     for layer in _leaves(model):
         if isinstance(layer, Reshape):
             return tuple(layer.shape)
-        if layer.declare_parameters():
+        if layer.parameter_specs():
             return (layer.inputs,) if isinstance(layer, Linear) else ()
     return ()
 

@@ -19,14 +19,16 @@ from xpnet.ops.activations import (
     tanh,
     tanh_backward,
 )
-from xpnet.ops.affine import linear, linear_backward
-from xpnet.ops.averages import average_update
 from xpnet.ops.batch_loss import REDUCTIONS, BatchLoss
 from xpnet.ops.clipping import clip_norm, clip_value
 from xpnet.ops.convolution import columns_shape, convolve, convolve_backward
 from xpnet.ops.cross_entropy import softmax, softmax_backward, softmax_cross_entropy
+from xpnet.ops.dropout import dropout
 from xpnet.ops.elementwise_losses import binary_cross_entropy, mean_squared_error
-from xpnet.ops.masks import dropout
+from xpnet.ops.embedding import embedding, embedding_backward
+from xpnet.ops.gather import gather
+from xpnet.ops.linear import linear, linear_backward
+from xpnet.ops.moving_average import moving_average_update
 from xpnet.ops.normalization import (
     batch_norm,
     batch_norm_backward,
@@ -34,13 +36,11 @@ from xpnet.ops.normalization import (
     layer_norm,
     layer_norm_backward,
 )
-from xpnet.ops.plain_updates import adagrad_update, lion_update, rmsprop_update
 from xpnet.ops.pooling import average_pool, average_pool_backward, max_pool, max_pool_backward
 from xpnet.ops.reports import accumulate, new_report
-from xpnet.ops.rows import take_rows
-from xpnet.ops.tables import embedding, embedding_backward
 from xpnet.ops.unfolding import fold, pad, positions, unfold
-from xpnet.ops.updates import adam_update, all_finite, momentum_update, sgd_update, take_back
+from xpnet.ops.unfused_updates import adagrad_update, lion_update, rmsprop_update
+from xpnet.ops.updates import adam_update, check_finite, momentum_update, sgd_update, take_back
 
 __all__ = [
     "ACTIVATIONS",
@@ -49,14 +49,13 @@ __all__ = [
     "accumulate",
     "adagrad_update",
     "adam_update",
-    "all_finite",
     "average_pool",
     "average_pool_backward",
-    "average_update",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
     "binary_cross_entropy",
+    "check_finite",
     "clip_norm",
     "clip_value",
     "columns_shape",
@@ -66,6 +65,7 @@ __all__ = [
     "embedding",
     "embedding_backward",
     "fold",
+    "gather",
     "gelu",
     "gelu_backward",
     "layer_norm",
@@ -79,6 +79,7 @@ __all__ = [
     "max_pool_backward",
     "mean_squared_error",
     "momentum_update",
+    "moving_average_update",
     "new_report",
     "pad",
     "positions",
@@ -94,7 +95,6 @@ __all__ = [
     "softplus",
     "softplus_backward",
     "take_back",
-    "take_rows",
     "tanh",
     "tanh_backward",
     "unfold",

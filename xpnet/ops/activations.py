@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from xpnet.backends import Array, Backend
-from xpnet.ops.outputs import deliver
+from xpnet.ops.outputs import store
 
 
 def relu(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -24,7 +24,7 @@ def relu(backend: Backend, x: Array, out: Array | None = None) -> Array:
     array([0., 2.])
     """
     xp = backend.xp
-    return deliver(xp.where(x < 0, xp.zeros_like(x), x), out)
+    return store(xp.where(x < 0, xp.zeros_like(x), x), out)
 
 
 def relu_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
@@ -36,7 +36,7 @@ def relu_backward(backend: Backend, dy: Array, y: Array, out: Array | None = Non
     array([0., 5.])
     """
     xp = backend.xp
-    return deliver(xp.where(y > 0, dy, xp.zeros_like(dy)), out)
+    return store(xp.where(y > 0, dy, xp.zeros_like(dy)), out)
 
 
 def sigmoid(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -49,7 +49,7 @@ def sigmoid(backend: Backend, x: Array, out: Array | None = None) -> Array:
     """
     xp = backend.xp
     decay = xp.exp(-xp.abs(x))  # never above 1, so nothing overflows; for x < 0 the fraction is multiplied by exp(x)
-    return deliver(xp.where(x < 0, decay, xp.ones_like(x)) / (1 + decay), out)
+    return store(xp.where(x < 0, decay, xp.ones_like(x)) / (1 + decay), out)
 
 
 def sigmoid_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
@@ -60,7 +60,7 @@ def sigmoid_backward(backend: Backend, dy: Array, y: Array, out: Array | None = 
     >>> sigmoid_backward(cpu, cpu.asarray([8.0]), y=cpu.asarray([0.5]))
     array([2.])
     """
-    return deliver(dy * y * (1 - y), out)
+    return store(dy * y * (1 - y), out)
 
 
 def tanh(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -71,7 +71,7 @@ def tanh(backend: Backend, x: Array, out: Array | None = None) -> Array:
     >>> tanh(cpu, cpu.asarray([0.0, 1000.0]))
     array([0., 1.])
     """
-    return deliver(backend.xp.tanh(x), out)
+    return store(backend.xp.tanh(x), out)
 
 
 def tanh_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
@@ -82,7 +82,7 @@ def tanh_backward(backend: Backend, dy: Array, y: Array, out: Array | None = Non
     >>> tanh_backward(cpu, cpu.asarray([8.0]), y=cpu.asarray([0.5]))
     array([6.])
     """
-    return deliver(dy * (1 - y * y), out)
+    return store(dy * (1 - y * y), out)
 
 
 def gelu(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -97,7 +97,7 @@ def gelu(backend: Backend, x: Array, out: Array | None = None) -> Array:
     """
     xp = backend.xp
     gate, _ = _gelu_gate(backend, x)
-    return deliver(xp.where(x < -_GELU_SATURATED, xp.zeros_like(x), x) * gate, out)
+    return store(xp.where(x < -_GELU_SATURATED, xp.zeros_like(x), x) * gate, out)
 
 
 def gelu_backward(backend: Backend, dy: Array, x: Array, out: Array | None = None) -> Array:
@@ -110,7 +110,7 @@ def gelu_backward(backend: Backend, dy: Array, x: Array, out: Array | None = Non
     """
     gate, bounded = _gelu_gate(backend, x)
     slope = _GELU_SCALE * (1 + 3 * _GELU_CUBIC * bounded * bounded)
-    return deliver(dy * (gate + bounded * gate * (1 - gate) * slope), out)
+    return store(dy * (gate + bounded * gate * (1 - gate) * slope), out)
 
 
 _GELU_SCALE, _GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
@@ -131,7 +131,7 @@ def leaky_relu(backend: Backend, x: Array, negative_slope: float = 0.01, out: Ar
     >>> leaky_relu(cpu, cpu.asarray([-1.0, 2.0]))
     array([-0.01,  2.  ])
     """
-    return deliver(backend.xp.where(x > 0, x, negative_slope * x), out)
+    return store(backend.xp.where(x > 0, x, negative_slope * x), out)
 
 
 def leaky_relu_backward(
@@ -144,7 +144,7 @@ def leaky_relu_backward(
     >>> leaky_relu_backward(cpu, cpu.asarray([5.0, 5.0]), x=cpu.asarray([-1.0, 2.0]))
     array([0.05, 5.  ])
     """
-    return deliver(backend.xp.where(x > 0, dy, negative_slope * dy), out)
+    return store(backend.xp.where(x > 0, dy, negative_slope * dy), out)
 
 
 def softplus(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -157,7 +157,7 @@ def softplus(backend: Backend, x: Array, out: Array | None = None) -> Array:
     """
     xp = backend.xp
     # exp of a number that is never above 0 cannot overflow, and log1p keeps what is small.
-    return deliver(xp.where(x < 0, xp.zeros_like(x), x) + xp.log1p(xp.exp(-xp.abs(x))), out)
+    return store(xp.where(x < 0, xp.zeros_like(x), x) + xp.log1p(xp.exp(-xp.abs(x))), out)
 
 
 def softplus_backward(backend: Backend, dy: Array, x: Array, out: Array | None = None) -> Array:
@@ -168,7 +168,7 @@ def softplus_backward(backend: Backend, dy: Array, x: Array, out: Array | None =
     >>> softplus_backward(cpu, cpu.asarray([8.0]), x=cpu.asarray([0.0]))
     array([4.])
     """
-    return deliver(dy * sigmoid(backend, x), out)
+    return store(dy * sigmoid(backend, x), out)
 
 
 class Activation(NamedTuple):

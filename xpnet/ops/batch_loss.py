@@ -41,12 +41,12 @@ class BatchLoss(NamedTuple):
     bad_row: Array | None = None
 
 
-def reduced(backend: Backend, losses: Array, weight: Array | int, reduction: str) -> Array:
+def reduce_losses(backend: Backend, losses: Array, weight: Array | int, reduction: str) -> Array:
     """Σ losses / weight for the mean (NaN without weight), else Σ losses: a 0-d float64 array.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
-    >>> float(reduced(cpu, cpu.asarray([1.0, 4.0]), 2, "mean"))
+    >>> float(reduce_losses(cpu, cpu.asarray([1.0, 4.0]), 2, "mean"))
     2.5
     """
     total = backend.xp.sum(losses, dtype=backend.xp.float64)
@@ -73,7 +73,7 @@ def counted_loss(backend: Backend, result: BatchLoss) -> Array | float:
     >>> counted_loss(cpu, BatchLoss(cpu.asarray(float("nan")), None, 0.0, None, weight=0, rows=0))
     0.0
     """
-    if backend.reads_are_free:
+    if backend.synchronous:
         return float(result.loss) if result.rows != 0 else 0.0
     if isinstance(result.rows, int):
         return result.loss

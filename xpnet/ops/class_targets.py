@@ -6,7 +6,7 @@ from xpnet.backends import Array, Backend
 from xpnet.errors import ConfigurationError, ShapeError
 
 
-def fitting_labels(
+def check_labels(
     backend: Backend, logits: Array, labels: Array, class_weights: Array | None, ignore_index: int | None
 ) -> Array:
     """The labels, rows of probabilities in the logits' type; an error when something does not fit the logits."""
@@ -33,12 +33,12 @@ def fitting_labels(
 def require_labels(backend: Backend, labels: Array, classes: int, ignore_index: int | None) -> None:
     """Raise for labels that are no integers, or outside [0, C) where they are not to be ignored."""
     backend.require_integers(labels, "class indices")
-    counts = counting(backend, labels, ignore_index)
+    counts = row_mask(backend, labels, ignore_index)
     checked = labels if counts is None else backend.xp.where(counts, labels, backend.xp.zeros_like(labels))
     backend.require_in_range(checked, classes, "label")
 
 
-def counting(backend: Backend, labels: Array, ignore_index: int | None) -> Array | None:
+def row_mask(backend: Backend, labels: Array, ignore_index: int | None) -> Array | None:
     """(N,) whether a row counts; None: all do."""
     xp = backend.xp
     if ignore_index is None or (ignore_index < 0 and xp.isdtype(labels.dtype, "unsigned integer")):
@@ -46,14 +46,14 @@ def counting(backend: Backend, labels: Array, ignore_index: int | None) -> Array
     return xp.astype(labels, xp.int64, copy=False) != ignore_index
 
 
-def where_counting(backend: Backend, counts: Array | None, rows: Array) -> Array:
+def mask_rows(backend: Backend, counts: Array | None, rows: Array) -> Array:
     """The rows, those that do not count filled with zeros."""
     if counts is None:
         return rows
     return backend.xp.where(backend.xp.expand_dims(counts, axis=1), rows, backend.xp.zeros_like(rows))
 
 
-def weighed_targets(
+def weighted_targets(
     backend: Backend,
     labels: Array,
     logits: Array,
@@ -66,12 +66,12 @@ def weighed_targets(
     targets = labels if labels.ndim == 2 else _one_hot(backend, labels, classes, logits.dtype)
     weight = count = rows if counts is None else xp.sum(xp.astype(counts, xp.float64))
     if class_weights is not None and labels.ndim == 1:
-        weight = xp.sum(where_counting(backend, counts, targets * class_weights), dtype=xp.float64)
+        weight = xp.sum(mask_rows(backend, counts, targets * class_weights), dtype=xp.float64)
     if label_smoothing:
         targets = (1 - label_smoothing) * targets + label_smoothing / classes
     if class_weights is not None:
         targets = targets * class_weights
-    return where_counting(backend, counts, targets), weight, count
+    return mask_rows(backend, counts, targets), weight, count
 
 
 def first_bad_row(backend: Backend, labels: Array, classes: int, counts: Array | None) -> Array:

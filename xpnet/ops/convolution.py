@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from xpnet.backends import Array, Backend
-from xpnet.ops.affine import linear, linear_backward
+from xpnet.ops.linear import linear, linear_backward
 from xpnet.ops.unfolding import fold, positions, unfold
 
 _MOST_COLUMNS = 2**23  # numbers, 32 MiB in float32: a batch that unfolds to more is taken in parts

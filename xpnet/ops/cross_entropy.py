@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnet.backends import Array, Backend
-from xpnet.ops.batch_loss import BatchLoss, denominator, reduced
+from xpnet.ops.batch_loss import BatchLoss, denominator, reduce_losses
 from xpnet.ops.class_targets import (
-    counting,
+    check_labels,
     first_bad_row,
-    fitting_labels,
+    mask_rows,
     require_labels,
-    weighed_targets,
-    where_counting,
+    row_mask,
+    weighted_targets,
 )
-from xpnet.ops.outputs import deliver
+from xpnet.ops.outputs import store
 
 
 def softmax(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -30,7 +30,7 @@ def softmax(backend: Backend, x: Array, out: Array | None = None) -> Array:
     # Subtracting the row's maximum changes nothing in the quotient and keeps exp from overflowing.
     weights = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
     y = weights / xp.sum(weights, axis=-1, keepdims=True)
-    return deliver(y, out)
+    return store(y, out)
 
 
 def softmax_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
@@ -42,7 +42,7 @@ def softmax_backward(backend: Backend, dy: Array, y: Array, out: Array | None = 
     array([[ 1., -1.]])
     """
     dx = y * (dy - backend.xp.sum(dy * y, axis=-1, keepdims=True))
-    return deliver(dx, out)
+    return store(dx, out)
 
 
 def softmax_cross_entropy(
@@ -92,7 +92,7 @@ def softmax_cross_entropy(
     >>> round(float(result.loss), 6), result.gradient
     (0.693147, array([[ 0.5, -0.5]]))
     """
-    labels = fitting_labels(backend, logits, labels, class_weights, ignore_index)
+    labels = check_labels(backend, logits, labels, class_weights, ignore_index)
     fused = backend.kernel("softmax_cross_entropy", *((logits, labels) if labels.ndim == 2 else (logits,)))
     if fused is not None:
         options = {"label_smoothing": label_smoothing, "class_weights": class_weights, "ignore_index": ignore_index}
@@ -101,24 +101,24 @@ def softmax_cross_entropy(
     counts = None
     if labels.ndim == 1:
         require_labels(backend, labels, classes, ignore_index)
-        counts = counting(backend, labels, ignore_index)
+        counts = row_mask(backend, labels, ignore_index)
         labels = xp.astype(labels, xp.int64, copy=False)  # narrow types cannot hold every class
-    targets, weight, rows = weighed_targets(backend, labels, logits, counts, label_smoothing, class_weights)
+    targets, weight, rows = weighted_targets(backend, labels, logits, counts, label_smoothing, class_weights)
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
     log_softmax = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
     # A class of no weight adds nothing, even where its log-probability is -inf.
     weighed = xp.where(targets == 0, xp.zeros_like(logits), log_softmax)
     losses = -xp.sum(targets * weighed, axis=1)
-    loss = reduced(backend, losses, weight, reduction)
+    loss = reduce_losses(backend, losses, weight, reduction)
     hits = xp.argmax(logits, axis=1) == (xp.argmax(labels, axis=1) if labels.ndim == 2 else labels)
     correct = xp.sum(xp.astype(hits if counts is None else hits & counts, xp.float64))
-    bad_row = None if backend.reads_are_free or labels.ndim == 2 else first_bad_row(backend, labels, classes, counts)
+    bad_row = None if backend.synchronous or labels.ndim == 2 else first_bad_row(backend, labels, classes, counts)
     if not gradient:
         return BatchLoss(loss, losses, correct, None, weight, rows, reduction, bad_row)
     result = xp.exp(log_softmax) * xp.sum(targets, axis=1, keepdims=True) - targets
     # Last, for the logits of a row that does not count may be NaN.
-    result = where_counting(backend, counts, result / denominator(backend, weight, reduction, dtype))
-    return BatchLoss(loss, losses, correct, deliver(result, out), weight, rows, reduction, bad_row)
+    result = mask_rows(backend, counts, result / denominator(backend, weight, reduction, dtype))
+    return BatchLoss(loss, losses, correct, store(result, out), weight, rows, reduction, bad_row)
 
 
 def _fused(
@@ -143,8 +143,8 @@ def _fused(
         if labels.ndim == 1:
             require_labels(backend, labels, logits.shape[1], ignore_index)
         raise
-    counts = None if ignore_index is None else counting(backend, labels, ignore_index)
+    counts = None if ignore_index is None else row_mask(backend, labels, ignore_index)
     rows = logits.shape[0] if counts is None else xp.sum(xp.astype(counts, xp.float64))
     weight = rows if options["class_weights"] is None else summary[1, ...]
-    bad_row = None if backend.reads_are_free else summary[3, ...]
+    bad_row = None if backend.synchronous else summary[3, ...]
     return BatchLoss(summary[0, ...], losses, summary[2, ...], out, weight, rows, reduction, bad_row)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from xpnet.backends import Array, Backend
 from xpnet.errors import ShapeError
 from xpnet.ops.activations import sigmoid
-from xpnet.ops.batch_loss import BatchLoss, denominator, reduced
-from xpnet.ops.outputs import deliver
+from xpnet.ops.batch_loss import BatchLoss, denominator, reduce_losses
+from xpnet.ops.outputs import store
 
 
 def mean_squared_error(
@@ -44,10 +44,10 @@ def mean_squared_error(
     """
     error = outputs - _fitting_targets(backend, outputs, targets)
     losses = error * error
-    loss = reduced(backend, losses, losses.size, reduction)
+    loss = reduce_losses(backend, losses, losses.size, reduction)
     dy = None
     if gradient:
-        dy = deliver(2 * error / denominator(backend, losses.size, reduction, outputs.dtype), out)
+        dy = store(2 * error / denominator(backend, losses.size, reduction, outputs.dtype), out)
     return BatchLoss(loss, losses, float("nan"), dy, losses.size, outputs.shape[0], reduction)
 
 
@@ -94,13 +94,13 @@ def binary_cross_entropy(
     missed = xp.where(positive, 1 - targets, targets)
     # A side of no weight adds nothing, even where its logit is infinite.
     losses = missed * xp.where(missed == 0, xp.zeros_like(size), size) + xp.log1p(xp.exp(-size))
-    loss = reduced(backend, losses, losses.size, reduction)
+    loss = reduce_losses(backend, losses, losses.size, reduction)
     hits = xp.sum(xp.astype(positive == (targets > 0.5), xp.float64))
     correct = hits * logits.shape[0] / max(losses.size, 1)
     dz = None
     if gradient:
         dz = sigmoid(backend, logits) - targets
-        dz = deliver(dz / denominator(backend, losses.size, reduction, logits.dtype), out)
+        dz = store(dz / denominator(backend, losses.size, reduction, logits.dtype), out)
     return BatchLoss(loss, losses, correct, dz, losses.size, logits.shape[0], reduction)
 
 

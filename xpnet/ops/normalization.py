@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from xpnet.backends import Array, Backend
-from xpnet.ops.outputs import deliver
+from xpnet.ops.outputs import store
 
 
 class Normalized(NamedTuple):
@@ -73,7 +73,7 @@ def batch_norm_inference(
     """
     scale = gamma / backend.xp.sqrt(variance + epsilon)
     scale, beta, mean = (_by_channel(backend, vector, x) for vector in (scale, beta, mean))
-    return deliver((x - mean) * scale + beta, out)
+    return store((x - mean) * scale + beta, out)
 
 
 def batch_norm_backward(
@@ -111,7 +111,7 @@ def batch_norm_backward(
     count = _count(dy, axes)
     from_mean, from_variance = (_by_channel(backend, vector / count, dy) for vector in (dbeta, dgamma))
     dx = (_by_channel(backend, gamma, dy) * forward.scale) * (dy - from_mean - forward.normalized * from_variance)
-    return deliver(dx, out)
+    return store(dx, out)
 
 
 def layer_norm(
@@ -166,7 +166,7 @@ def layer_norm_backward(
     g = gamma * dy
     from_mean = xp.mean(g, axis=-1, keepdims=True)
     from_variance = xp.mean(g * forward.normalized, axis=-1, keepdims=True)
-    return deliver(forward.scale * (g - from_mean - forward.normalized * from_variance), out)
+    return store(forward.scale * (g - from_mean - forward.normalized * from_variance), out)
 
 
 def _normalize(
@@ -178,7 +178,7 @@ def _normalize(
     variance = _mean(backend, centred * centred, axes)
     scale = 1 / backend.xp.sqrt(variance + epsilon)
     normalized = centred * scale
-    return Normalized(deliver(gamma * normalized + beta, out), normalized, scale, mean, variance)
+    return Normalized(store(gamma * normalized + beta, out), normalized, scale, mean, variance)
 
 
 def _mean(backend: Backend, x: Array, axes: tuple[int, ...]) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpnet.backends import Array
 
 
-def deliver(result: Array, out: Array | None) -> Array:
+def store(result: Array, out: Array | None) -> Array:
     """The result, in ``out`` when the caller gave one."""
     if out is None:
         return result

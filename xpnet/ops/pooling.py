@@ -33,7 +33,7 @@ def max_pool(backend: Backend, x: Array, size: int, stride: int, out: Array | No
     y = x[first]
     for place in others:
         y = backend.xp.maximum(y, x[place])
-    return _deliver(backend, y, out)
+    return _store(backend, y, out)
 
 
 def max_pool_backward(
@@ -85,7 +85,7 @@ def average_pool(backend: Backend, x: Array, size: int, stride: int, out: Array 
     y = x[first]
     for place in others:
         y = y + x[place]
-    return _deliver(backend, y / size**2, out)
+    return _store(backend, y / size**2, out)
 
 
 def average_pool_backward(
@@ -125,7 +125,7 @@ def _places(images: tuple[int, ...], size: int, stride: int) -> Iterator[Place]:
             yield slice(None), slice(i, i + spans[0], stride), slice(j, j + spans[1], stride), slice(None)
 
 
-def _deliver(backend: Backend, y: Array, out: Array | None) -> Array:
+def _store(backend: Backend, y: Array, out: Array | None) -> Array:
     if out is None:
         out = backend.xp.empty(y.shape, dtype=y.dtype, device=backend.device)
     out[...] = y

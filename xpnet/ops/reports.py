@@ -17,10 +17,10 @@ NEW = {  # -1: there was no such step, no such row in its batch
     "first_non_finite_step": -1.0,
     "bad_label_row": -1.0,
     "last_loss": 0.0,
-    "steps_left_out": 0.0,
+    "skipped_steps": 0.0,
 }
 LENGTH = len(NEW)
-LOSS_SUM, WEIGHT, COUNT, CORRECT, FIRST_NON_FINITE_STEP, BAD_LABEL_ROW, LAST_LOSS, STEPS_LEFT_OUT = range(LENGTH)
+LOSS_SUM, WEIGHT, COUNT, CORRECT, FIRST_NON_FINITE_STEP, BAD_LABEL_ROW, LAST_LOSS, SKIPPED_STEPS = range(LENGTH)
 
 
 def new_report(backend: Backend) -> Array:
@@ -67,7 +67,7 @@ def read(backend: Backend, report: Array) -> list[float]:
     return values
 
 
-def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, finite: Array | None = None) -> None:
+def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, found_inf: Array | None = None) -> None:
     """Add one batch to the report vector, in place and without waiting for the device.
 
     A batch of which no row counts has no mean loss; it adds 0.
@@ -77,8 +77,8 @@ def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, fi
         report: (8,) float64, updated.
         result: of the batch.
         step: the step's number.
-        finite: (1,) int32; 0: the step was left out, and adds nothing but one to the steps left out. None: the loss
-            alone decides what is finite, and is added whatever it is.
+        found_inf: (1,) int32; unless it holds 0 the step was skipped, and adds one to the skipped steps and nothing
+            else. None: the loss alone decides what is finite, and is added in any case.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -88,13 +88,13 @@ def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, fi
     array([ 2. ,  4. ,  4. ,  3. , -1. , -1. ,  0.5,  0. ])
     """
     loss = counted_loss(backend, result)
-    if backend.reads_are_free:  # arithmetic on numbers takes a tenth of the time of arrays with one element
-        good = math.isfinite(loss) if finite is None else bool(finite[0])
+    if backend.synchronous:  # arithmetic on numbers takes a tenth of the time of arrays with one element
+        good = math.isfinite(loss) if found_inf is None else not found_inf[0]
         if not good and report[FIRST_NON_FINITE_STEP] < 0:
             report[FIRST_NON_FINITE_STEP] = step
         report[LAST_LOSS] = loss
-        if not good and finite is not None:
-            report[STEPS_LEFT_OUT] += 1
+        if not good and found_inf is not None:
+            report[SKIPPED_STEPS] += 1
             return
         weight = float(result.weight)
         report[LOSS_SUM] += loss * weight if result.reduction == "mean" else loss
@@ -103,7 +103,7 @@ def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, fi
         report[CORRECT] += float(result.correct)
         return
     xp, first_bad = backend.xp, report[FIRST_NON_FINITE_STEP, ...]
-    good = xp.isfinite(loss) if finite is None else finite[0, ...] == 1
+    good = xp.isfinite(loss) if found_inf is None else found_inf[0, ...] == 0
     newly_bad = ~good & (first_bad < 0)
     report[FIRST_NON_FINITE_STEP] = xp.where(newly_bad, xp.full_like(first_bad, step), first_bad)
     if result.bad_row is not None:
@@ -112,9 +112,9 @@ def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, fi
     total = loss * result.weight if result.reduction == "mean" else loss
     sums = (total, result.weight, result.rows, result.correct)
     added = xp.stack([xp.full_like(loss, item) if isinstance(item, (int, float)) else item for item in sums])
-    if finite is not None:
+    if found_inf is not None:
         added = xp.where(good, added, xp.zeros_like(added))
-        report[STEPS_LEFT_OUT] += 1 - xp.astype(good, xp.float64)
+        report[SKIPPED_STEPS] += 1 - xp.astype(good, xp.float64)
     report[: CORRECT + 1] += added
 
 
@@ -131,23 +131,23 @@ def means(report: Sequence[float]) -> tuple[float, float]:
     return loss, accuracy
 
 
-def hold(backend: Backend, report: Array, finite: Array) -> None:
-    """finite ← 0 when an earlier step was not finite: whatever reads it leaves the state as that step found it.
+def hold(backend: Backend, report: Array, found_inf: Array) -> None:
+    """found_inf ← 1 when an earlier step was not finite: the state stays as that step found it.
 
     Args:
         backend: where the arrays live.
         report: (8,) float64.
-        finite: (1,) int32, updated.
+        found_inf: (1,) int32, updated.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
-    >>> report, finite = new_report(cpu), cpu.asarray([1], "int32")
+    >>> report, found_inf = new_report(cpu), cpu.asarray([0], "int32")
     >>> report[FIRST_NON_FINITE_STEP] = 3
-    >>> hold(cpu, report, finite)
-    >>> finite
-    array([0], dtype=int32)
+    >>> hold(cpu, report, found_inf)
+    >>> found_inf
+    array([1], dtype=int32)
     """
-    if not backend.reads_are_free:
-        finite[...] = finite * backend.xp.astype(report[FIRST_NON_FINITE_STEP, ...] < 0, backend.xp.int32)
+    if not backend.synchronous:
+        found_inf[...] = found_inf | backend.xp.astype(report[FIRST_NON_FINITE_STEP, ...] >= 0, backend.xp.int32)
     elif report[FIRST_NON_FINITE_STEP] >= 0:
-        finite[0] = 0
+        found_inf[0] = 1

@@ -33,7 +33,7 @@ class AdaGrad(Optimizer):
         super().__init__(learning_rate, **options)
         self.epsilon = finite_number("epsilon", epsilon, low=0.0)
 
-    def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
+    def _step_hyperparameters(self, step: int, rate: float, decay: float) -> list[float]:
         return [rate, self.epsilon]
 
 
@@ -66,7 +66,7 @@ class RMSProp(Optimizer):
         self.alpha = finite_number("alpha", alpha, low=0.0, below=1.0)
         self.epsilon = finite_number("epsilon", epsilon, low=0.0)
 
-    def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
+    def _step_hyperparameters(self, step: int, rate: float, decay: float) -> list[float]:
         return [rate, self.alpha, self.epsilon]
 
 
@@ -102,7 +102,7 @@ class Adam(Optimizer):
         self.beta2 = finite_number("beta2", beta2, low=0.0, below=1.0)
         self.epsilon = finite_number("epsilon", epsilon, low=0.0)
 
-    def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
+    def _step_hyperparameters(self, step: int, rate: float, decay: float) -> list[float]:
         b1, b2 = self.beta1, self.beta2
         return [rate, b1, b2, self.epsilon, _correction(b1, step), _correction(b2, step), decay]
 
@@ -115,7 +115,7 @@ class AdamW(Adam):
         beta1: β₁, from 0 to below 1.
         beta2: β₂, from 0 to below 1.
         epsilon: ε, at least 0.
-        weight_decay: λ; of parameters with two axes and more, unless ``decayed`` names others ("*" is all).
+        weight_decay: λ; of parameters with two axes and more, unless ``weight_decay_mask`` names others ("*" is all).
         options: the others of every :class:`Optimizer`.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019, algorithm 2, in PyTorch's form.
@@ -124,7 +124,7 @@ class AdamW(Adam):
     0.01
     """
 
-    decouples_decay = True
+    decoupled_weight_decay = True
 
     def __init__(
         self,

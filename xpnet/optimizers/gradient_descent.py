@@ -48,7 +48,7 @@ class Momentum(Optimizer):
         super().__init__(learning_rate, **options)
         self.momentum = finite_number("momentum", momentum, low=0.0, below=1.0)
 
-    def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
+    def _step_hyperparameters(self, step: int, rate: float, decay: float) -> list[float]:
         return [rate, self.momentum, 0.0]
 
 
@@ -67,5 +67,5 @@ class Nesterov(Momentum):
     0.9
     """
 
-    def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
+    def _step_hyperparameters(self, step: int, rate: float, decay: float) -> list[float]:
         return [rate, self.momentum, 1.0]

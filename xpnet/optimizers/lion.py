@@ -27,7 +27,7 @@ class Lion(Optimizer):
 
     slots = ("m",)
     operation = staticmethod(ops.lion_update)
-    decouples_decay = True
+    decoupled_weight_decay = True
 
     def __init__(
         self, learning_rate: float | Schedule = 1e-4, beta1: float = 0.9, beta2: float = 0.99, **options: Any
@@ -36,5 +36,5 @@ class Lion(Optimizer):
         self.beta1 = finite_number("beta1", beta1, low=0.0, below=1.0)
         self.beta2 = finite_number("beta2", beta2, low=0.0, below=1.0)
 
-    def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
+    def _step_hyperparameters(self, step: int, rate: float, decay: float) -> list[float]:
         return [rate, self.beta1, self.beta2, decay]

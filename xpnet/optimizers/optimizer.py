@@ -19,15 +19,15 @@ class Optimizer:
     """What every optimizer is: hyperparameters, state vectors laid out like the parameters, and ``update``.
 
     A subclass names its state vectors in ``slots``, and the operation that updates them with the parameters:
-    ``operation(backend, values, gradients, *state, settings, finite)``, as those of :mod:`xpnet.ops` are. It passes
-    what it does not know to this constructor, so that every optimizer takes these options. A pattern is a name with
-    ``*`` for any text: "0.*" is layer 0, "*.b" all biases.
+    ``operation(backend, values, gradients, *state, hyperparameters, found_inf)``, as those of :mod:`xpnet.ops` are. It
+    passes what it does not know to this constructor, so that every optimizer takes these options. A pattern is a name
+    with ``*`` for any text: "0.*" is layer 0, "*.b" all biases.
 
     Args:
         learning_rate: η, the step's length: a number or a :class:`~xpnet.schedules.Schedule`.
         weight_decay: λ. It is added to the gradient, g + λ θ, or where the optimizer says so decoupled from it:
             θ ← (1-ηλ) θ.
-        decayed: pattern or patterns of the parameters that decay; None: those with two axes and more.
+        weight_decay_mask: pattern or patterns of the parameters that decay; None: those with two axes and more.
         learning_rate_factors: by pattern, what η is multiplied by; a parameter that several match has the product.
         frozen: pattern or patterns of the parameters that stay as they are, and do not count in the norm.
         clip_norm: see :func:`xpnet.ops.clip_norm`; over all gradients together, before the decay is added.
@@ -53,8 +53,8 @@ class Optimizer:
     >>> [round(float(moved[start]), 3) for start in model.parameters.starts.values()]
     [0.0, 0.0, -0.5, -1.0]
 
-    >>> def sign_update(backend, values, gradients, settings, finite=None):
-    ...     values -= settings[0] * backend.xp.sign(gradients)
+    >>> def sign_update(backend, values, gradients, hyperparameters, found_inf=None):
+    ...     values -= hyperparameters[0] * backend.xp.sign(gradients)
     >>> class SignDescent(Optimizer):
     ...     operation = staticmethod(sign_update)
     >>> optimizer = SignDescent(0.25)
@@ -67,14 +67,14 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()
     operation: Callable[..., None]
-    decouples_decay: bool = False
+    decoupled_weight_decay: bool = False
 
     def __init__(
         self,
         learning_rate: float | Schedule,
         *,
         weight_decay: float = 0.0,
-        decayed: str | Iterable[str] | None = None,
+        weight_decay_mask: str | Iterable[str] | None = None,
         learning_rate_factors: Mapping[str, float] | None = None,
         frozen: str | Iterable[str] = (),
         clip_norm: float | None = None,
@@ -83,7 +83,9 @@ class Optimizer:
         is_schedule = isinstance(learning_rate, Schedule)
         self.learning_rate = learning_rate if is_schedule else finite_number("learning_rate", learning_rate, low=0.0)
         self.weight_decay = finite_number("weight_decay", weight_decay, low=0.0)
-        self.decayed = None if decayed is None else groups.patterns("decayed", decayed)
+        self.weight_decay_mask = (
+            None if weight_decay_mask is None else groups.patterns("weight_decay_mask", weight_decay_mask)
+        )
         self.learning_rate_factors = groups.factors("learning_rate_factors", learning_rate_factors or {})
         self.frozen = groups.patterns("frozen", frozen)
         self.clip_norm = None if clip_norm is None else finite_number("clip_norm", clip_norm, low=0.0)
@@ -111,7 +113,7 @@ class Optimizer:
             ConfigurationError: a pattern matches no parameter of the model, or all of them are frozen.
         """
         parameters, gradients, _ = model.vectors
-        for option in ("decayed", "learning_rate_factors", "frozen"):
+        for option in ("weight_decay_mask", "learning_rate_factors", "frozen"):
             groups.require_matches(option, getattr(self, option) or (), parameters)
         pieces = groups.pieces(parameters, self._group_of)
         if self.frozen and not pieces:
@@ -123,46 +125,48 @@ class Optimizer:
         self.total_steps = None
         self._parameters = parameters
         self._groups = list(dict.fromkeys(piece.group for piece in pieces))
-        width = len(self._step_settings(0, 0.0, 0.0))
-        self._settings = self._backend.aligned_zeros(width * len(self._groups), "float64")
+        width = len(self._step_hyperparameters(0, 0.0, 0.0))
+        self._hyperparameters = self._backend.aligned_zeros(width * len(self._groups), "float64")
         self._current: list[float] = []  # what is in them
         vectors = [views.vector for views in (parameters, gradients, *self.state.values())]
         self._pieces: list[tuple[Array, float, list[Array]]] = []
         for group, place in pieces:
             start = width * self._groups.index(group)
-            added = 0.0 if self.decouples_decay else group.weight_decay
-            settings = self._settings[start : start + width]
-            self._pieces.append((settings, added, [vector[place] for vector in vectors]))
+            added = 0.0 if self.decoupled_weight_decay else group.weight_decay
+            hyperparameters = self._hyperparameters[start : start + width]
+            self._pieces.append((hyperparameters, added, [vector[place] for vector in vectors]))
 
-    def update(self, step: int, finite: Array | None = None) -> None:
+    def update(self, step: int, found_inf: Array | None = None) -> None:
         """Move the parameters against their gradients, in place.
 
         Args:
             step: steps taken before this one: 0 at first.
-            finite: (1,) int32 on the device; where it holds 0, parameters and state stay as they are.
+            found_inf: (1,) int32 on the device; unless it holds 0, parameters and state stay as they are.
 
         Raises:
             CallOrderError: there is no model yet, or it was initialised again since.
-            ConfigurationError: the schedule spans the run, and nobody said how long that is (see ``plan``).
+            ConfigurationError: the schedule spans the run, and nobody said how long that is (see ``set_total_steps``).
         """
         if self.model is None or self.model.parameters is not self._parameters:
             raise CallOrderError(
                 f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
             )
         rate = self.rate(step)
-        settings: list[float] = []
+        hyperparameters: list[float] = []
         for factor, decay in self._groups:
-            settings += self._step_settings(step, rate * factor, decay if self.decouples_decay else 0.0)
-        if settings != self._current:
-            self._settings[...] = self._backend.asarray(settings, "float64")
-            self._current = settings
+            hyperparameters += self._step_hyperparameters(
+                step, rate * factor, decay if self.decoupled_weight_decay else 0.0
+            )
+        if hyperparameters != self._current:
+            self._hyperparameters[...] = self._backend.asarray(hyperparameters, "float64")
+            self._current = hyperparameters
         if self.clip_norm is not None or self.clip_value is not None:
             self._clip()
-        for own_settings, added_decay, (values, gradients, *state) in self._pieces:
+        for own_hyperparameters, added_decay, (values, gradients, *state) in self._pieces:
             total = gradients + added_decay * values if added_decay else gradients
-            self.operation(self._backend, values, total, *state, own_settings, finite)
+            self.operation(self._backend, values, total, *state, own_hyperparameters, found_inf)
 
-    def plan(self, total_steps: int, step: int) -> None:
+    def set_total_steps(self, total_steps: int, step: int) -> None:
         """Learn how many steps the run has in all, before ``step`` is taken; a schedule may depend on it.
 
         Raises:
@@ -197,10 +201,10 @@ class Optimizer:
     def _group_of(self, name: str, shape: Shape) -> Group | None:
         if groups.matches(name, self.frozen):
             return None
-        decays = len(shape) >= 2 if self.decayed is None else groups.matches(name, self.decayed)
+        decays = len(shape) >= 2 if self.weight_decay_mask is None else groups.matches(name, self.weight_decay_mask)
         factor = groups.factor_of(name, self.learning_rate_factors)
         return Group(factor, self.weight_decay if decays else 0.0)
 
-    def _step_settings(self, step: int, rate: float, decay: float) -> list[float]:
-        """What the operation's ``settings`` hold at this step, for a group with this rate and decoupled decay."""
+    def _step_hyperparameters(self, step: int, rate: float, decay: float) -> list[float]:
+        """The operation's ``hyperparameters`` at this step, for a group with this rate and decoupled decay."""
         return [rate]

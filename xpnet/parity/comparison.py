@@ -37,7 +37,7 @@ class Row:
     Attributes:
         backend: the one that is held against the reference.
         layer: its place and kind, or "data", "loss", "optimizer".
-        quantity: "batch", "forward", "input gradient", "gradient", "inference", "finite flag" or "update".
+        quantity: "batch", "forward", "input gradient", "gradient", "inference", "finite check" or "update".
         array: the one with the element that comes nearest to its bound, or goes farthest beyond it.
         step: in which that was, from 1.
         ulps: how far that element is from the reference's, in units in the last place of the array's largest number.
@@ -169,7 +169,7 @@ def compare(
     erring = erring_backend()
     bounding = Workbench(erring, *ground, reuse=False)
     for bench in (*runs, *benches, bounding):
-        bench.trainer.optimizer.plan(total_steps or steps, step=0)
+        bench.trainer.optimizer.set_total_steps(total_steps or steps, step=0)
     rows: dict[tuple[str, ...], Row] = {}
     batches = full_batches(backends[0], sampler or Shuffled(), len(runs[0].data), batch_size, seed)
     for step, rows_of_step in enumerate(itertools.islice(batches, steps), start=1):

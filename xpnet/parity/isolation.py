@@ -78,17 +78,17 @@ class _Watcher:
         self.loss = LossPass(*given, counted)
         return result
 
-    def optimizer_update(self, call: Callable[..., None], step: int, finite: Array) -> None:
+    def optimizer_update(self, call: Callable[..., None], step: int, found_inf: Array) -> None:
         bench, state = self._bench, self._bench.trainer.optimizer.state
         self.update = Update(
             step,
-            bench.fetch(finite),
+            bench.fetch(found_inf),
             self.loss.counted,
             bench.fetched(bench.model.parameters),
             bench.fetched(bench.model.gradients),  # before they are clipped
             {slot: bench.fetched(vector) for slot, vector in state.items()},
         )
-        call(step, finite)
+        call(step, found_inf)
 
     def _rounded(self, array: Array) -> np.ndarray:
         return self._bench.rounded(self._bench.fetch(array))

@@ -46,7 +46,7 @@ class Pass:
         context.step = self.step
         y = layer.forward(bench.bring(self.x), context)
         found = {("forward", "y"): bench.fetch(y)}
-        if layer.declare_parameters():
+        if layer.parameter_specs():
             # What a layer keeps of its own output is the same everywhere, too: else a ReLU's derivative would be
             # another one on each backend where a sum is 0 but for rounding. Others may hand out a view of x.
             y[...] = bench.bring(self.y)
@@ -55,9 +55,9 @@ class Pass:
             dx = getattr(layer, method)(bench.bring(dy), context)
             if dx is not None:
                 found["input gradient", "dx"] = bench.fetch(dx)
-            for name in layer.declare_parameters():
+            for name in layer.parameter_specs():
                 found["gradient", name] = bench.fetch(layer.gradients[name])
-        for name in layer.declare_buffers():
+        for name in layer.buffer_specs():
             found["forward", name] = bench.fetch(layer.buffers[name])
         return {Quantity(self.layer, *key): array for key, array in found.items()}
 
@@ -94,7 +94,7 @@ class LossPass:
 
     logits: np.ndarray
     labels: np.ndarray
-    counted: np.ndarray  # what the finite flag is told of the loss
+    counted: np.ndarray  # the loss that the check for finite numbers is given
 
     def compute(self, bench: Workbench) -> dict[Quantity, np.ndarray]:
         """The mean loss and its gradient."""
@@ -109,7 +109,7 @@ class Update:
     """The optimizer's step, with the gradients as they are before it clips them."""
 
     step: int
-    finite: np.ndarray
+    found_inf: np.ndarray
     loss: np.ndarray
     parameters: Numbers
     gradients: Numbers
@@ -122,11 +122,11 @@ class Update:
         bench.fill(model.gradients, self.gradients)
         for slot, numbers in self.state.items():
             bench.fill(optimizer.state[slot], numbers)
-        finite = backend.aligned_zeros(1, "int32")
-        ops.all_finite(backend, model.vectors.gradients.vector, backend.asarray(self.loss), finite)
-        optimizer.update(self.step, bench.bring(self.finite))
+        found_inf = backend.aligned_zeros(1, "int32")
+        ops.check_finite(backend, model.vectors.gradients.vector, backend.asarray(self.loss), found_inf)
+        optimizer.update(self.step, bench.bring(self.found_inf))
         at = {label.rpartition(" ")[0]: label for label in bench.layers}
-        found = {Quantity("optimizer", "finite flag", "finite"): bench.fetch(finite)}
+        found = {Quantity("optimizer", "finite check", "found_inf"): bench.fetch(found_inf)}
         for name in self.parameters:
             place, _, own = name.rpartition(".")
             found[Quantity(at[place], "update", own)] = bench.fetch(model.parameters[name])

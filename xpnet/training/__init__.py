@@ -1,11 +1,11 @@
 """Training: the loop, what watches it, and the folder of a run."""
 
-from xpnet.training.averaging import MovingAverage
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import Callback
 from xpnet.training.csv_log import CSVLog
 from xpnet.training.early_stopping import EarlyStopping
 from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.moving_average import MovingAverage
 from xpnet.training.progress import Progress
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
 from xpnet.training.runs import recipe_of, resume, train

@@ -71,7 +71,7 @@ class DeviceSamples:
         else:
             shape = (indices.shape[0], *self.x.shape[1:])
             out = context.empty(self, "x", shape, getattr(self.backend.xp, dtype))
-            x = ops.take_rows(self.backend, self.x, indices, self.pixel_range, dtype, out)
+            x = ops.gather(self.backend, self.x, indices, self.pixel_range, dtype, out)
         return x, self.y[indices] if self.y.ndim == 1 else take(self.y, indices, axis=0)  # take: a microsecond more
 
     def head(self, count: int, context: Context, dtype: str) -> Array:

@@ -43,7 +43,7 @@ class Callback:
     "diagnosis"   "kind", "message"
     "evaluation"  "train_loss", "train_accuracy"; with a validation set "test_loss", "test_accuracy",
                   "best_test_accuracy", or, by :meth:`Trainer.fit`'s ``validation_name``, "validation_loss", …; under
-                  ``on_nonfinite="skip"`` "steps_left_out"; "training_seconds"
+                  ``on_nonfinite="skip"`` "skipped_steps"; "training_seconds"
     ============  ======================================================================================================
 
     >>> import numpy as np, xpnet

@@ -301,4 +301,4 @@ def _require_more(
         raise ConfigurationError(
             f"the run in {folder.path} already has {done} epochs: --stop-after-epoch must be more than {done}"
         )
-    trainer.optimizer.plan(total, trainer.step)
+    trainer.optimizer.set_total_steps(total, trainer.step)

@@ -124,7 +124,7 @@ def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
     )
     # The wider of the file's type and the backend's, so that a float64 backend computes in float64.
     dtypes = {str(array.dtype) for name, array in saved.tensors.items() if name.startswith("parameters/")}
-    model.lay_out(backend, "float64" if "float64" in dtypes | {backend.dtype} else "float32")
+    model.allocate(backend, "float64" if "float64" in dtypes | {backend.dtype} else "float32")
     _restore(_model_vectors(model), saved, origin)
     return model
 
@@ -228,7 +228,7 @@ def _from_book(path: Path, backend: Backend) -> Sequential:
         Linear(sizes[place], sizes[place + 1], activation="sigmoid" if place < last else None)
         for place in range(last + 1)
     ]
-    model = Sequential(Flatten(), *linears).lay_out(backend)
+    model = Sequential(Flatten(), *linears).allocate(backend)
     with backend.ignoring_overflow():  # a float64 weight may be more than float32 can hold: it is infinite there
         for place in range(1, last + 2):
             for kind in ("W", "b"):

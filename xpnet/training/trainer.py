@@ -21,10 +21,10 @@ from xpnet.ops.batch_loss import counted_loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
 from xpnet.training.accumulation import MicroBatches
-from xpnet.training.averaging import MovingAverage
 from xpnet.training.batches import DeviceSamples
 from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
 from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.moving_average import MovingAverage
 from xpnet.training.replay import first_non_finite
 from xpnet.training.schedule import Schedule
 
@@ -102,7 +102,7 @@ class Trainer:
         self.report = ops.new_report(self.backend)
         self.schedule: Schedule | None = None
         self._stopping = False
-        self._finite = self.backend.aligned_zeros(1, "int32")
+        self._found_inf = self.backend.aligned_zeros(1, "int32")
         _, gradients, buffers = model.vectors
         self._gradients, self._buffers = gradients.vector, buffers.vector
         self.micro_batches = None if micro_batch_size is None else MicroBatches(model, micro_batch_size)
@@ -155,7 +155,7 @@ class Trainer:
         data = DeviceSamples(self.model, train, self.loss)
         held_out = None if validation is None else DeviceSamples(self.model, validation, self.loss)
         schedule = Schedule.of(len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch)
-        self.optimizer.plan(schedule.total, self.step)
+        self.optimizer.set_total_steps(schedule.total, self.step)
         self.schedule = schedule
         self._stopping = False
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
@@ -207,9 +207,9 @@ class Trainer:
         """Take steps to the next checkpoint, or until somebody asks for a stop."""
         began = time.perf_counter()
         if self.step % schedule.steps_per_epoch == 0:
-            left_out = self.report[reports.STEPS_LEFT_OUT, ...]  # of the whole run
+            left_out = self.report[reports.SKIPPED_STEPS, ...]  # of the whole run
             self.report = ops.new_report(self.backend)
-            self.report[reports.STEPS_LEFT_OUT] = left_out
+            self.report[reports.SKIPPED_STEPS] = left_out
         for step in range(self.step, schedule.next_checkpoint(self.step)):
             indices = batch_of(step)
             self.train_step(data, indices, context)
@@ -231,16 +231,16 @@ class Trainer:
             result = self.micro_batches.accumulate(
                 indices, context, lambda part: self._backpropagate(data, part, context)
             )
-        ops.all_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._finite)
+        ops.check_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._found_inf)
         if self.on_nonfinite == "stop":
-            reports.hold(self.backend, self.report, self._finite)
-        self.optimizer.update(self.step, self._finite)
+            reports.hold(self.backend, self.report, self._found_inf)
+        self.optimizer.update(self.step, self._found_inf)
         if self.average is not None:
-            self.average.update(self._finite)
+            self.average.update(self._found_inf)
         if kept_buffers is not None:
-            ops.take_back(self.backend, self._buffers, kept_buffers, self._finite)
+            ops.take_back(self.backend, self._buffers, kept_buffers, self._found_inf)
         self.step += 1
-        ops.accumulate(self.backend, self.report, result, self.step, self._finite)
+        ops.accumulate(self.backend, self.report, result, self.step, self._found_inf)
 
     def _backpropagate(self, data: DeviceSamples, indices: Array, context: Context) -> ops.BatchLoss:
         """The loss on these rows, with its gradient left in the model."""
@@ -281,11 +281,11 @@ class Trainer:
 
     def _report_batch(self, data: DeviceSamples, batch_of: BatchOf) -> None:
         report = self._read_report(data, batch_of)
-        self._diagnose("steps left out", self._steps_left_out(report))
+        self._diagnose("skipped steps", self._steps_left_out(report))
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
     def _steps_left_out(self, report: list[float]) -> str | None:
-        left_out = int(report[reports.STEPS_LEFT_OUT])
+        left_out = int(report[reports.SKIPPED_STEPS])
         message = f"{left_out} of {self.step} steps were left out: their loss or gradients were not finite"
         return message if left_out else None
 
@@ -303,7 +303,7 @@ class Trainer:
             train_loss, train_accuracy, _ = evaluate(self.model, data, self.loss)
         figures = {"train_loss": train_loss, "train_accuracy": train_accuracy}
         if self.on_nonfinite == "skip":
-            figures["steps_left_out"] = int(report[reports.STEPS_LEFT_OUT])
+            figures["skipped_steps"] = int(report[reports.SKIPPED_STEPS])
         improved = False
         if held_out is not None:
             outcome = evaluate(self.model, held_out, self.loss)
@@ -313,7 +313,7 @@ class Trainer:
             figures |= {f"{name}_loss": outcome.loss, f"{name}_accuracy": outcome.accuracy}
             figures[f"best_{name}_accuracy"] = self.best_accuracy  # type: ignore[assignment]
         self.optimizer.schedule.observe(figures.get(f"{name}_loss", train_loss))
-        self._diagnose("steps left out", self._steps_left_out(report))
+        self._diagnose("skipped steps", self._steps_left_out(report))
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
         classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == 1
         if classifies and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):

@@ -7,17 +7,17 @@ from typing import Any
 
 _HOMES = {
     "adam_update": "optimizers",
-    "all_finite": "optimizers",
+    "check_finite": "optimizers",
     "bias_activation": "activations",
     "bias_activation_backward": "activations",
-    "dropout": "masks",
+    "dropout": "dropout_mask",
     "linear": "linear_layer",
     "linear_backward": "linear_layer",
     "linear_softmax_cross_entropy": "linear_cross_entropy",
     "momentum_update": "optimizers",
     "sgd_update": "optimizers",
     "softmax_cross_entropy": "cross_entropy",
-    "take_rows": "gather",
+    "gather": "gather_rows",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

@@ -32,34 +32,34 @@ _WORK = 16  # of a parameter, in multiplications of a product
 _UNIT = 2**12  # parameters: a multiple of what the loops take at a time, so that an element is the same in any block
 _LONGEST = 2**17  # parameters in a block
 
-_SETTINGS = np.dtype(np.float64)
+_HYPERPARAMETERS = np.dtype(np.float64)
 _FLAG = np.dtype(np.int32)
-_FINITE_ALWAYS = np.ones(1, np.int32)
-_FINITE_ALWAYS.flags.writeable = False
+_NOT_FOUND = np.zeros(1, np.int32)
+_NOT_FOUND.flags.writeable = False
 
 
-def all_finite(gradients: np.ndarray, finite: np.ndarray) -> None:
-    """Write into ``finite``, (1,) int32, whether every element of a flat vector is finite: 1 or 0.
+def check_finite(gradients: np.ndarray, found_inf: np.ndarray) -> None:
+    """Write into ``found_inf``, (1,) int32, 1 where an element of a flat vector is NaN or infinite, else 0.
 
     >>> import numpy as np
-    >>> finite = np.empty(1, np.int32)
-    >>> all_finite(np.array([1.0, np.nan]), finite)
-    >>> finite
-    array([0], dtype=int32)
+    >>> found_inf = np.empty(1, np.int32)
+    >>> check_finite(np.array([1.0, np.nan]), found_inf)
+    >>> found_inf
+    array([1], dtype=int32)
     """
-    refusal = _refusal(_all_finite, gradients, finite)
+    refusal = _refusal(_check_finite, gradients, found_inf)
     if refusal is None:
         return
     check_kind("gradients", gradients, 1)
     check_input("gradients", gradients, gradients.dtype, gradients.shape)
-    check_output("finite", finite, _FLAG, (1,))
+    check_output("found_inf", found_inf, _FLAG, (1,))
     raise refusal
 
 
 def sgd_update(
-    values: np.ndarray, gradients: np.ndarray, settings: np.ndarray, *, finite: np.ndarray | None = None
+    values: np.ndarray, gradients: np.ndarray, hyperparameters: np.ndarray, *, found_inf: np.ndarray | None = None
 ) -> None:
-    """θ ← θ - η g on flat vectors, in place; ``settings`` is (η,).
+    """θ ← θ - η g on flat vectors, in place; ``hyperparameters`` is (η,).
 
     >>> import numpy as np
     >>> values = np.array([1.0, 2.0])
@@ -67,21 +67,21 @@ def sgd_update(
     >>> values
     array([0.5, 2.5])
     """
-    _update(_sgd, (), 1, finite, settings, values, gradients)
+    _update(_sgd, (), 1, found_inf, hyperparameters, values, gradients)
 
 
 def momentum_update(
     values: np.ndarray,
     gradients: np.ndarray,
     velocity: np.ndarray,
-    settings: np.ndarray,
+    hyperparameters: np.ndarray,
     *,
-    finite: np.ndarray | None = None,
+    found_inf: np.ndarray | None = None,
 ) -> None:
     """v ← μ v + g; θ ← θ - η v, or with Nesterov's rule θ - η (g + μ v), in place.
 
-    ``settings`` is (η, μ, 1 for Nesterov's rule or 0). The definition is PyTorch's, after Sutskever et al., "On the
-    importance of initialization and momentum in deep learning", ICML 2013.
+    ``hyperparameters`` is (η, μ, 1 for Nesterov's rule or 0). The definition is PyTorch's, after Sutskever et al., "On
+    the importance of initialization and momentum in deep learning", ICML 2013.
 
     >>> import numpy as np
     >>> values, velocity = np.array([1.0]), np.array([1.0])
@@ -89,7 +89,7 @@ def momentum_update(
     >>> values, velocity
     (array([0.75]), array([2.5]))
     """
-    _update(_momentum, ("velocity",), 3, finite, settings, values, gradients, velocity)
+    _update(_momentum, ("velocity",), 3, found_inf, hyperparameters, values, gradients, velocity)
 
 
 def adam_update(
@@ -97,14 +97,14 @@ def adam_update(
     gradients: np.ndarray,
     m: np.ndarray,
     v: np.ndarray,
-    settings: np.ndarray,
+    hyperparameters: np.ndarray,
     *,
-    finite: np.ndarray | None = None,
+    found_inf: np.ndarray | None = None,
 ) -> None:
     """Adam, or AdamW where the decay λ is not 0, in place.
 
     θ ← (1 - η λ) θ;  m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  θ ← θ - η m̂ / (√v̂ + ε), with
-    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). ``settings`` is (η, β₁, β₂, ε, 1 - β₁ᵗ, 1 - β₂ᵗ, λ).
+    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). ``hyperparameters`` is (η, β₁, β₂, ε, 1 - β₁ᵗ, 1 - β₂ᵗ, λ).
 
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; Loshchilov and Hutter, "Decoupled weight
     decay regularization", ICLR 2019.
@@ -115,17 +115,21 @@ def adam_update(
     >>> values.round(12)  # the first step has the length of the learning rate
     array([0.9])
     """
-    _update(_adam, ("m", "v"), 7, finite, settings, values, gradients, m, v)
+    _update(_adam, ("m", "v"), 7, found_inf, hyperparameters, values, gradients, m, v)
 
 
 def _update(
-    update: kernel, state_names: tuple[str, ...], length: int, finite: np.ndarray | None, settings: np.ndarray,
+    update: kernel,
+    state_names: tuple[str, ...],
+    length: int,
+    found_inf: np.ndarray | None,
+    hyperparameters: np.ndarray,
     *vectors: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Make an update of vectors (values, gradients, state …), in a compiled call that looks at what it is given."""
-    if finite is None:
-        finite = _FINITE_ALWAYS
-    refusal = _refusal(update, *vectors, settings, finite)
+    if found_inf is None:
+        found_inf = _NOT_FOUND
+    refusal = _refusal(update, *vectors, hyperparameters, found_inf)
     if refusal is None:
         return
     values, gradients, *state = vectors
@@ -133,8 +137,8 @@ def _update(
     check_input("gradients", gradients, values.dtype, values.shape)
     for name, vector in zip(("values", *state_names), (values, *state), strict=True):
         check_output(name, vector, values.dtype, values.shape)
-    check_input("settings", settings, _SETTINGS, (length,))
-    check_input("finite", finite, _FLAG, (1,))
+    check_input("hyperparameters", hyperparameters, _HYPERPARAMETERS, (length,))
+    check_input("found_inf", found_inf, _FLAG, (1,))
     raise refusal
 
 
@@ -161,29 +165,29 @@ def _sum_of_zeros(vector: Any) -> Any:
 
 
 @njit(**INNER)
-def _all_finite_block(gradients: Any, finite: Any, step: int, block: int) -> None:
+def _check_finite_block(gradients: Any, found_inf: Any, step: int, block: int) -> None:
     first, last = block_of(gradients.size, step, block)
     if _sum_of_zeros(gradients[first:last]) != 0:
-        finite[0] = 0
+        found_inf[0] = 1
 
 
-_FINITE = outlined(_all_finite_block)
+_CHECK = outlined(_check_finite_block)
 
 
 @kernel
-def _all_finite(words: OutIntegers, gradients: InVector, finite: OutFlags) -> int:
-    if finite.size != 1:
+def _check_finite(words: OutIntegers, gradients: InVector, found_inf: OutFlags) -> int:
+    if found_inf.size != 1:
         return DECLINED
-    finite[0] = 1
+    found_inf[0] = 0
     step = stripe(words, gradients.size, _UNIT, _LONGEST)
-    return share(words, _FINITE((gradients, finite, step)), -(-gradients.size // step))
+    return share(words, _CHECK((gradients, found_inf, step)), -(-gradients.size // step))
 
 
 @njit(**INNER)
-def _sgd_block(values: Any, gradients: Any, settings: Any, step: int, block: int) -> None:
+def _sgd_block(values: Any, gradients: Any, hyperparameters: Any, step: int, block: int) -> None:
     first, last = block_of(values.size, step, block)
     values, gradients = values[first:last], gradients[first:last]
-    rate = values.dtype.type(settings[0])
+    rate = values.dtype.type(hyperparameters[0])
     for i in range(values.size):
         values[i] -= rate * gradients[i]
 
@@ -192,22 +196,24 @@ _SGD = outlined(_sgd_block)
 
 
 @kernel
-def _sgd(words: OutIntegers, values: OutVector, gradients: InVector, settings: InDoubles, finite: InFlags) -> int:
-    if gradients.size != values.size or settings.size != 1 or finite.size != 1:
+def _sgd(
+    words: OutIntegers, values: OutVector, gradients: InVector, hyperparameters: InDoubles, found_inf: InFlags
+) -> int:
+    if gradients.size != values.size or hyperparameters.size != 1 or found_inf.size != 1:
         return DECLINED
-    if finite[0] == 0:
+    if found_inf[0] != 0:
         return DONE
     step = stripe(words, values.size, _UNIT, _LONGEST)
-    return share(words, _SGD((values, gradients, settings, step)), -(-values.size // step))
+    return share(words, _SGD((values, gradients, hyperparameters, step)), -(-values.size // step))
 
 
 @njit(**INNER)
-def _momentum_block(values: Any, gradients: Any, velocity: Any, settings: Any, step: int, block: int) -> None:
+def _momentum_block(values: Any, gradients: Any, velocity: Any, hyperparameters: Any, step: int, block: int) -> None:
     first, last = block_of(values.size, step, block)
     values, gradients, velocity = values[first:last], gradients[first:last], velocity[first:last]
     real = values.dtype.type
-    rate, momentum, tiny, zero = real(settings[0]), real(settings[1]), real(TINY), real(0)
-    ahead, here = (momentum, real(1)) if settings[2] else (real(1), zero)  # the weights of v and g in the step
+    rate, momentum, tiny, zero = real(hyperparameters[0]), real(hyperparameters[1]), real(TINY), real(0)
+    ahead, here = (momentum, real(1)) if hyperparameters[2] else (real(1), zero)  # the weights of v and g in the step
     for i in range(values.size):
         g = gradients[i]
         v = momentum * velocity[i] + g
@@ -221,15 +227,15 @@ _MOMENTUM = outlined(_momentum_block)
 
 @kernel
 def _momentum(
-    words: OutIntegers, values: OutVector, gradients: InVector, velocity: OutVector, settings: InDoubles,
-    finite: InFlags,
+    words: OutIntegers, values: OutVector, gradients: InVector, velocity: OutVector, hyperparameters: InDoubles,
+    found_inf: InFlags,
 ) -> int:  # fmt: skip
-    if not (gradients.size == velocity.size == values.size and settings.size == 3 and finite.size == 1):
+    if not (gradients.size == velocity.size == values.size and hyperparameters.size == 3 and found_inf.size == 1):
         return DECLINED
-    if finite[0] == 0:
+    if found_inf[0] != 0:
         return DONE
     step = stripe(words, values.size, _UNIT, _LONGEST)
-    return share(words, _MOMENTUM((values, gradients, velocity, settings, step)), -(-values.size // step))
+    return share(words, _MOMENTUM((values, gradients, velocity, hyperparameters, step)), -(-values.size // step))
 
 
 # Where infinities need not be kept, a quotient in single precision is an estimated reciprocal and a step of Newton's,
@@ -240,12 +246,12 @@ def _quotient(a: Any, b: Any) -> Any:
 
 
 @njit(**INNER)
-def _adam_block(values: Any, gradients: Any, m: Any, v: Any, settings: Any, step: int, block: int) -> None:
+def _adam_block(values: Any, gradients: Any, m: Any, v: Any, hyperparameters: Any, step: int, block: int) -> None:
     first, last = block_of(values.size, step, block)
     values, gradients, m, v = values[first:last], gradients[first:last], m[first:last], v[first:last]
     real = values.dtype.type
-    rate, beta1, beta2, epsilon = settings[0], settings[1], settings[2], settings[3]
-    correction1, correction2, decay = settings[4], settings[5], settings[6]
+    rate, beta1, beta2, epsilon = hyperparameters[0], hyperparameters[1], hyperparameters[2], hyperparameters[3]
+    correction1, correction2, decay = hyperparameters[4], hyperparameters[5], hyperparameters[6]
     keep, length, root = real(1 - rate * decay), real(rate / correction1), real(1 / math.sqrt(correction2))
     b1, a1, b2, a2, eps = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2), real(epsilon)
     tiny, zero, largest = real(TINY), real(0), np.finfo(real).max
@@ -267,12 +273,12 @@ _ADAM = outlined(_adam_block)
 
 @kernel
 def _adam(
-    words: OutIntegers, values: OutVector, gradients: InVector, m: OutVector, v: OutVector, settings: InDoubles,
-    finite: InFlags,
+    words: OutIntegers, values: OutVector, gradients: InVector, m: OutVector, v: OutVector, hyperparameters: InDoubles,
+    found_inf: InFlags,
 ) -> int:  # fmt: skip
-    if not (gradients.size == m.size == v.size == values.size and settings.size == 7 and finite.size == 1):
+    if not (gradients.size == m.size == v.size == values.size and hyperparameters.size == 7 and found_inf.size == 1):
         return DECLINED
-    if finite[0] == 0:
+    if found_inf[0] != 0:
         return DONE
     step = stripe(words, values.size, _UNIT, _LONGEST)
-    return share(words, _ADAM((values, gradients, m, v, settings, step)), -(-values.size // step))
+    return share(words, _ADAM((values, gradients, m, v, hyperparameters, step)), -(-values.size // step))

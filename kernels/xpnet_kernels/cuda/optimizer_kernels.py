@@ -29,20 +29,20 @@ def stride(flat: Any) -> int:
 
 
 @device_function
-def stopped(finite: Any) -> bool:
+def stopped(found_inf: Any) -> bool:
     """Whether the flag was given and says that the gradients are not finite."""
-    return given(finite) and finite[0] == 0
+    return given(found_inf) and found_inf[0] != 0
 
 
 @lru_cache
-def all_finite_kernel(real: types.Type) -> Callable:
-    """``finite`` becomes 1 in the phase RESET, and 0 in the phase CHECK where an element is not finite."""
+def check_finite_kernel(real: types.Type) -> Callable:
+    """``found_inf`` becomes 0 in the phase RESET, and 1 in the phase CHECK where an element is not finite."""
     zero = real(0)
 
-    def all_finite(phases: int, gradients: Any, finite: Any, size: int) -> None:
+    def check_finite(phases: int, gradients: Any, found_inf: Any, size: int) -> None:
         if phases & RESET:
             if cuda.threadIdx.x == 0:
-                finite[0] = 1
+                found_inf[0] = 0
             barrier()
         if phases & CHECK:
             g = cuda.local.array(8, real)
@@ -51,10 +51,10 @@ def all_finite_kernel(real: types.Type) -> Callable:
                 fetch(gradients, first, size, True, zero, g, 0)
                 for k in range(width(gradients)):
                     if g[k] - g[k] != 0:
-                        finite[0] = 0
+                        found_inf[0] = 1
                 first += stride(gradients)
 
-    return all_finite
+    return check_finite
 
 
 @lru_cache
@@ -62,10 +62,10 @@ def sgd_kernel(real: types.Type) -> Callable:
     """θ ← θ − η g."""
     zero = real(0)
 
-    def sgd(values: Any, gradients: Any, settings: Any, finite: Any, size: int) -> None:
-        if stopped(finite):
+    def sgd(values: Any, gradients: Any, hyperparameters: Any, found_inf: Any, size: int) -> None:
+        if stopped(found_inf):
             return
-        rate = real(settings[0])
+        rate = real(hyperparameters[0])
         x, g = cuda.local.array(8, real), cuda.local.array(8, real)
         first = first_element(values)
         while first < size:
@@ -84,12 +84,12 @@ def momentum_kernel(real: types.Type) -> Callable:
     """v ← μ v + g;  θ ← θ − η v, or θ − η (g + μ v)."""
     zero, one, tiny = real(0), real(1), real(TINY)
 
-    def momentum(values: Any, gradients: Any, velocity: Any, settings: Any, finite: Any, size: int) -> None:
-        if stopped(finite):
+    def momentum(values: Any, gradients: Any, velocity: Any, hyperparameters: Any, found_inf: Any, size: int) -> None:
+        if stopped(found_inf):
             return
-        rate, friction = real(settings[0]), real(settings[1])
+        rate, friction = real(hyperparameters[0]), real(hyperparameters[1])
         ahead, here = one, zero  # the weights of v and g in the step
-        if settings[2] != 0:
+        if hyperparameters[2] != 0:
             ahead, here = friction, one
         x, g, v = cuda.local.array(8, real), cuda.local.array(8, real), cuda.local.array(8, real)
         first = first_element(values)
@@ -114,13 +114,18 @@ def adam_kernel(real: types.Type) -> Callable:
     """m ← β₁ m + (1 − β₁) g;  v ← β₂ v + (1 − β₂) g²;  θ ← (1 − η λ) θ − η m̂ / (√v̂ + ε)."""
     zero, tiny = real(0), real(TINY)
 
-    def adam(values: Any, gradients: Any, m: Any, v: Any, settings: Any, finite: Any, size: int) -> None:
-        if stopped(finite):
+    def adam(values: Any, gradients: Any, m: Any, v: Any, hyperparameters: Any, found_inf: Any, size: int) -> None:
+        if stopped(found_inf):
             return
-        keep = real(1 - settings[0] * settings[6])
-        step, root = real(settings[0] / settings[4]), real(1 / math.sqrt(settings[5]))
-        b1, a1, b2, a2 = real(settings[1]), real(1 - settings[1]), real(settings[2]), real(1 - settings[2])
-        epsilon = real(settings[3])
+        keep = real(1 - hyperparameters[0] * hyperparameters[6])
+        step, root = real(hyperparameters[0] / hyperparameters[4]), real(1 / math.sqrt(hyperparameters[5]))
+        b1, a1, b2, a2 = (
+            real(hyperparameters[1]),
+            real(1 - hyperparameters[1]),
+            real(hyperparameters[2]),
+            real(1 - hyperparameters[2]),
+        )
+        epsilon = real(hyperparameters[3])
         x, g = cuda.local.array(8, real), cuda.local.array(8, real)
         mean, square = cuda.local.array(8, real), cuda.local.array(8, real)
         first = first_element(values)

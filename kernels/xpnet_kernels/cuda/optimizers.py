@@ -9,7 +9,7 @@ from numba import types
 
 from .arrays import REALS, DeviceArray, accumulator, array, optional, output, pointer
 from .launch import launch, number
-from .optimizer_kernels import CHECK, RESET, adam_kernel, all_finite_kernel, momentum_kernel, sgd_kernel
+from .optimizer_kernels import CHECK, RESET, adam_kernel, check_finite_kernel, momentum_kernel, sgd_kernel
 from .primitives import BLOCK
 
 _THREADS = min(256, BLOCK)  # in a block
@@ -17,11 +17,11 @@ _MOST_BLOCKS = 2048  # enough to fill any GPU; beyond that a thread takes more t
 _SMALL = 16 * _THREADS  # vectors that one block goes over sooner than a second kernel starts
 
 
-def all_finite(gradients: Any, finite: Any, *, stream: int = 0) -> None:
-    """Write into ``finite``, (1,) int32, whether every element of a flat vector is finite: 1 or 0."""
+def check_finite(gradients: Any, found_inf: Any, *, stream: int = 0) -> None:
+    """Write into ``found_inf``, (1,) int32, 1 where an element of a flat vector is NaN or infinite, else 0."""
     g = array("gradients", gradients, REALS, dimensions=1)
-    flag = output("finite", finite, (types.int32,), shape=(1,))
-    kernel = all_finite_kernel(accumulator(g.element))
+    flag = output("found_inf", found_inf, (types.int32,), shape=(1,))
+    kernel = check_finite_kernel(accumulator(g.element))
     arguments = [pointer(g, g.element), pointer(flag, types.int32), number(g.shape[0])]
     grid, block = _grid(g)
     if _vectors(g) <= _SMALL:
@@ -31,37 +31,37 @@ def all_finite(gradients: Any, finite: Any, *, stream: int = 0) -> None:
         launch(kernel, [number(CHECK), *arguments], grid, block, stream)
 
 
-def sgd_update(values: Any, gradients: Any, settings: Any, *, finite: Any = None, stream: int = 0) -> None:
-    """θ ← θ - η g on flat vectors, in place; ``settings`` is (η,), on the device.
+def sgd_update(values: Any, gradients: Any, hyperparameters: Any, *, found_inf: Any = None, stream: int = 0) -> None:
+    """θ ← θ - η g on flat vectors, in place; ``hyperparameters`` is (η,), on the device.
 
-    Where ``finite``, (1,) int32, is given and holds 0, nothing is touched; so with all updates.
+    Where ``found_inf``, (1,) int32, is given and does not hold 0, nothing is touched; so with all updates.
     """
-    _update(sgd_kernel, values, gradients, [], settings, 1, finite, stream)
+    _update(sgd_kernel, values, gradients, [], hyperparameters, 1, found_inf, stream)
 
 
 def momentum_update(
-    values: Any, gradients: Any, velocity: Any, settings: Any, *, finite: Any = None, stream: int = 0
+    values: Any, gradients: Any, velocity: Any, hyperparameters: Any, *, found_inf: Any = None, stream: int = 0
 ) -> None:
     """v ← μ v + g; θ ← θ - η v, or with Nesterov's rule θ - η (g + μ v), in place.
 
-    ``settings`` is (η, μ, 1 for Nesterov's rule or 0). The definition is PyTorch's, after Sutskever et al., "On the
-    importance of initialization and momentum in deep learning", ICML 2013.
+    ``hyperparameters`` is (η, μ, 1 for Nesterov's rule or 0). The definition is PyTorch's, after Sutskever et al., "On
+    the importance of initialization and momentum in deep learning", ICML 2013.
     """
-    _update(momentum_kernel, values, gradients, [("velocity", velocity)], settings, 3, finite, stream)
+    _update(momentum_kernel, values, gradients, [("velocity", velocity)], hyperparameters, 3, found_inf, stream)
 
 
 def adam_update(
-    values: Any, gradients: Any, m: Any, v: Any, settings: Any, *, finite: Any = None, stream: int = 0
+    values: Any, gradients: Any, m: Any, v: Any, hyperparameters: Any, *, found_inf: Any = None, stream: int = 0
 ) -> None:
     """Adam, or AdamW where the decay λ is not 0, in place.
 
     θ ← (1 - η λ) θ;  m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  θ ← θ - η m̂ / (√v̂ + ε), with
-    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). ``settings`` is (η, β₁, β₂, ε, 1 - β₁ᵗ, 1 - β₂ᵗ, λ).
+    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). ``hyperparameters`` is (η, β₁, β₂, ε, 1 - β₁ᵗ, 1 - β₂ᵗ, λ).
 
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; Loshchilov and Hutter, "Decoupled weight
     decay regularization", ICLR 2019.
     """
-    _update(adam_kernel, values, gradients, [("m", m), ("v", v)], settings, 7, finite, stream)
+    _update(adam_kernel, values, gradients, [("m", m), ("v", v)], hyperparameters, 7, found_inf, stream)
 
 
 def _update(
@@ -69,9 +69,9 @@ def _update(
     values: Any,
     gradients: Any,
     moments: list[tuple[str, Any]],
-    settings: Any,
+    hyperparameters: Any,
     length: int,
-    finite: Any,
+    found_inf: Any,
     stream: int,
 ) -> None:
     """Check the arrays of an update and queue it."""
@@ -84,8 +84,8 @@ def _update(
     ]
     arguments = [
         *(pointer(vector, element) for vector in vectors),
-        pointer(array("settings", settings, (types.float64,), shape=(length,)), types.float64),
-        pointer(optional("finite", finite, types.int32, (1,)), types.int32),
+        pointer(array("hyperparameters", hyperparameters, (types.float64,), shape=(length,)), types.float64),
+        pointer(optional("found_inf", found_inf, types.int32, (1,)), types.int32),
         number(shape[0]),
     ]
     launch(kernel(accumulator(element)), arguments, *_grid(vectors[0]), stream)

@@ -17,7 +17,7 @@ import pytest
 import xpnet_kernels
 from numba import njit
 from xpnet_kernels import cpu
-from xpnet_kernels.cpu import all_finite, sgd_update, vectors
+from xpnet_kernels.cpu import check_finite, sgd_update, vectors
 from xpnet_kernels.cpu.arguments import _look_closely
 from xpnet_kernels.cpu.compilation import (
     INNER,
@@ -190,7 +190,7 @@ def test_what_an_array_says_of_itself_is_not_asked():
     with pytest.raises(TypeError, match=r"expected a contiguous writable float64 array of 1 .*, not a Liar"):
         sgd_update(liar, np.ones(8), np.array([0.5]))
     with pytest.raises(TypeError, match=r"expected a contiguous float64 array of 1 .*, not a Liar"):
-        all_finite(liar, np.ones(1, np.int32))
+        check_finite(liar, np.ones(1, np.int32))
     assert (np.asarray(liar) == 1).all()
 
 
@@ -245,14 +245,14 @@ def test_element_types_that_no_kernel_has_are_named(dtype):
     with pytest.raises(TypeError, match=f"x must be float32 or float64, not {dtype}"):
         cpu.linear(logits, logits.T, logits[0], None, np.empty((4, 4), np.float32))
     with pytest.raises(TypeError, match=f"out must be float32 or float64, not {dtype}"):
-        cpu.take_rows(np.ones((4, 3), np.uint8), np.arange(4), 1, logits)
+        cpu.gather(np.ones((4, 3), np.uint8), np.arange(4), 1, logits)
 
 
 ONES = np.ones((4, 4), np.float32)
 CALLS = {
     "adam_update": lambda: cpu.adam_update(*ONES.copy(), np.ones(7)),
-    "all_finite": lambda: cpu.all_finite(ONES[0], np.ones(1, np.int32)),
-    "take_rows": lambda: cpu.take_rows(np.ones((4, 4), np.uint8), np.arange(4), 1, ONES.copy()),
+    "check_finite": lambda: cpu.check_finite(ONES[0], np.ones(1, np.int32)),
+    "gather": lambda: cpu.gather(np.ones((4, 4), np.uint8), np.arange(4), 1, ONES.copy()),
     "linear": lambda: cpu.linear(ONES, ONES[:, :1].copy(), ONES[0, :1], None, ONES[:, :1].copy()),
     "linear_backward": lambda: cpu.linear_backward(
         ONES[:, :1].copy(), ONES, None, ONES[:, :1].copy(), None, ONES[:, :1].copy(), np.ones(1, np.float32), None

@@ -19,14 +19,14 @@ def test_take_rows(dtype, index_dtype, divisor):
         rows.flags.writeable = False
         indices = positions.astype(index_dtype)
         out = np.full((len(indices), rows.shape[1]), 7, dtype)
-        cpu.take_rows(rows, indices, divisor, out)
+        cpu.gather(rows, indices, divisor, out)
         np.testing.assert_array_equal(out, rows[indices].astype(dtype) / dtype(divisor))
 
 
 def test_rows_may_be_apart():
     out = np.full((4, 100), 7, np.float32)
     indices = np.array([3, 49, 0, 3, 9, 9, 9])[::2]
-    cpu.take_rows(ROWS[::2, 5:30], indices % 25, 255, out[:, 10:35])
+    cpu.gather(ROWS[::2, 5:30], indices % 25, 255, out[:, 10:35])
     np.testing.assert_array_equal(out[:, 10:35], ROWS[::2, 5:30][indices % 25] / np.float32(255))
     assert (out[:, :10] == 7).all()
     assert (out[:, 35:] == 7).all()
@@ -36,7 +36,7 @@ def test_rows_may_be_apart():
 @pytest.mark.parametrize("divisor", [-255, -3, -1e-45, 1e-45, np.inf, np.nan, 0.0])
 def test_the_sign_of_zero_too(dtype, divisor):
     out = np.empty((1, 256), dtype)
-    cpu.take_rows(ALL_PIXELS, np.array([0]), divisor, out)
+    cpu.gather(ALL_PIXELS, np.array([0]), divisor, out)
     with np.errstate(all="ignore"):
         expected = ALL_PIXELS.astype(dtype) / dtype(divisor)
     np.testing.assert_array_equal(out, expected)
@@ -49,15 +49,13 @@ def test_an_output_is_on_nothing_else_and_can_be_written(dtype):
     indices, out = memory.view(np.int64)[:100], memory.view(dtype)[:800].reshape(100, 8)
     rows = np.zeros((3, 8), np.uint8)
     with pytest.raises(ValueError, match="out is an output, but shares memory with indices"):
-        cpu.take_rows(rows, indices, 1, out)
+        cpu.gather(rows, indices, 1, out)
     with pytest.raises(ValueError, match="out is an output, but shares memory with rows"):
-        cpu.take_rows(
-            memory.view(np.uint8)[:24].reshape(3, 8), np.zeros(2, int), 1, memory.view(dtype)[:16].reshape(2, 8)
-        )
+        cpu.gather(memory.view(np.uint8)[:24].reshape(3, 8), np.zeros(2, int), 1, memory.view(dtype)[:16].reshape(2, 8))
     read_only = np.zeros((2, 8), dtype)
     read_only.flags.writeable = False
     with pytest.raises(ValueError, match="out is an output, but this array is read-only"):
-        cpu.take_rows(rows, np.zeros(2, int), 1, read_only)
+        cpu.gather(rows, np.zeros(2, int), 1, read_only)
     assert (memory == 0).all()
     assert (read_only == 0).all()
 
@@ -66,26 +64,26 @@ def test_an_output_is_on_nothing_else_and_can_be_written(dtype):
 def test_a_bad_index_is_named_before_anything_is_written(bad):
     out, error = np.full((3, 37), 7, np.float32), np.full(1, 7)
     with pytest.raises(IndexError, match=rf"indices\[2\] is {bad}, but .* indices are 0 to 49"):
-        cpu.take_rows(ROWS, np.array([0, 49, bad]), 255, out, error=error)
+        cpu.gather(ROWS, np.array([0, 49, bad]), 255, out, error=error)
     assert (out == 7).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_error_word_is_cleared(dtype):
     error = np.full(1, 7)
-    cpu.take_rows(ROWS, np.array([1]), 255, np.empty((1, 37), dtype), error=error)
+    cpu.gather(ROWS, np.array([1]), 255, np.empty((1, 37), dtype), error=error)
     assert error[0] == -1
 
 
 def test_what_is_not_served():
     out = np.empty((1, 37), np.float32)
     with pytest.raises(TypeError, match="indices must be integers, not float64"):
-        cpu.take_rows(ROWS, np.zeros(1), 255, out)
+        cpu.gather(ROWS, np.zeros(1), 255, out)
     with pytest.raises(ValueError, match=r"indices must have the shape \(1,\), not \(\)"):
-        cpu.take_rows(ROWS, np.array(0), 255, out)
+        cpu.gather(ROWS, np.array(0), 255, out)
     with pytest.raises(TypeError, match="rows must be uint8, not float64"):
-        cpu.take_rows(ROWS.astype(float), np.array([0]), 255, out)
+        cpu.gather(ROWS.astype(float), np.array([0]), 255, out)
     with pytest.raises(ValueError, match=r"out must have the shape \(2, 37\), not \(1, 37\)"):
-        cpu.take_rows(ROWS, np.array([0, 1]), 255, out)
+        cpu.gather(ROWS, np.array([0, 1]), 255, out)
     with pytest.raises(ValueError, match="rows must have contiguous rows"):
-        cpu.take_rows(np.asfortranarray(ROWS), np.array([0]), 255, out)
+        cpu.gather(np.asfortranarray(ROWS), np.array([0]), 255, out)

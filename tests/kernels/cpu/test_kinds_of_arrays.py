@@ -22,8 +22,8 @@ def calls(make):
             make(np.ones((4, 2), real)), x, None, W, None, np.empty_like(W), np.empty_like(b), None
         ),
         "bias_activation": lambda: cpu.bias_activation(make(x), np.ones(3, real), None, np.empty_like(x)),
-        "take_rows": lambda: cpu.take_rows(make(pixels), labels, 255, np.empty((4, 3), real)),
-        "take_rows to it": lambda: cpu.take_rows(pixels, labels, 255, make(np.empty((4, 3), real))),
+        "gather": lambda: cpu.gather(make(pixels), labels, 255, np.empty((4, 3), real)),
+        "gather to it": lambda: cpu.gather(pixels, labels, 255, make(np.empty((4, 3), real))),
         "sgd_update": lambda: cpu.sgd_update(make(flat), np.ones(8, real), np.ones(1)),
         "dropout": lambda: cpu.dropout(make(flat), 0.5, (0, 0), 0, np.empty(8, real)),
     }
@@ -36,7 +36,7 @@ def test_masked_arrays_are_refused(name):
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "linear", "take_rows", "bias_activation"])
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "linear", "gather", "bias_activation"])
 def test_matrices_are_refused(name):
     with pytest.raises(TypeError, match="must be a NumPy array, not matrix"):
         calls(np.matrix)[name]()

@@ -41,10 +41,10 @@ def adam(values, g, m, v, rate, beta1, beta2, epsilon, correction1, correction2,
 def test_adam_is_its_equation(dtype, place, decay):
     values, g, m, v = vectors(dtype, 4)
     v = np.abs(v)
-    settings = (1e-2, 0.9, 0.999, 1e-8, 1 - 0.9**3, 1 - 0.999**3, decay)
-    expected = adam(values, g, m, v, *settings)
+    hyperparameters = (1e-2, 0.9, 0.999, 1e-8, 1 - 0.9**3, 1 - 0.999**3, decay)
+    expected = adam(values, g, m, v, *hyperparameters)
     arrays = [place(array) for array in (values, g, m, v)]
-    cpu.adam_update(arrays[0], read_only(arrays[1]), *arrays[2:], read_only(np.array(settings)))
+    cpu.adam_update(arrays[0], read_only(arrays[1]), *arrays[2:], read_only(np.array(hyperparameters)))
     for array, reference in zip((arrays[0], *arrays[2:]), expected, strict=True):
         np.testing.assert_allclose(array, reference, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
@@ -89,8 +89,8 @@ def test_small_moments_become_zero():
 @pytest.mark.parametrize("size", [1, 64, 67])
 def test_large_gradients_are_a_step_or_none(gradient, size):
     values, m, v = np.ones(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
-    settings = np.array([1e-3, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.0])
-    cpu.adam_update(values, np.full(size, gradient, np.float32), m, v, settings)
+    hyperparameters = np.array([1e-3, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.0])
+    cpu.adam_update(values, np.full(size, gradient, np.float32), m, v, hyperparameters)
     square = np.float32(0.001) * np.float32(gradient)
     overflows = float(square) * gradient > float(np.finfo(np.float32).max)
     np.testing.assert_allclose(values, 1 if overflows else 1 - 1e-3, rtol=1e-6)
@@ -106,34 +106,34 @@ def test_nan_gradients_stay_visible():
 
 
 @dtypes
-@pytest.mark.parametrize(("bad", "flag"), [(None, 1), (np.nan, 0), (np.inf, 0), (-np.inf, 0)])
+@pytest.mark.parametrize(("bad", "flag"), [(None, 0), (np.nan, 1), (np.inf, 1), (-np.inf, 1)])
 @pytest.mark.parametrize("position", [0, 500, SIZE - 1])
-def test_all_finite(dtype, bad, flag, position):
+def test_check_finite(dtype, bad, flag, position):
     g = np.full(SIZE, np.finfo(dtype).max, dtype)  # a sum of these would overflow
     if bad is not None:
         g[position] = bad
-    finite = np.full(1, 7, np.int32)
-    cpu.all_finite(g, finite)
-    assert finite[0] == flag
+    found_inf = np.full(1, 7, np.int32)
+    cpu.check_finite(g, found_inf)
+    assert found_inf[0] == flag
 
 
 @pytest.mark.parametrize("flag", [0, 1])
-def test_the_flag_decides(flag):
-    finite = np.array([flag], np.int32)
+def test_an_update_is_skipped_where_found_inf_is_set(flag):
+    found_inf = np.array([flag], np.int32)
     values, m, v, velocity = (np.ones(5, np.float32) for _ in range(4))
     g = np.full(5, 2, np.float32)
-    cpu.sgd_update(values, g, np.array([0.1]), finite=finite)
-    cpu.momentum_update(values, g, velocity, np.array([0.1, 0.9, 0.0]), finite=finite)
-    cpu.adam_update(values, g, m, v, np.array([0.1, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.0]), finite=finite)
+    cpu.sgd_update(values, g, np.array([0.1]), found_inf=found_inf)
+    cpu.momentum_update(values, g, velocity, np.array([0.1, 0.9, 0.0]), found_inf=found_inf)
+    cpu.adam_update(values, g, m, v, np.array([0.1, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.0]), found_inf=found_inf)
     for array in (values, m, v, velocity):
-        assert (array == 1).all() == (flag == 0)
+        assert (array == 1).all() == (flag == 1)
 
 
 UPDATES = {
-    cpu.all_finite: ("gradients", "finite"),
-    cpu.sgd_update: ("values", "gradients", "settings", "finite"),
-    cpu.momentum_update: ("values", "gradients", "velocity", "settings", "finite"),
-    cpu.adam_update: ("values", "gradients", "m", "v", "settings", "finite"),
+    cpu.check_finite: ("gradients", "found_inf"),
+    cpu.sgd_update: ("values", "gradients", "hyperparameters", "found_inf"),
+    cpu.momentum_update: ("values", "gradients", "velocity", "hyperparameters", "found_inf"),
+    cpu.adam_update: ("values", "gradients", "m", "v", "hyperparameters", "found_inf"),
 }
 
 
@@ -143,10 +143,10 @@ UPDATES = {
 def test_lengths_that_do_not_fit_are_named_and_nothing_is_touched(update, name, change, dtype):
     """Compiled code sees to it: an update with a vector that is too short would go on behind its end."""
     lengths = {cpu.sgd_update: 1, cpu.momentum_update: 3, cpu.adam_update: 7}
-    arguments = {vector: np.ones(5, dtype) for vector in UPDATES[update]} | {"finite": np.ones(1, np.int32)}
+    arguments = {vector: np.ones(5, dtype) for vector in UPDATES[update]} | {"found_inf": np.zeros(1, np.int32)}
     if update in lengths:
-        arguments["settings"] = np.full(lengths[update], 0.5)
-    if (update, name) in ((cpu.all_finite, "gradients"), *((other, "values") for other in lengths)):
+        arguments["hyperparameters"] = np.full(lengths[update], 0.5)
+    if (update, name) in ((cpu.check_finite, "gradients"), *((other, "values") for other in lengths)):
         arguments[name] = np.ones((1, 5), dtype)  # of these any length will do
     else:
         room = np.ones(20, arguments[name].dtype)
@@ -160,29 +160,29 @@ def test_lengths_that_do_not_fit_are_named_and_nothing_is_touched(update, name, 
 
 def test_bad_arguments_are_named_and_nothing_is_written():
     values, g = np.ones(4, np.float32), np.ones(4, np.float32)
-    settings = np.array([0.1])
+    hyperparameters = np.array([0.1])
     with pytest.raises(ValueError, match=r"gradients must have the shape \(4,\), not \(3,\)"):
-        cpu.sgd_update(values, g[:3], settings)
+        cpu.sgd_update(values, g[:3], hyperparameters)
     with pytest.raises(TypeError, match="gradients must be float32, not float64"):
-        cpu.sgd_update(values, g.astype(np.float64), settings)
+        cpu.sgd_update(values, g.astype(np.float64), hyperparameters)
     with pytest.raises(TypeError, match="values must be float32 or float64, not int64"):
-        cpu.sgd_update(np.ones(4, np.int64), g, settings)
+        cpu.sgd_update(np.ones(4, np.int64), g, hyperparameters)
     with pytest.raises(TypeError, match="values must be a NumPy array, not list"):
-        cpu.sgd_update([1.0], g, settings)
+        cpu.sgd_update([1.0], g, hyperparameters)
     with pytest.raises(ValueError, match="gradients must have contiguous rows"):
-        cpu.sgd_update(values, np.ones(8, np.float32)[::2], settings)
+        cpu.sgd_update(values, np.ones(8, np.float32)[::2], hyperparameters)
     with pytest.raises(ValueError, match="values is an output, but this array is read-only"):
-        cpu.sgd_update(read_only(values.copy()), g, settings)
-    with pytest.raises(ValueError, match=r"settings must have the shape \(1,\), not \(2,\)"):
+        cpu.sgd_update(read_only(values.copy()), g, hyperparameters)
+    with pytest.raises(ValueError, match=r"hyperparameters must have the shape \(1,\), not \(2,\)"):
         cpu.sgd_update(values, g, np.ones(2))
-    with pytest.raises(TypeError, match="settings must be float64, not float32"):
-        cpu.sgd_update(values, g, settings.astype(np.float32))
-    with pytest.raises(ValueError, match="settings must have contiguous rows"):
+    with pytest.raises(TypeError, match="hyperparameters must be float64, not float32"):
+        cpu.sgd_update(values, g, hyperparameters.astype(np.float32))
+    with pytest.raises(ValueError, match="hyperparameters must have contiguous rows"):
         cpu.momentum_update(values, g, np.zeros(4, np.float32), np.zeros(6)[::2])
-    with pytest.raises(TypeError, match="finite must be int32, not int64"):
-        cpu.sgd_update(values, g, settings, finite=np.ones(1, np.int64))
-    with pytest.raises(TypeError, match="finite must be int32, not int64"):
-        cpu.all_finite(g, np.ones(1, np.int64))
-    with pytest.raises(ValueError, match="finite is an output, but this array is read-only"):
-        cpu.all_finite(g, read_only(np.ones(1, np.int32)))
+    with pytest.raises(TypeError, match="found_inf must be int32, not int64"):
+        cpu.sgd_update(values, g, hyperparameters, found_inf=np.ones(1, np.int64))
+    with pytest.raises(TypeError, match="found_inf must be int32, not int64"):
+        cpu.check_finite(g, np.ones(1, np.int64))
+    with pytest.raises(ValueError, match="found_inf is an output, but this array is read-only"):
+        cpu.check_finite(g, read_only(np.ones(1, np.int32)))
     assert (values == 1).all()

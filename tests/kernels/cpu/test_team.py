@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xpnet_kernels.cpu import gather, linear_at_once, matrix_products, optimizers, vectors
+from xpnet_kernels.cpu import gather_rows, linear_at_once, matrix_products, optimizers, vectors
 from xpnet_kernels.cpu import team as team_module
 from xpnet_kernels.cpu.sharing import AWAKE, COUNT, DECLINED, LINE, member_word, team_words
 from xpnet_kernels.cpu.team import TEAM, Team
@@ -112,13 +112,13 @@ def test_updates_have_the_same_bits_with_any_number_of_threads(monkeypatch, memb
         "_momentum": ((m,), [0.1, 0.9, 1.0]),
         "_adam": ((m, v), [1e-3, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.01]),
     }
-    for name, (state, settings) in rules.items():
+    for name, (state, hyperparameters) in rules.items():
         results = []
         for count in (1, members):
             team = team_of(monkeypatch, count)
             team.wake()
             own = [array.copy() for array in (values, *state)]
-            arguments = own[0], gradients, *own[1:], np.array(settings), np.ones(1, np.int32)
+            arguments = own[0], gradients, *own[1:], np.array(hyperparameters), np.zeros(1, np.int32)
             assert team.run(1, getattr(optimizers, name)[SINGLE], *arguments)
             results.append(own)
         for alone, ours in zip(*results, strict=True):
@@ -127,13 +127,13 @@ def test_updates_have_the_same_bits_with_any_number_of_threads(monkeypatch, memb
 
 @pytest.mark.parametrize("place", [0, 4096, 39_871, None])
 def test_one_bad_element_in_whichever_block(monkeypatch, place):
-    gradients, finite = single(39_872), np.full(1, 7, np.int32)
+    gradients, found_inf = single(39_872), np.full(1, 7, np.int32)
     if place is not None:
         gradients[place] = np.inf
     team = team_of(monkeypatch, 3)
     for _ in range(20):
-        team.run(1, optimizers._all_finite[SINGLE], gradients, finite)
-        assert finite[0] == (place is None)
+        team.run(1, optimizers._check_finite[SINGLE], gradients, found_inf)
+        assert found_inf[0] == (place is not None)
 
 
 @pytest.mark.parametrize("rows", [1, 21, 22, 100, 1000])
@@ -141,11 +141,11 @@ def test_a_batch_is_gathered_by_any_number_of_threads(monkeypatch, rows):
     images, indices = RNG.integers(0, 256, (500, 784)).astype(np.uint8), RNG.integers(0, 500, rows)
     team, out = team_of(monkeypatch, 3), np.full((rows, 784), np.nan, np.float32)
     team.wake()
-    assert team.run(1, gather._take_rows[SINGLE], images, indices, 255.0, out)
+    assert team.run(1, gather_rows._gather[SINGLE], images, indices, 255.0, out)
     np.testing.assert_array_equal(out, images[indices] / np.float32(255))
     before = out.copy()
     indices[-1] = 500
-    assert not team.run(1, gather._take_rows[SINGLE], images, indices, 255.0, out)
+    assert not team.run(1, gather_rows._gather[SINGLE], images, indices, 255.0, out)
     np.testing.assert_array_equal(out, before)
 
 

@@ -206,19 +206,19 @@ def run_everything(cp, stream):
     weights, bias = cp.asarray(random.normal(size=(784, 500)).astype(np.float32)), cp.ones(500, np.float32)
     z = cp.asarray(random.normal(size=(300, 500)).astype(np.float32))
     summary, losses, dz = cp.empty(4), cp.empty(300, np.float32), cp.empty((300, 500), np.float32)
-    db, error, finite = cp.empty(500, np.float32), cp.empty(1, np.int64), cp.empty(1, np.int32)
+    db, error, found_inf = cp.empty(500, np.float32), cp.empty(1, np.int64), cp.empty(1, np.int32)
     m, v = cp.zeros_like(bias), cp.zeros_like(bias)
-    settings, count = cp.array([0.01, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.0]), cp.zeros(1, np.int64)
+    hyperparameters, count = cp.array([0.01, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.0]), cp.zeros(1, np.int64)
     flat = weights.reshape(-1)
 
     def step():
-        cuda.take_rows(pixels, indices, 255, batch, error=error, stream=stream)
+        cuda.gather(pixels, indices, 255, batch, error=error, stream=stream)
         cuda.bias_activation(z, bias, "relu", y, stream=stream)
         cuda.dropout(y, 0.5, (1, 2), count, y, stream=stream)
         cuda.softmax_cross_entropy(y, labels, summary=summary, losses=losses, gradient=dz, stream=stream)
         cuda.bias_activation_backward(dz, y, "relu", dz, db, stream=stream)
-        cuda.all_finite(flat, finite, stream=stream)
-        cuda.adam_update(bias, db, m, v, settings, finite=finite, stream=stream)
+        cuda.check_finite(flat, found_inf, stream=stream)
+        cuda.adam_update(bias, db, m, v, hyperparameters, found_inf=found_inf, stream=stream)
 
     return {"batch": batch, "y": y, "summary": summary, "dz": dz, "db": db, "bias": bias, "m": m, "v": v}, step
 
@@ -269,7 +269,7 @@ def test_captured_in_a_graph(cp):
 
 @pytest.mark.parametrize("size", [1, 1003, 3_000_001])
 def test_optimizers(cp, random, element, as_float64, size):
-    from xpnet_kernels.cuda import adam_update, all_finite, momentum_update, sgd_update
+    from xpnet_kernels.cuda import adam_update, check_finite, momentum_update, sgd_update
 
     def flat():
         return cp.asarray(element.cast(random.normal(size=size + 1)))[1:]
@@ -279,14 +279,14 @@ def test_optimizers(cp, random, element, as_float64, size):
         absolute = 1e-6 if element.accumulator is np.float32 else 1e-14
         assert np.allclose(as_float64(actual.get()), expected, rtol=error, atol=absolute)
 
-    finite = cp.zeros(1, np.int32)
+    found_inf = cp.ones(1, np.int32)
     values, gradients, velocity = flat(), flat(), flat()
     x, g, v = (as_float64(array.get()) for array in (values, gradients, velocity))
-    sgd_update(values, gradients, cp.array([0.1]), finite=finite)
+    sgd_update(values, gradients, cp.array([0.1]), found_inf=found_inf)
     close(values, x)
-    all_finite(gradients, finite)
-    assert finite[0] == 1
-    sgd_update(values, gradients, cp.array([0.1]), finite=finite)
+    check_finite(gradients, found_inf)
+    assert found_inf[0] == 0
+    sgd_update(values, gradients, cp.array([0.1]), found_inf=found_inf)
     close(values, x - 0.1 * g)
     x = as_float64(values.get())
     momentum_update(values, gradients, velocity, cp.array([0.1, 0.9, 1.0]))
@@ -299,20 +299,20 @@ def test_optimizers(cp, random, element, as_float64, size):
     close(square, squares)
     close(values, (1 - 0.001) * x - 0.01 / 0.19 * mean / (np.sqrt(squares) / np.sqrt(0.0199) + 1e-3))
     gradients[-1] = element.cast(np.array(np.nan))
-    all_finite(gradients, finite)
-    assert finite[0] == 0
+    check_finite(gradients, found_inf)
+    assert found_inf[0] == 1
 
 
-def test_take_rows(cp, random):
-    from xpnet_kernels.cuda import take_rows
+def test_gather(cp, random):
+    from xpnet_kernels.cuda import gather
 
     rows, indices = random.integers(0, 256, (5000, 784), np.uint8), random.integers(0, 5000, 333)
     out, error = cp.empty((333, 784), np.float32), cp.empty(1, np.int64)
-    take_rows(cp.asarray(rows), cp.asarray(indices), 255, out, error=error)
+    gather(cp.asarray(rows), cp.asarray(indices), 255, out, error=error)
     assert (out.get() == rows[indices].astype(np.float32) / np.float32(255)).all()
     assert error[0] == -1
     indices[[200, 100]] = 5000, -1
-    take_rows(cp.asarray(rows), cp.asarray(indices), 255, out, error=error)
+    gather(cp.asarray(rows), cp.asarray(indices), 255, out, error=error)
     assert error[0] == 100
     assert np.isnan(out.get()).all(axis=1).nonzero()[0].tolist() == [100, 200]
 

@@ -170,27 +170,27 @@ def test_labels_of_every_integer_type(launches):
 
 
 def test_optimizers(launches, element):
-    from xpnet_kernels.cuda import adam_update, all_finite, momentum_update, sgd_update
+    from xpnet_kernels.cuda import adam_update, check_finite, momentum_update, sgd_update
 
     flat = OnDevice((650_000,), element)
-    finite = OnDevice((1,), "<i4")
-    all_finite(flat, finite)
+    found_inf = OnDevice((1,), "<i4")
+    check_finite(flat, found_inf)
     assert len(launches) == 2
     check(launches, element, loads=1, stores=0)
     sgd_update(flat, flat, OnDevice((1,), "<f8"))
     check(launches, element, loads=2, stores=1)
-    momentum_update(flat, flat, flat, OnDevice((3,), "<f8"), finite=finite)
+    momentum_update(flat, flat, flat, OnDevice((3,), "<f8"), found_inf=found_inf)
     check(launches, element, loads=3, stores=2)
-    adam_update(flat, flat, flat, flat, OnDevice((7,), "<f8"), finite=finite)
+    adam_update(flat, flat, flat, flat, OnDevice((7,), "<f8"), found_inf=found_inf)
     check(launches, element, loads=4, stores=3)
 
 
 def test_layers_and_data(launches, element):
-    from xpnet_kernels.cuda import bias_activation, bias_activation_backward, dropout, take_rows
+    from xpnet_kernels.cuda import bias_activation, bias_activation_backward, dropout, gather
 
     matrix, vector = OnDevice((100, 50), element), OnDevice((50,), element)
     pixels, indices = OnDevice((60_000, 784), "|u1", read_only=True), OnDevice((100,), "<i8", read_only=True)
-    take_rows(pixels, indices, 255, OnDevice((100, 784), element), error=OnDevice((1,), "<i8"))
+    gather(pixels, indices, 255, OnDevice((100, 784), element), error=OnDevice((1,), "<i8"))
     check(launches, element, loads=0, stores=1)
     bias_activation(matrix, vector, "tanh", matrix)
     check(launches, element, loads=2, stores=1)
@@ -234,13 +234,13 @@ def test_linear(launches, element, monkeypatch):
 def test_compiled_kernels_are_found_again_on_disk():
     """Numba's key for a kernel holds what its factory closed over: nothing that differs between processes."""
     from numba import types
-    from xpnet_kernels.cuda import activations, cross_entropy_kernels, gather, masks, optimizer_kernels
+    from xpnet_kernels.cuda import activations, cross_entropy_kernels, dropout_mask, gather_rows, optimizer_kernels
 
     single = types.float32
     kernels = [
-        cross_entropy_kernels.cross_entropy_kernel(single, True, False), gather.take_rows_kernel(single),
-        activations.forward_kernel(single), activations.backward_kernel(single), masks.dropout_kernel(single),
-        optimizer_kernels.all_finite_kernel(single), optimizer_kernels.sgd_kernel(single),
+        cross_entropy_kernels.cross_entropy_kernel(single, True, False), gather_rows.gather_kernel(single),
+        activations.forward_kernel(single), activations.backward_kernel(single), dropout_mask.dropout_kernel(single),
+        optimizer_kernels.check_finite_kernel(single), optimizer_kernels.sgd_kernel(single),
         optimizer_kernels.momentum_kernel(single), optimizer_kernels.adam_kernel(single),
     ]  # fmt: skip
     for kernel in kernels:

@@ -8,9 +8,9 @@ from xpnet_kernels.cuda import (
     bias_activation,
     bias_activation_backward,
     dropout,
+    gather,
     linear,
     linear_backward,
-    take_rows,
 )
 
 from xpnet import random as philox
@@ -26,7 +26,7 @@ ACTIVATIONS = {
 def test_take_rows_divides_truly():
     rows = np.arange(5 * 51, dtype=np.uint8).reshape(5, 51)
     out, error = np.full((3, 51), 7, np.float32), np.array([7])
-    take_rows(rows, np.array([4, 0, 4], np.int32), 255, out, error=error)
+    gather(rows, np.array([4, 0, 4], np.int32), 255, out, error=error)
     assert (out == rows[[4, 0, 4]].astype(np.float32) / np.float32(255)).all()
     assert error[0] == -1
 
@@ -34,7 +34,7 @@ def test_take_rows_divides_truly():
 def test_take_rows_of_every_type(element, as_float64):
     rows = np.arange(256, dtype=np.uint8).reshape(2, 128)
     out = element.cast(np.zeros((2, 128)))
-    take_rows(rows, np.array([1, 0]), 255.0, out)
+    gather(rows, np.array([1, 0]), 255.0, out)
     assert as_float64(out) == pytest.approx(rows[[1, 0]] / 255, rel=element.epsilon, abs=0)
 
 
@@ -43,7 +43,7 @@ def test_take_rows_reports_bad_indices_and_reads_nothing():
     out, error = np.zeros((40, 4), np.float32), np.array([7])
     indices = np.arange(40) % 3
     indices[[20, 30]] = -1, 3
-    take_rows(rows, indices, 1.0, out, error=error)
+    gather(rows, indices, 1.0, out, error=error)
     assert error[0] == 20
     assert np.isnan(out).all(axis=1).nonzero()[0].tolist() == [20, 30]
     assert np.isfinite(out).all(axis=1).sum() == 38

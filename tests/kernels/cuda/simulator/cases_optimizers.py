@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from xpnet_kernels.cuda import adam_update, all_finite, momentum_update, sgd_update
+from xpnet_kernels.cuda import adam_update, check_finite, momentum_update, sgd_update
 
 SIZE = 71  # more than the 16 threads of a simulated block take at once, and no multiple of a vector
 
@@ -66,23 +66,23 @@ def test_tiny_moments_become_zero():
 
 def test_a_step_is_skipped_where_gradients_are_not_finite():
     values, gradients = np.ones(5, np.float32), np.ones(5, np.float32)
-    finite = np.array([0], np.int32)
-    sgd_update(values, gradients, np.array([0.5]), finite=finite)
-    momentum_update(values, gradients, np.zeros(5, np.float32), np.array([0.5, 0.9, 0]), finite=finite)
+    found_inf = np.array([1], np.int32)
+    sgd_update(values, gradients, np.array([0.5]), found_inf=found_inf)
+    momentum_update(values, gradients, np.zeros(5, np.float32), np.array([0.5, 0.9, 0]), found_inf=found_inf)
     assert values.tolist() == [1] * 5
-    finite[0] = 1
-    sgd_update(values, gradients, np.array([0.5]), finite=finite)
+    found_inf[0] = 0
+    sgd_update(values, gradients, np.array([0.5]), found_inf=found_inf)
     assert values.tolist() == [0.5] * 5
 
 
 @pytest.mark.parametrize("size", [0, 5, 2000], ids=["nothing", "one launch", "two launches"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_all_finite(size, bad):
+def test_check_finite(size, bad):
     gradients = np.zeros(size, np.float32)
-    finite = np.full(1, 7, np.int32)
-    all_finite(gradients, finite)
-    assert finite[0] == 1
+    found_inf = np.full(1, 7, np.int32)
+    check_finite(gradients, found_inf)
+    assert found_inf[0] == 0
     if size:
         gradients[-1] = bad
-        all_finite(gradients, finite)
-        assert finite[0] == 0
+        check_finite(gradients, found_inf)
+        assert found_inf[0] == 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from xpnet.backends import Array, Backend
-from xpnet.ops.outputs import deliver
-from xpnet.ops.rows import take_rows
+from xpnet.ops.gather import gather
+from xpnet.ops.outputs import store
 
 
 def embedding(backend: Backend, W: Array, indices: Array, out: Array | None = None) -> Array:
@@ -29,8 +29,8 @@ def embedding(backend: Backend, W: Array, indices: Array, out: Array | None = No
     """
     xp = backend.xp
     dtype = "float32" if W.dtype == xp.float32 else "float64"
-    rows = take_rows(backend, W, xp.reshape(indices, (-1,)), dtype=dtype)
-    return deliver(xp.reshape(rows, (*indices.shape, W.shape[1])), out)
+    rows = gather(backend, W, xp.reshape(indices, (-1,)), dtype=dtype)
+    return store(xp.reshape(rows, (*indices.shape, W.shape[1])), out)
 
 
 def embedding_backward(backend: Backend, dy: Array, indices: Array, dW: Array) -> None:

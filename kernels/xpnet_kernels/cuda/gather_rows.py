@@ -17,7 +17,7 @@ from .reductions import row_max
 from .tiles import deliver
 
 
-def take_rows(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any = None, stream: int = 0) -> None:
+def gather(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any = None, stream: int = 0) -> None:
     """``out[i] = rows[indices[i]] / divisor``: true divisions, which a product with the reciprocal would not match.
 
     Args:
@@ -39,7 +39,7 @@ def take_rows(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any =
         pointer(target, target.element), pointer(report, types.int64), number(source.shape[0]), number(count),
         number(columns), number(source.row_stride), number(target.row_stride),
     ]  # fmt: skip
-    launch(take_rows_kernel(accumulator(target.element)), arguments, grid, block, stream)
+    launch(gather_kernel(accumulator(target.element)), arguments, grid, block, stream)
 
 
 @device_function
@@ -57,7 +57,7 @@ def first_outside(indices: Any, count: int, row_count: int, threads: int) -> int
 
 
 @lru_cache
-def take_rows_kernel(accumulator: types.Type) -> Callable:
+def gather_kernel(accumulator: types.Type) -> Callable:
     """The kernel; a block of threads x rows. The first block also looks for bad indices."""
     nan = as_dtype(accumulator).type(np.nan)
 

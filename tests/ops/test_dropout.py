@@ -1,4 +1,4 @@
-"""xpnet.ops.masks: the mask against the published generator, and its bits on every backend."""
+"""xpnet.ops.dropout: the mask against the published generator, and its bits on every backend."""
 
 from __future__ import annotations
 

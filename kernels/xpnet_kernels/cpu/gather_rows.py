@@ -24,7 +24,7 @@ _LINE_BYTES = 64
 _AHEAD = 4  # rows that are fetched before their turn: where they lie, only the indices tell
 
 
-def take_rows(
+def gather(
     rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndarray, *, error: np.ndarray | None = None
 ) -> None:
     """``out[i] = rows[indices[i]] / divisor``: true divisions, which a product with the reciprocal would not match.
@@ -41,7 +41,7 @@ def take_rows(
 
     >>> import numpy as np
     >>> out = np.empty((2, 2))
-    >>> take_rows(np.array([[0, 51], [102, 255]], np.uint8), np.array([1, 0]), 255, out)
+    >>> gather(np.array([[0, 51], [102, 255]], np.uint8), np.array([1, 0]), 255, out)
     >>> out
     array([[0.4, 1. ],
            [0. , 0.2]])
@@ -59,7 +59,7 @@ def take_rows(
     if error is not None:
         check_output("error", error, _INT64, (1,))
     positions = np.ascontiguousarray(indices, np.int64)
-    if not TEAM.run(_WORK * out.size, _take_rows[out.dtype], rows, positions, float(divisor), out):
+    if not TEAM.run(_WORK * out.size, _gather[out.dtype], rows, positions, float(divisor), out):
         bad = int(np.argmax((positions < 0) | (positions >= len(rows))))
         raise IndexError(
             f"indices[{bad}] is {indices[bad]}, but there are {len(rows)} rows: indices are 0 to {len(rows) - 1}"
@@ -72,7 +72,7 @@ def _at_once(rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndar
     """Serve a batch of float32 in one compiled call, which checks what it is given, or write nothing: false."""
     if error is not None or type(out) is not np.ndarray or out.dtype != _SINGLE:
         return False
-    compiled = _take_rows_at_once[_SINGLE]
+    compiled = _gather_at_once[_SINGLE]
     try:
         return TEAM.run(_WORK * out.size, compiled, rows, indices, float(divisor), out)
     except UnfitError:
@@ -124,7 +124,7 @@ _BLOCK = outlined(_take_block)
 
 
 @kernel
-def _take_rows_at_once(words: OutIntegers, rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix) -> int:
+def _gather_at_once(words: OutIntegers, rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix) -> int:
     count, columns = out.shape
     if not (
         rows_fit(rows, rows.shape[0], columns) and rows_fit(out, count, columns) and indices.size == count
@@ -135,7 +135,7 @@ def _take_rows_at_once(words: OutIntegers, rows: InBytes, indices: InIntegers, d
 
 
 @kernel
-def _take_rows(words: OutIntegers, rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix) -> int:
+def _gather(words: OutIntegers, rows: InBytes, indices: InIntegers, divisor: float, out: OutMatrix) -> int:
     return _serve(words, rows, indices, divisor, out)
 
 

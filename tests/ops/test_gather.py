@@ -1,4 +1,4 @@
-"""xpnet.ops.rows: gathering against NumPy's own indexing, and the division bit for bit."""
+"""xpnet.ops.gather: gathering against NumPy's own indexing, and the division bit for bit."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_all_bytes_are_divided_bit_for_bit(backend, dtype) -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(32, 8)
-    batch = ops.take_rows(backend, backend.asarray(pixels), backend.asarray(np.arange(32)), 255.0, dtype)
+    batch = ops.gather(backend, backend.asarray(pixels), backend.asarray(np.arange(32)), 255.0, dtype)
     exact = pixels.astype(dtype) / np.dtype(dtype).type(255)
     assert backend.to_numpy(batch).tobytes() == exact.tobytes()
 
 
 def test_a_float32_quotient_is_the_nearest_to_the_true_one(backend) -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(256, 1)
-    batch = ops.take_rows(backend, backend.asarray(pixels), backend.asarray(np.arange(256)), 255.0)
+    batch = ops.gather(backend, backend.asarray(pixels), backend.asarray(np.arange(256)), 255.0)
     nearest = np.array([np.float32(pixel / 255) for pixel in range(256)])  # double rounding is harmless here
     assert backend.to_numpy(batch)[:, 0].tolist() == nearest.tolist()
     by_reciprocal = np.arange(256, dtype=np.float32) * (np.float32(1) / np.float32(255))
@@ -32,7 +32,7 @@ def test_a_float32_quotient_is_the_nearest_to_the_true_one(backend) -> None:
 def test_indices_of_any_integer_type(backend, index_type) -> None:
     rows = np.arange(300 * 2, dtype=np.int32).reshape(300, 2)
     indices = np.array([5, 0, 127, 5], index_type)
-    batch = ops.take_rows(backend, backend.asarray(rows), backend.asarray(indices))
+    batch = ops.gather(backend, backend.asarray(rows), backend.asarray(indices))
     assert backend.to_numpy(batch).tolist() == rows[[5, 0, 127, 5]].tolist()
 
 
@@ -41,7 +41,7 @@ def test_indices_of_any_integer_type(backend, index_type) -> None:
 def test_rows_of_any_shape_and_type(backend, shape, row_type) -> None:
     rows = np.arange(np.prod(shape)).reshape(shape).astype(row_type)
     indices = np.array([5, 0, 0, 3])
-    batch = ops.take_rows(backend, backend.asarray(rows), backend.asarray(indices), 2.0, "float64")
+    batch = ops.gather(backend, backend.asarray(rows), backend.asarray(indices), 2.0, "float64")
     assert batch.dtype == backend.xp.float64
     np.testing.assert_array_equal(backend.to_numpy(batch), rows[indices] / 2.0)
 
@@ -49,25 +49,25 @@ def test_rows_of_any_shape_and_type(backend, shape, row_type) -> None:
 def test_out_is_filled_and_returned(backend) -> None:
     rows, indices = backend.asarray(np.arange(6, dtype=np.uint8).reshape(3, 2)), backend.asarray([2, 0])
     out = backend.xp.full((2, 2), np.nan, dtype=backend.xp.float32, device=backend.device)
-    assert ops.take_rows(backend, rows, indices, 4.0, out=out) is out
+    assert ops.gather(backend, rows, indices, 4.0, out=out) is out
     assert backend.to_numpy(out).tolist() == [[1.0, 1.25], [0.0, 0.25]]
 
 
 @pytest.mark.parametrize("index_type", ["int64", "uint8"])
 def test_no_indices(backend, index_type) -> None:
     rows = backend.asarray(np.ones((3, 2), np.uint8))
-    batch = ops.take_rows(backend, rows, backend.asarray(np.zeros(0, index_type)), 255.0)
+    batch = ops.gather(backend, rows, backend.asarray(np.zeros(0, index_type)), 255.0)
     assert batch.shape == (0, 2)
 
 
 @pytest.mark.parametrize("bad", [-1, 3, 2**40, -(2**63)])
 def test_an_index_outside_raises_or_gives_nan(backend, bad) -> None:
     rows, indices = backend.asarray(np.ones((3, 2), np.uint8)), backend.asarray([0, bad, 2])
-    if backend.reads_are_free:
+    if backend.synchronous:
         with pytest.raises(xpnet.errors.OutOfRangeError, match=rf"row index {bad} at row 1 .* 0 to 2"):
-            ops.take_rows(backend, rows, indices)
+            ops.gather(backend, rows, indices)
     else:
-        batch = backend.to_numpy(ops.take_rows(backend, rows, indices))
+        batch = backend.to_numpy(ops.gather(backend, rows, indices))
         np.testing.assert_array_equal(batch, [[1, 1], [np.nan, np.nan], [1, 1]])
 
 
@@ -75,23 +75,21 @@ def test_an_index_outside_raises_or_gives_nan(backend, bad) -> None:
 def test_an_index_beyond_int64_is_reported_as_it_is(backend, row_type) -> None:
     rows = backend.asarray(np.ones((3, 2), row_type))
     indices = backend.asarray(np.array([0, 2**63 + 1], np.uint64))
-    if backend.reads_are_free:
+    if backend.synchronous:
         with pytest.raises(xpnet.errors.OutOfRangeError, match="row index 9223372036854775809 at row 1 is outside"):
-            ops.take_rows(backend, rows, indices)
+            ops.gather(backend, rows, indices)
     else:
-        np.testing.assert_array_equal(
-            backend.to_numpy(ops.take_rows(backend, rows, indices)), [[1, 1], [np.nan, np.nan]]
-        )
+        np.testing.assert_array_equal(backend.to_numpy(ops.gather(backend, rows, indices)), [[1, 1], [np.nan, np.nan]])
 
 
 def test_a_bad_index_leaves_out_alone_where_it_raises(cpu) -> None:
     out = np.full((2, 2), 7.0, np.float32)
     with pytest.raises(IndexError):
-        ops.take_rows(cpu, np.ones((3, 2), np.uint8), np.array([0, 3]), out=out)
+        ops.gather(cpu, np.ones((3, 2), np.uint8), np.array([0, 3]), out=out)
     assert (out == 7.0).all()
 
 
 @pytest.mark.parametrize("indices", [[0.0, 1.0], [True, False, True]])
 def test_indices_that_are_no_integers(backend, indices) -> None:
     with pytest.raises(xpnet.DTypeError, match="row indices must be integers, not"):
-        ops.take_rows(backend, backend.asarray(np.ones((3, 2), np.uint8)), backend.asarray(indices))
+        ops.gather(backend, backend.asarray(np.ones((3, 2), np.uint8)), backend.asarray(indices))

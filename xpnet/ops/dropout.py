@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xpnet import random
 from xpnet.backends import Array, Backend
-from xpnet.ops.outputs import deliver
+from xpnet.ops.outputs import store
 
 
 def dropout(
@@ -39,4 +39,4 @@ def dropout(
         return out
     kept = random.words(key, step, x.size) * 2.0**-32 >= rate  # on the host, whence they are the same bits everywhere
     kept = xp.reshape(backend.asarray(kept), x.shape)
-    return deliver(xp.where(kept, x, xp.zeros_like(x)) * (1 / (1 - rate)), out)
+    return store(xp.where(kept, x, xp.zeros_like(x)) * (1 / (1 - rate)), out)

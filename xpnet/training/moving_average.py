@@ -49,9 +49,9 @@ class MovingAverage:
         self.values = NamedVector(self._backend, self._parameters.shapes, self._parameters.dtype)
         self.values.vector[...] = self._parameters.vector
 
-    def update(self, finite: Array | None = None) -> None:
-        """Take in the present weights, unless ``finite`` holds 0; nothing waits for the device."""
-        ops.average_update(self._backend, self.values.vector, self._parameters.vector, self.decay, finite)
+    def update(self, found_inf: Array | None = None) -> None:
+        """Take in the present weights, unless ``found_inf`` is set; nothing waits for the device."""
+        ops.moving_average_update(self._backend, self.values.vector, self._parameters.vector, self.decay, found_inf)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -11,8 +11,8 @@ def adagrad_update(
     values: Array,
     gradients: Array,
     squares: Array,
-    settings: Array,
-    finite: Array | None = None,
+    hyperparameters: Array,
+    found_inf: Array | None = None,
 ) -> None:
     """s ← s + g²;  θ ← θ - η g / (sqrt(s) + ε).
 
@@ -21,8 +21,8 @@ def adagrad_update(
         values: (P,), θ, updated.
         gradients: (P,), g.
         squares: (P,), s, updated; zero before the first step.
-        settings: (2,) float64: η, ε.
-        finite: (1,) int32; 0: nothing is updated.
+        hyperparameters: (2,) float64: η, ε.
+        found_inf: (1,) int32; unless it holds 0 nothing is updated.
 
     Source: Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization",
     2011, figure 1, with diagonal matrices.
@@ -34,9 +34,9 @@ def adagrad_update(
     >>> theta, squares
     (array([0.7]), array([25.]))
     """
-    rate, epsilon = scalars(backend, settings, values.dtype)
-    assign(backend, finite, squares, squares + gradients * gradients)
-    assign(backend, finite, values, values - rate * gradients / (backend.xp.sqrt(squares) + epsilon))
+    rate, epsilon = scalars(backend, hyperparameters, values.dtype)
+    assign(backend, found_inf, squares, squares + gradients * gradients)
+    assign(backend, found_inf, values, values - rate * gradients / (backend.xp.sqrt(squares) + epsilon))
 
 
 def rmsprop_update(
@@ -44,8 +44,8 @@ def rmsprop_update(
     values: Array,
     gradients: Array,
     v: Array,
-    settings: Array,
-    finite: Array | None = None,
+    hyperparameters: Array,
+    found_inf: Array | None = None,
 ) -> None:
     """v ← α v + (1-α) g²;  θ ← θ - η g / (sqrt(v) + ε).
 
@@ -54,8 +54,8 @@ def rmsprop_update(
         values: (P,), θ, updated.
         gradients: (P,), g.
         v: (P,), running mean of the gradient's square, updated; zero before the first step.
-        settings: (3,) float64: η, α, ε.
-        finite: (1,) int32; 0: nothing is updated.
+        hyperparameters: (3,) float64: η, α, ε.
+        found_inf: (1,) int32; unless it holds 0 nothing is updated.
 
     Source: Tieleman and Hinton, "Neural networks for machine learning", 2012, lecture 6.5.
 
@@ -67,11 +67,11 @@ def rmsprop_update(
     (array([0.8]), array([4.]))
     """
     xp = backend.xp
-    rate, alpha, epsilon = (settings[index, ...] for index in range(3))
+    rate, alpha, epsilon = (hyperparameters[index, ...] for index in range(3))
     # The difference from 1 is taken in float64, as in adam_update.
     kept, added, rate, epsilon = scalars(backend, xp.stack([alpha, 1 - alpha, rate, epsilon]), values.dtype)
-    assign(backend, finite, v, flushed(backend, kept * v + added * gradients * gradients))
-    assign(backend, finite, values, values - rate * gradients / (xp.sqrt(v) + epsilon))
+    assign(backend, found_inf, v, flushed(backend, kept * v + added * gradients * gradients))
+    assign(backend, found_inf, values, values - rate * gradients / (xp.sqrt(v) + epsilon))
 
 
 def lion_update(
@@ -79,8 +79,8 @@ def lion_update(
     values: Array,
     gradients: Array,
     m: Array,
-    settings: Array,
-    finite: Array | None = None,
+    hyperparameters: Array,
+    found_inf: Array | None = None,
 ) -> None:
     """θ ← (1-ηλ) θ - η sign(β₁ m + (1-β₁) g);  m ← β₂ m + (1-β₂) g.
 
@@ -89,8 +89,8 @@ def lion_update(
         values: (P,), θ, updated.
         gradients: (P,), g.
         m: (P,), running mean of the gradient, updated; zero before the first step.
-        settings: (4,) float64: η, β₁, β₂, and λ, the decoupled weight decay.
-        finite: (1,) int32; 0: nothing is updated.
+        hyperparameters: (4,) float64: η, β₁, β₂, and λ, the decoupled weight decay.
+        found_inf: (1,) int32; unless it holds 0 nothing is updated.
 
     Source: Chen et al., "Symbolic discovery of optimization algorithms", 2023, algorithm 2.
 
@@ -102,8 +102,8 @@ def lion_update(
     (array([0.5]), array([0.75]))
     """
     xp = backend.xp
-    rate, beta1, beta2, decay = (settings[index, ...] for index in range(4))
+    rate, beta1, beta2, decay = (hyperparameters[index, ...] for index in range(4))
     factors = xp.stack([beta1, 1 - beta1, beta2, 1 - beta2, 1 - rate * decay, rate])
     b1, a1, b2, a2, keep, rate = scalars(backend, factors, values.dtype)
-    assign(backend, finite, values, keep * values - rate * xp.sign(b1 * m + a1 * gradients))
-    assign(backend, finite, m, flushed(backend, b2 * m + a2 * gradients))
+    assign(backend, found_inf, values, keep * values - rate * xp.sign(b1 * m + a1 * gradients))
+    assign(backend, found_inf, m, flushed(backend, b2 * m + a2 * gradients))

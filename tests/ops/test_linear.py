@@ -1,4 +1,4 @@
-"""xpnet.ops.affine: y = a(x W + b) against sums in float64, and its derivatives."""
+"""xpnet.ops.linear: y = a(x W + b) against sums in float64, and its derivatives."""
 
 from __future__ import annotations
 

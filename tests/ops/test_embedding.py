@@ -1,4 +1,4 @@
-"""xpnet.ops.tables: rows against NumPy's indexing, the gradient against additions one by one."""
+"""xpnet.ops.embedding: rows against NumPy's indexing, the gradient against additions one by one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_indices_of_any_integer_type(backend, numbers, index_type) -> None:
 @pytest.mark.parametrize("bad", [-1, 3, 2**40])
 def test_an_index_outside_raises_or_is_nan(backend, bad) -> None:
     W, indices = backend.asarray(np.ones((3, 2))), backend.asarray(np.array([[0, 2], [1, bad]]))
-    if backend.reads_are_free:
+    if backend.synchronous:
         with pytest.raises(xpnet.OutOfRangeError, match=f"row index {bad} at row 3 is outside 0 to 2"):
             ops.embedding(backend, W, indices)
         return

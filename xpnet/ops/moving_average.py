@@ -6,7 +6,9 @@ from xpnet.backends import Array, Backend
 from xpnet.ops.updates import assign
 
 
-def average_update(backend: Backend, average: Array, values: Array, decay: float, finite: Array | None = None) -> None:
+def moving_average_update(
+    backend: Backend, average: Array, values: Array, decay: float, found_inf: Array | None = None
+) -> None:
     """a ← β a + (1-β) θ, in place, as a + (1-β) (θ - a), which loses nothing of a small difference.
 
     Args:
@@ -14,13 +16,13 @@ def average_update(backend: Backend, average: Array, values: Array, decay: float
         average: (P,), a, updated.
         values: (P,), θ.
         decay: β.
-        finite: (1,) int32; 0: nothing is updated.
+        found_inf: (1,) int32; unless it holds 0 nothing is updated.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
     >>> average = cpu.asarray([2.0])
-    >>> average_update(cpu, average, cpu.asarray([4.0]), 0.75)
+    >>> moving_average_update(cpu, average, cpu.asarray([4.0]), 0.75)
     >>> average
     array([2.5])
     """
-    assign(backend, finite, average, average + (1 - decay) * (values - average))
+    assign(backend, found_inf, average, average + (1 - decay) * (values - average))

@@ -1,4 +1,4 @@
-"""xpnet.training.averaging: what is averaged, evaluated and saved."""
+"""xpnet.training.moving_average: what is averaged, evaluated and saved."""
 
 from __future__ import annotations
 

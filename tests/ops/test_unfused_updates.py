@@ -1,4 +1,4 @@
-"""xpnet.ops.plain_updates: one step of each optimizer against scalar loops in Python's floats."""
+"""xpnet.ops.unfused_updates: one step of each optimizer against scalar loops in Python's floats."""
 
 from __future__ import annotations
 
@@ -55,13 +55,15 @@ def vectors_for(case: str, numbers, dtype) -> list[np.ndarray]:
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_is_the_equation(backend, numbers, case, dtype) -> None:
-    update, equation, settings = CASES[case]
+    update, equation, hyperparameters = CASES[case]
     vectors = vectors_for(case, numbers, dtype)
     on_device = [owned(backend, vector, dtype) for vector in vectors]
-    assert update(backend, *on_device, backend.asarray(settings, "float64")) is None
+    assert update(backend, *on_device, backend.asarray(hyperparameters, "float64")) is None
 
     values, gradients, state = (backend.to_numpy(vector) for vector in on_device)
-    expected = np.array([equation(*element, *settings) for element in zip(*(v.tolist() for v in vectors), strict=True)])
+    expected = np.array(
+        [equation(*element, *hyperparameters) for element in zip(*(v.tolist() for v in vectors), strict=True)]
+    )
     np.testing.assert_array_equal(gradients, vectors[1])  # the gradient is only read
     for got, wanted in zip((values, state), expected.T, strict=True):
         assert got.dtype == dtype
@@ -71,29 +73,29 @@ def test_a_step_is_the_equation(backend, numbers, case, dtype) -> None:
 @pytest.mark.parametrize("case", MAIN)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_an_update_that_makes_no_sense_touches_nothing(backend, numbers, case, dtype) -> None:
-    update, _, settings = CASES[case]
+    update, _, hyperparameters = CASES[case]
     vectors = [owned(backend, vector, dtype) for vector in vectors_for(case, numbers, dtype)]
     vectors[1][3] = math.nan
     before = [backend.to_numpy(vector).tobytes() for vector in vectors]
-    settings = backend.asarray(settings, "float64")
-    update(backend, *vectors, settings, backend.asarray([0], "int32"))
+    hyperparameters = backend.asarray(hyperparameters, "float64")
+    update(backend, *vectors, hyperparameters, backend.asarray([1], "int32"))
     assert [backend.to_numpy(vector).tobytes() for vector in vectors] == before
-    update(backend, *vectors, settings, backend.asarray([1], "int32"))
+    update(backend, *vectors, hyperparameters, backend.asarray([0], "int32"))
     for vector in (vectors[0], vectors[2]):
         assert np.flatnonzero(np.isnan(backend.to_numpy(vector))).tolist() == [3]
 
 
 @pytest.mark.parametrize(
-    ("update", "settings"), [(ops.rmsprop_update, [0, 0.9, 1e-8]), (ops.lion_update, [0, 0, 0.9, 0])]
+    ("update", "hyperparameters"), [(ops.rmsprop_update, [0, 0.9, 1e-8]), (ops.lion_update, [0, 0, 0.9, 0])]
 )
-def test_moments_that_decay_towards_denormals_become_zero(backend, update, settings) -> None:
+def test_moments_that_decay_towards_denormals_become_zero(backend, update, hyperparameters) -> None:
     theta, gradients, moment = (owned(backend, values, "float32") for values in ([1.0] * 2, [0.0] * 2, [1e-36, 1e-35]))
-    update(backend, theta, gradients, moment, backend.asarray(settings, "float64"))
+    update(backend, theta, gradients, moment, backend.asarray(hyperparameters, "float64"))
     np.testing.assert_allclose(backend.to_numpy(moment), [0, 9e-36], rtol=1e-6)
 
 
 def test_float32_settings_are_rounded_once(backend) -> None:
     theta, v = (owned(backend, [0.0], "float32") for _ in range(2))
-    settings = backend.asarray([0.0, 0.999, 1e-8], "float64")
-    ops.rmsprop_update(backend, theta, backend.asarray([1.0], "float32"), v, settings)
+    hyperparameters = backend.asarray([0.0, 0.999, 1e-8], "float64")
+    ops.rmsprop_update(backend, theta, backend.asarray([1.0], "float32"), v, hyperparameters)
     assert float(v[0]) == pytest.approx(0.001, rel=2e-7)  # 1 - 0.999 in float32 is off by 1.3e-5 of itself

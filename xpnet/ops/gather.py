@@ -8,7 +8,7 @@ from collections.abc import Callable
 from xpnet.backends import Array, Backend
 
 
-def take_rows(
+def gather(
     backend: Backend,
     rows: Array,
     indices: Array,
@@ -35,12 +35,12 @@ def take_rows(
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
-    >>> take_rows(cpu, cpu.asarray([[0, 255], [51, 102]], "uint8"), cpu.asarray([1, 0]), 255.0)
+    >>> gather(cpu, cpu.asarray([[0, 255], [51, 102]], "uint8"), cpu.asarray([1, 0]), 255.0)
     array([[0.2, 0.4],
            [0. , 1. ]], dtype=float32)
     """
     xp = backend.xp
-    fused = backend.kernel("take_rows", *(() if out is None else (out,)))
+    fused = backend.kernel("gather", *(() if out is None else (out,)))
     if fused is not None and rows.dtype == xp.uint8:
         return _fused(backend, fused, rows, indices, divisor, dtype, out)
     backend.require_integers(indices, "row indices")
@@ -49,7 +49,7 @@ def take_rows(
     valid = (indices >= 0) & (indices < rows.shape[0])
     safe = xp.where(valid, indices, xp.zeros_like(indices))
     batch = xp.astype(xp.take(rows, safe, axis=0), getattr(xp, dtype)) / divisor
-    if not backend.reads_are_free:
+    if not backend.synchronous:
         valid = xp.reshape(valid, (-1,) + (1,) * (rows.ndim - 1))
         batch = xp.where(valid, batch, xp.full_like(batch, float("nan")))
     if out is None:
