@@ -1,118 +1,42 @@
-"""Parity: right backends agree, and whatever is planted in one of them is found and named."""
+"""Parity of right backends: they agree, the figures are those of float64, and nothing given is changed."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import xpnet_kernels.cpu
 
 import xpnet
+from tests.parity.conftest import (
+    DIGITS,
+    DOUBLE,
+    LOSS,
+    Scale,
+    Skip,
+    cpu_with,
+    found,
+    in_layer,
+    network,
+    of_images,
+    outcome,
+)
 from xpnet import (
     SGD,
     Adam,
-    BatchNorm,
-    Constant,
-    Conv2d,
-    Dropout,
     Flatten,
     Linear,
-    MaxPool2d,
     Momentum,
     ReduceOnPlateau,
     ReLU,
-    Reshape,
     Sequential,
     Sigmoid,
     Softmax,
     Tanh,
-    ops,
 )
 from xpnet.errors import ConfigurationError
-from xpnet.layers import Declaration, Layer
 from xpnet.parity import compare, compare_recipe
-
-DIGITS = xpnet.data.load("digits")
-LOSS = xpnet.SoftmaxCrossEntropy()
-DOUBLE = xpnet.backend("float64")
-
-
-class Scale(Layer):
-    """y = gain · x, a layer of the user's own."""
-
-    def declare_parameters(self):
-        return {"gain": Declaration((16,), Constant(0.8))}
-
-    def forward(self, x, context):
-        self._kept = x
-        return self.parameters["gain"] * x
-
-    def backward(self, dy, context):
-        x, xp = self._take_kept(), context.backend.xp
-        self.gradients["gain"][...] = xp.sum(dy * x, axis=0)
-        return dy * self.parameters["gain"]
-
-
-class Skip(Layer):
-    """y = x + f(x), a layer made of another."""
-
-    def __init__(self, inner):
-        self.inner = inner
-
-    def children(self):
-        return {"inner": self.inner}
-
-    def forward(self, x, context):
-        return x + self.inner.forward(x, context)
-
-    def backward(self, dy, context):
-        return dy + self.inner.backward(dy, context)
-
-
-def network(*between: Layer) -> Sequential:
-    layers = (Linear(64, 32, "relu"), Linear(32, 16, "sigmoid"), *between, Linear(16, 10))
-    return Sequential(Flatten(), *layers).initialize(DOUBLE, seed=1)
-
-
-def outcome(model, *tested, optimizer=None, reference=DOUBLE, steps=3, **options):
-    backends = [reference, *tested]
-    return compare(model, LOSS, optimizer or Adam(), DIGITS.train, backends, batch_size=32, steps=steps, **options)
-
-
-def cpu_with(name, planted) -> xpnet.Backend:
-    """The CPU, one of its kernels followed by ``planted(*arguments)``."""
-
-    def kernel(*arguments, **keywords):
-        result = getattr(xpnet_kernels.cpu, name)(*arguments, **keywords)
-        planted(*arguments, **keywords)
-        return result
-
-    kernels = {**vars(xpnet_kernels.cpu), name: kernel}
-    return dataclasses.replace(xpnet.backend("cpu"), kernels=SimpleNamespace(**kernels))
-
-
-def found(parity) -> tuple[str, str, str]:
-    row = parity.first_divergence
-    diverging = {(row.layer, row.quantity) for row in parity.rows if not row.agrees}
-    assert len(diverging) == 1 or row.quantity == "update", diverging
-    return row.layer, row.quantity, row.array
-
-
-def in_layer(shape, plant):
-    """``plant(x, W, b, out)`` or ``plant(dW, db, dx)``, only where W has that shape."""
-
-    def forward(x, W, b, activation, out):
-        if W.shape == shape:
-            plant(x, W, b, out)
-
-    def backward(dy, x, y, W, activation, dW, db, dz, dx):
-        if W.shape == shape:
-            plant(dW, db, dx)
-
-    return SimpleNamespace(forward=forward, backward=backward)
 
 
 def test_every_backend_agrees_with_float64(backend):
@@ -179,89 +103,6 @@ def test_the_figures_are_those_of_the_planted_error(cpu):
     assert 0.99 * bound < row.bound < 2.01 * bound
 
 
-def column(array, place=3, factor=1.001):
-    array[:, place] *= factor
-
-
-BACKWARD = {
-    "a column of dW times 1.001": (lambda dW, db, dx: column(dW), "gradient", "W"),
-    "dW of the wrong sign": (lambda dW, db, dx: np.negative(dW, out=dW), "gradient", "W"),
-    "dW never written": (lambda dW, db, dx: dW.fill(math.nan), "gradient", "W"),
-    "dW rounded to half precision": (lambda dW, db, dx: dW.__setitem__(..., dW.astype(np.float16)), "gradient", "W"),
-    "an element of dW not a number": (lambda dW, db, dx: dW.__setitem__((2, 2), math.nan), "gradient", "W"),
-    "db dropped": (lambda dW, db, dx: db.fill(0.0), "gradient", "b"),
-    "the mean for the sum": (lambda dW, db, dx: np.divide(db, 32, out=db), "gradient", "b"),
-    "an element of db times 1.0001": (lambda dW, db, dx: np.multiply(db[:1], 1.0001, out=db[:1]), "gradient", "b"),
-    "dx of the wrong sign": (lambda dW, db, dx: np.negative(dx, out=dx), "input gradient", "dx"),
-    "a row of dx times 1.001": (lambda dW, db, dx: column(dx.T, 7), "input gradient", "dx"),
-    "dx without its last row": (lambda dW, db, dx: dx[-1:].fill(0.0), "input gradient", "dx"),
-}
-
-
-@pytest.mark.parametrize("shape", [(64, 32), (32, 16), (16, 10)], ids=str)
-@pytest.mark.parametrize("bug", BACKWARD)
-def test_a_bug_in_a_backward_pass_is_found_in_its_layer(bug, shape):
-    plant, quantity, array = BACKWARD[bug]
-    if shape == (64, 32) and quantity == "input gradient":
-        pytest.skip("the first layer hands no gradient back")
-    layer = {64: "1 Linear", 32: "2 Linear", 16: "3 Linear"}[shape[0]]
-    assert found(outcome(network(), cpu_with("linear_backward", in_layer(shape, plant).backward))) == (
-        layer,
-        quantity,
-        array,
-    )
-
-
-FORWARD = {
-    "the bias dropped": lambda x, W, b, out: np.matmul(x, W, out=out),
-    "a unit times 1.001": lambda x, W, b, out: column(out),
-    "one element off": lambda x, W, b, out: out.__setitem__((1, 1), out[1, 1] + 1e-4),
-    "inputs rounded to 11 bits": lambda x, W, b, out: np.add(x.astype(np.float16) @ W.astype(np.float16), b, out=out),
-    "infinity": lambda x, W, b, out: out.__setitem__((0, 0), math.inf),
-}
-
-
-@pytest.mark.parametrize("bug", FORWARD)
-def test_a_bug_in_a_forward_pass_is_found_in_its_layer(bug):
-    wrong = cpu_with("linear", in_layer((16, 10), FORWARD[bug]).forward)
-    assert found(outcome(network(), wrong)) == ("3 Linear", "forward", "y")
-
-
-class OpenReLU(ReLU):
-    """Lets the gradient pass at zero on one backend, as y ≥ 0 for y > 0 would."""
-
-    def backward(self, dy, context):
-        return super().backward(dy, context) if context.backend.name == "float64" else dy
-
-
-class ForgetfulScale(Scale):
-    """Takes the mean for the sum on one backend."""
-
-    def backward(self, dy, context):
-        dx = super().backward(dy, context)
-        if context.backend.name != "float64":
-            self.gradients["gain"][...] = self.gradients["gain"] / dy.shape[0]
-        return dx
-
-
-def test_a_bug_in_a_layer_of_ones_own_is_found_on_any_backend(backend):
-    model = Sequential(Flatten(), Linear(64, 16), OpenReLU(), Linear(16, 10)).initialize(DOUBLE)
-    assert found(outcome(model, backend)) == ("2 OpenReLU", "input gradient", "dx")
-    assert found(outcome(network(ForgetfulScale()), backend)) == ("3 ForgetfulScale", "gradient", "gain")
-
-
-class ForgetfulSkip(Skip):
-    """Drops the gradient of the shortcut on one backend."""
-
-    def backward(self, dy, context):
-        dx = super().backward(dy, context)
-        return dx if context.backend.name == "float64" else dx - dy
-
-
-def test_a_layer_made_of_others_is_blamed_for_its_own_mistakes_alone(cpu):
-    assert found(outcome(network(ForgetfulSkip(Linear(16, 16))), cpu)) == ("3 ForgetfulSkip", "input gradient", "dx")
-
-
 def test_sums_that_rounding_carries_across_a_kink_are_no_divergence(cpu):
     """x W + b = 0 but for rounding, in all units: on which side of a ReLU's kink it falls is chance."""
     x = np.repeat(DIGITS.x_train[:1] / np.float32(16), 64, axis=0)
@@ -276,66 +117,6 @@ def test_sums_that_rounding_carries_across_a_kink_are_no_divergence(cpu):
     slightly = in_layer((64, 512), lambda dW, db, dx: np.multiply(dW, 1.0001, out=dW))
     wrong = compare(*ground, [DOUBLE, cpu_with("linear_backward", slightly.backward)], batch_size=64, steps=1)
     assert found(wrong) == ("1 Linear", "gradient", "W")
-
-
-def test_a_bug_in_the_loss_is_found():
-    def in_gradient(logits, labels, summary, losses, gradient, **options):
-        gradient[5] *= 1.0001
-
-    def in_mean(logits, labels, summary, losses, gradient, **options):
-        summary[0] *= 1.0001
-
-    for plant, quantity, array in ((in_gradient, "gradient", "logits"), (in_mean, "forward", "loss")):
-        assert found(outcome(network(), cpu_with("softmax_cross_entropy", plant))) == ("loss", quantity, array)
-
-
-def test_a_bug_in_gathering_is_found():
-    def plant(rows, indices, divisor, out):
-        out[4] *= np.float32(1.00001)
-
-    assert found(outcome(network(), cpu_with("take_rows", plant))) == ("data", "batch", "x")
-
-
-class WrongAdam(Adam):
-    """Adam with its numbers changed on one backend."""
-
-    def __init__(self, place, factor):
-        super().__init__()
-        self.place, self.factor = place, factor
-
-    def _step_settings(self, step, rate, decay):
-        settings = super()._step_settings(step, rate, decay)
-        if self._backend.name != "float64":
-            settings[self.place] *= self.factor
-        return settings
-
-
-@pytest.mark.parametrize(("place", "factor"), [(0, 1.0001), (1, 0.999), (2, 0.9999), (3, 1e3), (4, 1.0001), (5, 0.99)])
-def test_a_bug_in_the_optimizer_is_found(cpu, place, factor):
-    layer, quantity, _ = found(outcome(network(), cpu, optimizer=WrongAdam(place, factor)))
-    assert (layer, quantity) == ("1 Linear", "update")
-
-
-def test_state_that_is_not_kept_is_found():
-    def forget(values, gradients, m, v, settings, finite):
-        v[...] = 0.0
-
-    row = outcome(network(), cpu_with("adam_update", forget)).first_divergence
-    assert (row.layer, row.quantity, row.step) == ("1 Linear", "update", 1)
-    assert row.array.startswith("v of ")
-
-
-def test_it_stops_at_the_first_step_with_a_divergence():
-    calls = []
-
-    def plant(values, gradients, settings, finite):
-        calls.append(None)
-        if len(calls) > 4:  # two updates a step: by itself, and in training
-            values[0] += 1.0
-
-    parity = outcome(network(), cpu_with("sgd_update", plant), optimizer=SGD(0.1), steps=9)
-    assert (parity.steps, parity.first_divergence.step) == (3, 3)
-    assert {row.layer for row in parity.rows if not row.agrees} == {"1 Linear"}
 
 
 def test_a_run_that_overflows_alike_agrees(cpu):
@@ -359,119 +140,12 @@ def test_nothing_that_was_given_is_changed(cpu):
     model.initialize(cpu)  # and nothing of it is held by another model
 
 
-def of_images(backend, optimizer=None, steps=2):
-    layers = [
-        Reshape((1, 8, 8)),
-        Conv2d(1, 4, 3, activation="relu"),
-        BatchNorm(4),
-        MaxPool2d(2),
-        Conv2d(4, 6, 2, padding="same"),
-        Dropout(0.3),
-        Flatten(),
-        Linear(54, 10),
-    ]
-    return outcome(Sequential(*layers).initialize(DOUBLE, seed=3), backend, optimizer=optimizer, steps=steps, seed=7)
-
-
 def test_layers_that_draw_and_keep_statistics_agree(backend):
     parity = of_images(backend, Adam(clip_norm=0.1), steps=4)
     assert parity.first_divergence is None
     inferences = [row.layer for row in parity.rows if row.quantity == "inference"]
     assert inferences == ["2 BatchNorm", "5 Dropout"]  # of the others it is what it is in training
     assert parity.drift[0].parameters < 1e-4  # every backend drew the same
-
-
-@pytest.mark.parametrize("shape", [(9, 4), (16, 6)], ids=str)
-@pytest.mark.parametrize("factor", [1.001, 1.0001])
-def test_a_bug_in_a_convolution_is_found(shape, factor):
-    bug = in_layer(shape, lambda dW, db, dx: np.multiply(dW, factor, out=dW))
-    layer = "1 Conv2d" if shape == (9, 4) else "4 Conv2d"
-    assert found(of_images(cpu_with("linear_backward", bug.backward))) == (layer, "gradient", "W")
-
-
-def wrong_on_cpu(monkeypatch, name, change):
-    """``ops.name`` with its arguments changed where the backend is the CPU."""
-    right = getattr(ops, name)
-
-    def wrong(backend, *arguments):
-        return right(backend, *(change(*arguments) if backend.name == "cpu" else arguments))
-
-    monkeypatch.setattr(ops, name, wrong)
-
-
-class WrongBatchNorm(BatchNorm):
-    """Keeps the biased variance on one backend."""
-
-    def forward(self, x, context):
-        before = self.buffers["running_variance"] + 0
-        y = super().forward(x, context)
-        if context.training and context.backend.name == "cpu":
-            count = x.shape[0] * math.prod(x.shape[2:])
-            variance = self.buffers["running_variance"]
-            variance[...] = 0.9 * before + (variance - 0.9 * before) * (count - 1) / count
-        return y
-
-
-def test_a_bug_in_running_statistics_is_found(cpu):
-    model = Sequential(Flatten(), WrongBatchNorm(64), Linear(64, 10)).initialize(DOUBLE)
-    assert found(outcome(model, cpu)) == ("1 WrongBatchNorm", "forward", "running_variance")
-
-
-def test_a_bug_in_the_form_of_inference_is_found(monkeypatch, cpu):
-    wrong_on_cpu(
-        monkeypatch,
-        "batch_norm_inference",
-        lambda x, gamma, beta, mean, variance, epsilon, out: (x, gamma, beta, mean, variance, 10 * epsilon, out),
-    )
-    assert found(of_images(cpu)) == ("2 BatchNorm", "inference", "y")
-
-
-def test_masks_of_another_step_are_found(monkeypatch, cpu):
-    wrong_on_cpu(monkeypatch, "dropout", lambda x, rate, key, step, out: (x, rate, key, step + 1, out))
-    row = of_images(cpu).first_divergence
-    assert (row.layer, row.quantity, row.step) == ("5 Dropout", "forward", 1)
-
-
-def test_masks_of_another_seed_are_found(monkeypatch, cpu):
-    """The seed reaches the layers: masks that ignored it would be those of seed 0."""
-    key = xpnet.random.stream_key(7, "dropout", "5")
-    keys = []
-    wrong_on_cpu(monkeypatch, "dropout", lambda x, rate, given, *more: keys.append(given) or (x, rate, given, *more))
-    of_images(cpu, steps=1)
-    assert set(keys) == {key}
-
-
-@pytest.mark.parametrize(("kind", "limit"), [("clip_norm", 0.1), ("clip_value", 0.01)])
-@pytest.mark.parametrize("factor", [2.0, 1.001, 1e9])
-def test_clipping_otherwise_is_found(monkeypatch, cpu, kind, limit, factor):
-    wrong_on_cpu(monkeypatch, kind, lambda gradients, limit: (gradients, factor * limit))
-    layer, quantity, _ = found(of_images(cpu, SGD(0.1, **{kind: limit})))
-    assert (layer, quantity) == ("1 Conv2d", "update")
-
-
-def test_a_wrong_finite_flag_is_found(cpu):
-    def never(gradients, finite):
-        finite[0] = 0
-
-    assert found(of_images(cpu_with("all_finite", never))) == ("optimizer", "finite flag", "finite")
-
-
-@pytest.mark.parametrize("loss", [xpnet.MeanSquaredError(), xpnet.BinaryCrossEntropy()], ids=repr)
-def test_other_losses(monkeypatch, cpu, loss):
-    model = Sequential(Flatten(), Linear(64, 8, "tanh"), Linear(8, 1)).initialize(DOUBLE, seed=1)
-    train = DIGITS.x_train, DIGITS.y_train / 9, 16.0
-    assert compare(model, loss, SGD(0.1), train, [DOUBLE, cpu], steps=2).first_divergence is None
-    name = "mean_squared_error" if isinstance(loss, xpnet.MeanSquaredError) else "binary_cross_entropy"
-    right = getattr(ops, name)
-
-    def wrong(backend, outputs, targets, gradient, out, **reduction):
-        result = right(backend, outputs, targets, gradient, out, **reduction)
-        if backend.name == "cpu":
-            result.gradient[...] = result.gradient * 1.0001
-        return result
-
-    monkeypatch.setattr(ops, name, wrong)
-    assert found(compare(model, loss, SGD(0.1), train, [DOUBLE, cpu], steps=2)) == ("loss", "gradient", "logits")
 
 
 def test_batches_go_on_after_an_epoch(cpu):
