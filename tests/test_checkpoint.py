@@ -104,7 +104,7 @@ def test_the_bytes_of_a_small_checkpoint(tmp_path: Path) -> None:
     checkpoint.save(path, Checkpoint(tensors, {"step": 7, "name": "é", "best": {"b": -math.inf, "a": [0.1]}}))
     header = (
         b'{"__metadata__": {"best": "{\\"a\\": [0.1], \\"b\\": {\\"$float\\": \\"-inf\\"}}", '
-        b'"format": "xpnet", "format_version": "1", "name": "\\"\\\\u00e9\\"", "step": "7"}, '
+        b'"format": "xpnet", "format_version": "2", "name": "\\"\\\\u00e9\\"", "step": "7"}, '
         b'"W": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}, '
         b'"b": {"dtype": "I16", "shape": [2], "data_offsets": [16, 20]}}'
     )
@@ -273,8 +273,8 @@ def test_a_safetensors_file_of_someone_else(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_a_newer_xpnet(tmp_path: Path) -> None:
-    save_file({"W": np.zeros(2)}, tmp_path / "newer", metadata={"format": "xpnet", "format_version": "2", "x": "?"})
-    message = r"written by a newer xpnet \(format 2\); this one reads up to 1: upgrade xpnet"
+    save_file({"W": np.zeros(2)}, tmp_path / "newer", metadata={"format": "xpnet", "format_version": "3", "x": "?"})
+    message = r"written by a newer xpnet \(format 3\); this one reads up to 2: upgrade xpnet"
     with pytest.raises(FileFormatError, match=message):
         checkpoint.load(tmp_path / "newer")
 

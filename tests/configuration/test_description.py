@@ -130,13 +130,13 @@ DESCRIBED: list[tuple[str, Any, Table]] = [
     ),
     (
         "optimizer",
-        xpnet.AdaGrad(0.5, 1e-7, weight_decay=0.25, decayed=["*.W", "0.b"]),
+        xpnet.AdaGrad(0.5, 1e-7, weight_decay=0.25, weight_decay_mask=["*.W", "0.b"]),
         {
             "type": "AdaGrad",
             "learning_rate": 0.5,
             "epsilon": 1e-7,
             "weight_decay": 0.25,
-            "decayed": ["*.W", "0.b"],
+            "weight_decay_mask": ["*.W", "0.b"],
         },
     ),
     (

@@ -21,7 +21,7 @@ from xpnet import (
     Sequential,
     ops,
 )
-from xpnet.layers import Declaration, Layer
+from xpnet.layers import Layer, ParameterSpec
 from xpnet.parity import compare
 
 DIGITS = xpnet.data.load("digits")
@@ -32,15 +32,15 @@ DOUBLE = xpnet.backend("float64")
 class Scale(Layer):
     """y = gain · x, a layer of the user's own."""
 
-    def declare_parameters(self):
-        return {"gain": Declaration((16,), Constant(0.8))}
+    def parameter_specs(self):
+        return {"gain": ParameterSpec((16,), Constant(0.8))}
 
     def forward(self, x, context):
-        self._kept = x
+        self.saved = x
         return self.parameters["gain"] * x
 
     def backward(self, dy, context):
-        x, xp = self._take_kept(), context.backend.xp
+        x, xp = self.pop_saved(), context.backend.xp
         self.gradients["gain"][...] = xp.sum(dy * x, axis=0)
         return dy * self.parameters["gain"]
 

@@ -42,7 +42,7 @@ def test_a_bug_in_gathering_is_found():
     def plant(rows, indices, divisor, out):
         out[4] *= np.float32(1.00001)
 
-    assert found(outcome(network(), cpu_with("take_rows", plant))) == ("data", "batch", "x")
+    assert found(outcome(network(), cpu_with("gather", plant))) == ("data", "batch", "x")
 
 
 class WrongAdam(Adam):
@@ -52,8 +52,8 @@ class WrongAdam(Adam):
         super().__init__()
         self.place, self.factor = place, factor
 
-    def _step_settings(self, step, rate, decay):
-        settings = super()._step_settings(step, rate, decay)
+    def _step_hyperparameters(self, step, rate, decay):
+        settings = super()._step_hyperparameters(step, rate, decay)
         if self._backend.name != "float64":
             settings[self.place] *= self.factor
         return settings
@@ -66,7 +66,7 @@ def test_a_bug_in_the_optimizer_is_found(cpu, place, factor):
 
 
 def test_state_that_is_not_kept_is_found():
-    def forget(values, gradients, m, v, settings, finite):
+    def forget(values, gradients, m, v, hyperparameters, found_inf):
         v[...] = 0.0
 
     row = outcome(network(), cpu_with("adam_update", forget)).first_divergence
@@ -77,7 +77,7 @@ def test_state_that_is_not_kept_is_found():
 def test_it_stops_at_the_first_step_with_a_divergence():
     calls = []
 
-    def plant(values, gradients, settings, finite):
+    def plant(values, gradients, hyperparameters, found_inf):
         calls.append(None)
         if len(calls) > 4:  # two updates a step: by itself, and in training
             values[0] += 1.0
@@ -95,11 +95,11 @@ def test_clipping_otherwise_is_found(monkeypatch, cpu, kind, limit, factor):
     assert (layer, quantity) == ("1 Conv2d", "update")
 
 
-def test_a_wrong_finite_flag_is_found(cpu):
-    def never(gradients, finite):
-        finite[0] = 0
+def test_a_wrong_check_for_finite_numbers_is_found(cpu):
+    def never(gradients, found_inf):
+        found_inf[0] = 1
 
-    assert found(of_images(cpu_with("all_finite", never))) == ("optimizer", "finite flag", "finite")
+    assert found(of_images(cpu_with("check_finite", never))) == ("optimizer", "finite check", "found_inf")
 
 
 @pytest.mark.parametrize("loss", [xpnet.MeanSquaredError(), xpnet.BinaryCrossEntropy()], ids=repr)

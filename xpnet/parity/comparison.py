@@ -240,7 +240,8 @@ def _row(
             same = (array == expected) | (np.isnan(array) & np.isnan(expected))
             error = np.where(same, 0.0, np.nan_to_num(error, nan=np.inf, posinf=np.inf))
         differs = error.any()
-        relative = np.linalg.norm(error) / np.linalg.norm(expected) if differs else 0.0
+        length = np.linalg.norm(expected)
+        relative = 0.0 if not differs else np.linalg.norm(error) / length if length else np.inf
     worst = np.unravel_index(np.argmax(error / bound if differs else bound), error.shape)
     largest = np.max(np.abs(expected), where=np.isfinite(expected), initial=limits.tiny)
     ulp = float(np.spacing(limits.dtype.type(largest)))
