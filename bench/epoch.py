@@ -68,8 +68,8 @@ def xpnet(case: Case, device: str) -> Contender:
     if case.name == COMMAND:
         return Contender(_first_line)
     import xpnet as library
-    from xpnet.configuration import build
     from xpnet.data import SAMPLERS
+    from xpnet.registry import build
 
     dataset, recipe = mnist(), library.load_recipe(case.name)
     model = recipe.build_model().initialize(library.backend(device))

@@ -19,6 +19,7 @@ FLOORS = [
     ["atomic", "parameters", "layers", "losses", "metrics", "optimizers", "schedules", "data"],
     ["format_1"],
     ["checkpoint", "book_pickle"],
+    ["registry"],
     ["configuration"],
     ["training", "interoperation"],
     ["gradient_check", "parity", "profile"],

@@ -15,8 +15,8 @@ import pytest
 
 import xpnet
 from xpnet.backends import Backend
-from xpnet.configuration import describe
 from xpnet.data import Dataset
+from xpnet.registry import describe
 from xpnet.training import train
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from xpnet import initializers, layers, losses, optimizers, schedules
 from xpnet.data.samplers import SAMPLERS, steps_per_epoch
 from xpnet.data.splits import require_fraction
 from xpnet.errors import (
@@ -23,96 +21,7 @@ from xpnet.errors import (
     require_moderate,
 )
 from xpnet.layers import Sequential
-
-Table = dict[str, Any]
-
-_CLASSES: dict[str, dict[str, type]] = {
-    "layer": {
-        name: getattr(layers, name) for name in layers.__all__ if name not in ("Context", "ParameterSpec", "Layer")
-    },
-    "initializer": {name: getattr(initializers, name) for name in initializers.__all__},
-    "loss": {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"},
-    "optimizer": {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"},
-    "schedule": {
-        name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "as_schedule")
-    },
-}
-
-
-def build(kind: str, table: Table) -> Any:
-    """The object that a table describes: its class by ``type``, its constructor's arguments by their names.
-
-    Args:
-        kind: "layer", "initializer", "loss", "optimizer" or "schedule".
-        table: nested tables describe initialisers and, under ``learning_rate``, a schedule; a list under ``layers``
-            describes layers.
-
-    Raises:
-        ConfigurationError: an unknown class or key, a missing one, or an impossible value.
-
-    >>> build("optimizer", {"type": "SGD", "learning_rate": 0.1}).learning_rate
-    0.1
-    >>> build("optimizer", {"type": "SGD", "rate": 0.1})
-    Traceback (most recent call last):
-    xpnet.errors.ConfigurationError: unknown key of SGD 'rate'; the choices are learning_rate, weight_decay, ...
-    """
-    if not isinstance(table, dict) or "type" not in table:
-        choices = ", ".join(_CLASSES[kind])
-        raise ConfigurationError(f"expected a table with a 'type' (one of {choices}) for the {kind}, got {table!r}")
-    cls = _CLASSES[kind][one_of(f"{kind} type", table["type"], _CLASSES[kind])]
-    arguments = {key: value for key, value in table.items() if key != "type"}
-    if issubclass(cls, Sequential):
-        _require_keys(cls.__name__, arguments, ["layers"], required=["layers"])
-        return cls(*build_all("layer", arguments["layers"], "layers"))
-    parameters = _constructor_parameters(cls)
-    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-    _require_keys(cls.__name__, arguments, parameters, required)
-    initializers_ = tuple(_CLASSES["initializer"].values())
-    nested = {name: "initializer" for name in arguments if isinstance(parameters[name].default, initializers_)}
-    if isinstance(arguments.get("learning_rate"), dict):
-        nested["learning_rate"] = "schedule"
-    built = {name: _located(name, build, kind, arguments[name]) for name, kind in nested.items()}
-    return cls(**{**arguments, **built})
-
-
-def build_all(kind: str, tables: object, where: str) -> list[Any]:
-    """The objects that a list of tables describes; an error names the entry.
-
-    Raises:
-        ConfigurationError: it is no list, or one of its tables describes nothing.
-
-    >>> build_all("layer", [{"type": "Linear", "inputs": 2}], "layers")
-    Traceback (most recent call last):
-    xpnet.errors.ConfigurationError: layers[0]: Linear lacks the key 'outputs'
-    """
-    if not isinstance(tables, list):
-        raise ConfigurationError(f"{where} must be a list of tables, got {tables!r}")
-    return [_located(f"{where}[{place}]", build, kind, table) for place, table in enumerate(tables)]
-
-
-def describe(thing: Any) -> Table:
-    """The table from which ``build`` makes an equal object.
-
-    Raises:
-        ConfigurationError: the object's class is not xpnet's own.
-
-    >>> describe(layers.Linear(2, 3))["weights"]
-    {'type': 'FanInUniform'}
-    """
-    name = type(thing).__name__
-    if not any(type(thing) is classes.get(name) for classes in _CLASSES.values()):
-        raise ConfigurationError(f"{name} is not one of xpnet's own classes, so no file can name it")
-    if isinstance(thing, Sequential):
-        return {"type": name, "layers": [describe(layer) for layer in thing.layers]}
-    table: Table = {"type": name}
-    for argument, parameter in _constructor_parameters(type(thing)).items():
-        value = getattr(thing, argument)
-        is_off = parameter.kind is parameter.KEYWORD_ONLY and value in (parameter.default, {})  # an option not in use
-        if value is not None and not is_off:  # TOML has no null; what is absent takes the constructor's default, None
-            plain = list(value) if isinstance(value, tuple) else value
-            table[argument] = plain if isinstance(plain, (str, bool, int, float, list, dict)) else describe(value)
-    return table
-
+from xpnet.registry import Table, build, build_all, located, names, require_keys
 
 ON_NONFINITE = ("stop", "skip")  # what becomes of a step that is not finite; the first is the default
 MONITORS = ("accuracy", "loss")  # what early stopping looks at; the first is the default
@@ -220,7 +129,7 @@ class Recipe:
         if logs is not None:
             recipe = replace(recipe, logs=_logs("logs", logs))
         if optimizer is not None:
-            by_lower = {name.lower(): name for name in _CLASSES["optimizer"]}
+            by_lower = {name.lower(): name for name in names("optimizer")}
             name = by_lower[one_of("optimizer", optimizer.lower(), by_lower)]
             recipe = replace(recipe, optimizer={"type": name})
         if learning_rate is not None and recipe.optimizer is not None:
@@ -283,7 +192,7 @@ def recipe_from_table(table: Table) -> Recipe:
     inference_only = "weights" in table
     required = ["name", "data", "model"] if inference_only else ["name", *sections]
     # "run" is what a run's own config.toml adds: with which seed and where; so that file is a recipe too.
-    _require_keys("a recipe", table, ["name", "description", "source", "weights", *sections, "run"], required)
+    require_keys("a recipe", table, ["name", "description", "source", "weights", *sections, "run"], required)
     data = _section(table, "data", ["name", "scale"], ["name"])
     model = _section(table, "model", ["layers"], ["layers"])
     training = _section(table, "training", _TRAINING_KEYS, [] if inference_only else ["batch_size"])
@@ -313,7 +222,7 @@ def recipe_from_table(table: Table) -> Recipe:
         checkpoint_every=counts.get("checkpoint_every"),
         on_nonfinite=one_of("training.on_nonfinite", training.get("on_nonfinite", ON_NONFINITE[0]), ON_NONFINITE),
         validation_fraction=_optional(require_fraction, "training.validation_fraction", training),
-        early_stopping=_located("training", _early_stopping, training.get("early_stopping")),
+        early_stopping=located("training", _early_stopping, training.get("early_stopping")),
         logs=_optional(_logs, "training.logs", training),
         weights=_typed("weights", table["weights"], str) if inference_only else None,
         micro_batch_size=counts.get("micro_batch_size"),
@@ -322,7 +231,7 @@ def recipe_from_table(table: Table) -> Recipe:
     recipe.build_model()
     for kind in ("loss", "optimizer"):
         if not inference_only:
-            _located(kind, build, kind, table[kind])
+            located(kind, build, kind, table[kind])
     return recipe
 
 
@@ -369,7 +278,7 @@ def load_recipe(name: str | Path) -> Recipe:
     else:
         one_of("recipe", name, recipe_names())
         text = (resources.files("xpnet") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    return _located(f"recipe {name}", _parse_recipe, text)
+    return located(f"recipe {name}", _parse_recipe, text)
 
 
 LARGEST_RECIPE = 2**16  # bytes, twenty times the longest of ours: text becomes objects of up to 400 times its size
@@ -410,45 +319,12 @@ def _with_rate(table: Table, rate: float) -> Table:
     return {**table, "learning_rate": _with_rate(inner, rate) if isinstance(inner, dict) else rate}
 
 
-def _constructor_parameters(cls: type) -> Mapping[str, inspect.Parameter]:
-    """By name; where a constructor passes ``**options`` on, those of the class above are among them."""
-    parameters: dict[str, inspect.Parameter] = {}
-    for ancestor in cls.__mro__[:-1]:
-        if "__init__" not in vars(ancestor):
-            continue
-        _, *own = inspect.signature(ancestor.__init__).parameters.values()  # type: ignore[misc]
-        named = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
-        parameters |= {parameter.name: parameter for parameter in named if parameter.name not in parameters}
-        if named == own:
-            break
-    return parameters
-
-
 def _section(table: Table, name: str, keys: Iterable[str], required: list[str]) -> Table:
     section = table.get(name, {})
     if not isinstance(section, dict):
         raise ConfigurationError(f"{name} must be a table, got {section!r}")
-    _require_keys(name, section, keys, required)
+    require_keys(name, section, keys, required)
     return section
-
-
-def _require_keys(owner: str, table: Table, keys: Iterable[str], required: list[str]) -> None:
-    keys = list(keys)
-    for key in table:
-        if not keys:
-            raise ConfigurationError(f"unknown key {key!r} of {owner}, which takes none")
-        one_of(f"key of {owner}", key, keys)
-    for key in required:
-        if key not in table:
-            raise ConfigurationError(f"{owner} lacks the key {key!r}")
-
-
-def _located(where: str, action: Callable[..., Any], *arguments: Any) -> Any:
-    """What the action gives; its error with ``where`` in front."""
-    try:
-        return action(*arguments)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}") from None
 
 
 def _optional(check: Callable[[str, Any], Any], name: str, section: Table) -> Any:

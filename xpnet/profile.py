@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from xpnet.backends import Backend
-from xpnet.configuration import Recipe, build
+from xpnet.configuration import Recipe
 from xpnet.data import SAMPLERS, Dataset
 from xpnet.errors import positive_integer
 from xpnet.layers import Context, Flatten, Layer, Reshape
+from xpnet.registry import build
 from xpnet.training import DeviceSamples, Trainer
 from xpnet.training.runs import require_trainable
 from xpnet.training.watching import full_batches, layers_by_place, watched

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from tests.configuration.conftest import put
-from xpnet.configuration import (
-    Table,
-    recipe_from_table,
-)
+from xpnet.configuration import recipe_from_table
 from xpnet.errors import ConfigurationError
+from xpnet.registry import Table
 
 
 def test_options_replace_what_they_name_and_nothing_else(table: Table) -> None:

@@ -12,12 +12,9 @@ import tomli_w
 
 from tests.configuration.conftest import put
 from xpnet import configuration
-from xpnet.configuration import (
-    Table,
-    load_recipe,
-    recipe_from_table,
-)
+from xpnet.configuration import load_recipe, recipe_from_table
 from xpnet.errors import ConfigurationError, MissingFileError
+from xpnet.registry import Table
 
 
 def test_a_number_too_large_for_a_float_in_a_file(table: Table, tmp_path: Path) -> None:

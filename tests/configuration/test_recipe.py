@@ -9,12 +9,9 @@ import pytest
 import tomli_w
 
 from tests.configuration.conftest import put
-from xpnet.configuration import (
-    Table,
-    load_recipe,
-    recipe_from_table,
-)
+from xpnet.configuration import load_recipe, recipe_from_table
 from xpnet.errors import ConfigurationError
+from xpnet.registry import Table
 
 
 def test_what_a_recipe_need_not_say(table: Table) -> None:

@@ -9,14 +9,9 @@ import pytest
 import tomli_w
 
 from tests.configuration.conftest import RECIPES
-from xpnet.configuration import (
-    build,
-    describe,
-    load_recipe,
-    recipe_from_table,
-    recipe_names,
-)
+from xpnet.configuration import load_recipe, recipe_from_table, recipe_names
 from xpnet.errors import ConfigurationError
+from xpnet.registry import build, describe
 
 
 def test_the_recipes_are_those_of_the_reference_systems_and_our_own() -> None:

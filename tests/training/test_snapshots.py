@@ -17,9 +17,9 @@ import xpnet
 from xpnet import Adam, Linear, Sequential, SoftmaxCrossEntropy, Trainer, checkpoint, load_model, save_model
 from xpnet.backends import Backend
 from xpnet.checkpoint import Checkpoint
-from xpnet.configuration import describe
 from xpnet.data import Dataset
 from xpnet.errors import CallOrderError, ConfigurationError, FileFormatError, MissingFileError, ShapeError
+from xpnet.registry import describe
 from xpnet.training.snapshots import capture, restore
 
 

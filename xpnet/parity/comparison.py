@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.configuration import Recipe, build
+from xpnet.configuration import Recipe
 from xpnet.data import SAMPLERS, Dataset, Sampler, Samples, Shuffled
 from xpnet.errors import ConfigurationError, positive_integer
 from xpnet.layers import Layer
@@ -22,6 +22,7 @@ from xpnet.parity.isolation import taken_apart
 from xpnet.parity.parts import Inference
 from xpnet.parity.rounding import ROUNDOFF, erring_backend, rounding_bounds
 from xpnet.parity.workbench import Quantity, Workbench
+from xpnet.registry import build
 from xpnet.training.runs import require_trainable
 from xpnet.training.watching import full_batches
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from xpnet import checkpoint
 from xpnet.backends import Backend
-from xpnet.configuration import Recipe, build, recipe_from_table
+from xpnet.configuration import Recipe, recipe_from_table
 from xpnet.data import SAMPLERS, Dataset, steps_per_epoch
 from xpnet.errors import ConfigurationError, FileFormatError, ShapeError, positive_integer
 from xpnet.layers import Sequential
+from xpnet.registry import build
 from xpnet.training.callbacks import Callback
 from xpnet.training.csv_log import CSVLog
 from xpnet.training.early_stopping import EarlyStopping

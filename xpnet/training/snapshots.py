@@ -13,11 +13,12 @@ from xpnet import checkpoint
 from xpnet.backends import Backend
 from xpnet.book_pickle import read_book_pickle, sigmoid_network_shapes
 from xpnet.checkpoint import Checkpoint
-from xpnet.configuration import Recipe, build, describe
+from xpnet.configuration import Recipe
 from xpnet.errors import ConfigurationError, Error, FileFormatError
 from xpnet.layers import Flatten, Layer, Linear, Sequential
 from xpnet.ops import reports
 from xpnet.parameters import NamedVector, Shape
+from xpnet.registry import build, describe
 from xpnet.training.trainer import Trainer
 
 PICKLES = (".pkl", ".pickle")

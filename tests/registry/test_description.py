@@ -9,13 +9,9 @@ import pytest
 import tomli_w
 
 import xpnet
-from xpnet import configuration
-from xpnet.configuration import (
-    Table,
-    build,
-    describe,
-)
+from xpnet import registry
 from xpnet.errors import ConfigurationError
+from xpnet.registry import Table, build, describe
 
 FAN_IN = {"type": "FanInUniform"}
 # Each class with arguments other than its defaults, and the table that describes it.
@@ -227,7 +223,7 @@ def test_a_convolution_pads_by_a_number_or_a_word() -> None:
 
 
 def test_every_class_that_a_file_can_name_is_described_above() -> None:
-    named = {(kind, cls) for kind, classes in configuration._CLASSES.items() for cls in classes.values()}
+    named = {(kind, cls) for kind, classes in registry._CLASSES.items() for cls in classes.values()}
     assert named == {(kind, type(thing)) for kind, thing, _ in DESCRIBED}
 
 

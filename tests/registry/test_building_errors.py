@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 
-from xpnet.configuration import (
-    build,
-    build_all,
-)
 from xpnet.errors import ConfigurationError
+from xpnet.registry import build, build_all
 
 
 @pytest.mark.parametrize(
