@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     ["errors", "random", "initializers"],
     ["backends"],
+    ["context"],
     ["ops"],
     ["atomic", "parameters", "layers", "losses", "metrics", "optimizers", "schedules", "data"],
     ["format_1"],

@@ -1,7 +1,7 @@
 """Layers: what a model is made of."""
 
+from xpnet.context import Context
 from xpnet.layers.activations import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
-from xpnet.layers.context import Context
 from xpnet.layers.convolution import Conv2d
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.embedding import Embedding

@@ -7,9 +7,9 @@ from typing import Literal
 
 from xpnet import ops
 from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import ConfigurationError, ShapeError, one_of, positive_integer
 from xpnet.initializers import FanInUniform, Initializer
-from xpnet.layers.context import Context
 from xpnet.layers.images import channels_first, channels_last, require_image
 from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.parameters import Shape

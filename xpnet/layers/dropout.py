@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xpnet import ops, random
 from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import finite_number
-from xpnet.layers.context import Context
 from xpnet.layers.layer import Layer
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xpnet import ops
 from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import positive_integer
 from xpnet.initializers import Initializer, Normal
-from xpnet.layers.context import Context
 from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.parameters import Shape
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Self
 
 from xpnet import random
 from xpnet.backends import FLOATING, Array, Backend
+from xpnet.context import Context
 from xpnet.errors import CallOrderError, ConfigurationError, one_of
 from xpnet.initializers import Initializer
-from xpnet.layers.context import Context
 from xpnet.parameters import NamedVector, Shape
 
 Views = Mapping[str, Array]

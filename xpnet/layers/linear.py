@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xpnet import ops
 from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import ShapeError, one_of, positive_integer
 from xpnet.initializers import FanInUniform, Initializer
-from xpnet.layers.context import Context
 from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.parameters import Shape
 

@@ -6,9 +6,9 @@ import math
 
 from xpnet import ops
 from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import ShapeError, finite_number, positive_integer
 from xpnet.initializers import Constant
-from xpnet.layers.context import Context
 from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.parameters import Shape
 

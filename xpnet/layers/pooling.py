@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xpnet import ops
 from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import ShapeError, positive_integer
-from xpnet.layers.context import Context
 from xpnet.layers.images import channels_first, channels_last, require_image
 from xpnet.layers.layer import Layer
 from xpnet.parameters import Shape

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import ConfigurationError, ShapeError, positive_integer
-from xpnet.layers.context import Context
 from xpnet.layers.layer import Layer
 from xpnet.parameters import Shape
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import ShapeError
-from xpnet.layers.context import Context
 from xpnet.layers.sequential import Sequential
 from xpnet.ops.outputs import store
 from xpnet.parameters import Shape

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import ConfigurationError, ShapeError, positive_integer
-from xpnet.layers.context import Context
 from xpnet.layers.layer import Layer
 from xpnet.layers.linear import Linear
 from xpnet.layers.reshape import Reshape

@@ -6,8 +6,8 @@ import numpy as np
 
 from xpnet import ops
 from xpnet.backends import Array, Backend
+from xpnet.context import Context
 from xpnet.errors import CallOrderError, one_of
-from xpnet.layers.context import Context
 from xpnet.parameters import Shape
 
 

@@ -1,4 +1,4 @@
-"""xpnet.layers.context: fresh arrays, or the same memory step after step."""
+"""xpnet.context: fresh arrays, or the same memory step after step."""
 
 from __future__ import annotations
 

@@ -8,17 +8,19 @@ from xpnet.backends import Array, Backend
 
 
 class Context:
-    """One pass, or a trainer's succession of passes.
+    """One pass through a model, or the passes of a training run, one after the other.
 
     Args:
         backend: where the pass runs.
-        training: whether layers keep what their backward needs, and behave as in training.
-        seed: the run's seed, for layers that draw.
-        reuse: whether ``empty`` hands out the same memory step after step. A trainer sets it; elsewhere every array
+        training: whether layers save what their backward pass needs, and behave as in training.
+        seed: the run's seed, for layers that draw random numbers.
+        reuse: whether ``empty`` returns the same memory step after step, as in a training run. Otherwise every array
             is fresh, so that nothing a user holds is overwritten.
 
     Attributes:
-        step: the step's number, set by the trainer.
+        step: the step that random numbers are drawn for; set by the trainer.
+        prescaled: the layer whose work was done while the input was gathered, see :class:`~xpnet.layers.Rescale`; None
+            where the input is as it came.
 
     >>> import xpnet
     >>> layer = xpnet.Linear(2, 1).initialize(xpnet.backend("cpu-reference"))
@@ -35,10 +37,11 @@ class Context:
         self.seed = seed
         self.step = 0
         self.reuse = reuse
+        self.prescaled: Any = None
         self._buffers: dict[tuple[Any, str], Array] = {}
 
     def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
-        """An array of undefined content for ``owner`` to fill, or None: the operation shall return a fresh one.
+        """An array of undefined content for ``owner`` to fill; None where the operation must return a fresh one.
 
         A smaller batch than before gets the first rows of the same memory.
         """
