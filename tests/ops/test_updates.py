@@ -136,7 +136,7 @@ def test_an_update_that_makes_no_sense_touches_nothing(backend, numbers, case, d
 @pytest.mark.parametrize("loss", [0.5, math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("bad", [None, math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("place", [0, COUNT // 2, COUNT - 1])
-def test_what_is_finite(backend, numbers, dtype, loss, bad, place) -> None:
+def test_the_finite_flag(backend, numbers, dtype, loss, bad, place) -> None:
     gradients = numbers(COUNT).astype(dtype)
     gradients[0] = np.finfo(dtype).max
     if bad is not None:

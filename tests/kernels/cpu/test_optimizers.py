@@ -69,7 +69,7 @@ def test_momentum_is_its_equation(dtype, nesterov):
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 64, 100_003])
-def test_any_length(size):
+def test_vectors_of_any_length(size):
     values, g = np.ones(size, np.float32), np.full(size, 2, np.float32)
     cpu.sgd_update(values, g, np.array([0.25]))
     assert (values == 0.5).all()
@@ -118,7 +118,7 @@ def test_all_finite(dtype, bad, flag, position):
 
 
 @pytest.mark.parametrize("flag", [0, 1])
-def test_the_flag_decides(flag):
+def test_an_update_is_made_only_where_the_finite_flag_is_set(flag):
     finite = np.array([flag], np.int32)
     values, m, v, velocity = (np.ones(5, np.float32) for _ in range(4))
     g = np.full(5, 2, np.float32)
