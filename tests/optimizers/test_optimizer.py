@@ -207,7 +207,7 @@ def test_no_state_decays_into_denormals(backend, case, dtype) -> None:
     assert not backend.to_numpy(optimizer.state[first].vector).any()
 
 
-def test_defaults_are_those_of_pytorch() -> None:
+def test_the_default_settings() -> None:
     assert SGD().learning_rate == 1e-3
     assert (Momentum().learning_rate, Momentum().momentum) == (1e-3, 0.9)
     adam = Adam()

@@ -88,7 +88,7 @@ def test_small_layers_run_in_one_compiled_call_and_large_ones_do_not(shape):
     ("shape", "dtype", "forward", "backward"),
     [((1025, 40, 20), "f4", False, False), ((1, 784, 512), "f4", False, True), ((8, 30, 20), "f8", False, False)],
 )
-def test_what_is_not_ours_is_declined_and_wakes_nobody(monkeypatch, shape, dtype, forward, backward):
+def test_layers_left_to_numpy_are_declined_and_wake_no_thread(monkeypatch, shape, dtype, forward, backward):
     team = team_of(monkeypatch, 2)
     monkeypatch.setattr(linear_at_once, "TEAM", team)
     rows, inputs, outputs = shape
