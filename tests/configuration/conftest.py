@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from xpnet.configuration import (
-    Table,
-)
+from xpnet.configuration import Table
 
 RECIPES = [
     "book-pretrained",

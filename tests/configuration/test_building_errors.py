@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from xpnet.configuration import (
-    build,
-    build_all,
-)
+from xpnet.configuration import build, build_all
 from xpnet.errors import ConfigurationError
 
 

@@ -10,11 +10,7 @@ import tomli_w
 
 import xpnet
 from xpnet import configuration
-from xpnet.configuration import (
-    Table,
-    build,
-    describe,
-)
+from xpnet.configuration import Table, build, describe
 from xpnet.errors import ConfigurationError
 
 FAN_IN = {"type": "FanInUniform"}

@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 
 from tests.configuration.conftest import put
-from xpnet.configuration import (
-    Table,
-    recipe_from_table,
-)
+from xpnet.configuration import Table, recipe_from_table
 from xpnet.errors import ConfigurationError
 
 

@@ -12,11 +12,7 @@ import tomli_w
 
 from tests.configuration.conftest import put
 from xpnet import configuration
-from xpnet.configuration import (
-    Table,
-    load_recipe,
-    recipe_from_table,
-)
+from xpnet.configuration import Table, load_recipe, recipe_from_table
 from xpnet.errors import ConfigurationError, MissingFileError
 
 

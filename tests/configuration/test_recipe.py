@@ -9,11 +9,7 @@ import pytest
 import tomli_w
 
 from tests.configuration.conftest import put
-from xpnet.configuration import (
-    Table,
-    load_recipe,
-    recipe_from_table,
-)
+from xpnet.configuration import Table, load_recipe, recipe_from_table
 from xpnet.errors import ConfigurationError
 
 

@@ -9,13 +9,7 @@ import pytest
 import tomli_w
 
 from tests.configuration.conftest import RECIPES
-from xpnet.configuration import (
-    build,
-    describe,
-    load_recipe,
-    recipe_from_table,
-    recipe_names,
-)
+from xpnet.configuration import build, describe, load_recipe, recipe_from_table, recipe_names
 from xpnet.errors import ConfigurationError
 
 

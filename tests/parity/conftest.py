@@ -8,19 +8,7 @@ from types import SimpleNamespace
 import xpnet_kernels.cpu
 
 import xpnet
-from xpnet import (
-    Adam,
-    BatchNorm,
-    Constant,
-    Conv2d,
-    Dropout,
-    Flatten,
-    Linear,
-    MaxPool2d,
-    Reshape,
-    Sequential,
-    ops,
-)
+from xpnet import Adam, BatchNorm, Constant, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Reshape, Sequential, ops
 from xpnet.layers import Declaration, Layer
 from xpnet.parity import compare
 

@@ -22,19 +22,7 @@ from tests.parity.conftest import (
     of_images,
     outcome,
 )
-from xpnet import (
-    SGD,
-    Adam,
-    Flatten,
-    Linear,
-    Momentum,
-    ReduceOnPlateau,
-    ReLU,
-    Sequential,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from xpnet import SGD, Adam, Flatten, Linear, Momentum, ReduceOnPlateau, ReLU, Sequential, Sigmoid, Softmax, Tanh
 from xpnet.errors import ConfigurationError
 from xpnet.parity import compare, compare_recipe
 

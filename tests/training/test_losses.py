@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from tests.training.conftest import (
-    ROWS,
-    events,
-    network,
-    on_host,
-    samples,
-    step_by_hand,
-)
+from tests.training.conftest import ROWS, events, network, on_host, samples, step_by_hand
 from xpnet import Adam, Linear, Samples, Sequential, SoftmaxCrossEntropy, Trainer
 from xpnet.backends import Backend
 from xpnet.data.samplers import InOrder
