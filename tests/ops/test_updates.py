@@ -109,12 +109,11 @@ def test_a_gradient_that_is_nan_is_not_hidden(backend, numbers, case, dtype) -> 
 
 
 @pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
-def test_nothing_to_update(backend, case) -> None:
+def test_an_update_of_empty_vectors_is_accepted(backend, case) -> None:
     update, _, settings = CASES[case]
     count = {"sgd": 2, "momentum": 3, "adam": 4}[case]
     vectors = [owned(backend, np.zeros(0), "float32") for _ in range(count)]
     update(backend, *vectors, backend.asarray(settings, "float64"))
-    assert all(vector.shape == (0,) for vector in vectors)
 
 
 @pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
