@@ -77,7 +77,7 @@ def described(use: Use) -> str:
 
 
 @pytest.mark.parametrize("use", USES, ids=described)
-def test_the_standard_has_it(use: Use) -> None:
+def test_every_array_function_used_is_in_the_standard(use: Use) -> None:
     problem = problem_in(array_api_strict, use)
     assert problem is None, f"{USES[use]}: array_api_strict {problem}"
 
@@ -94,12 +94,12 @@ def cupy_namespace() -> ModuleType:
 
 @pytest.mark.cuda_compile
 @pytest.mark.parametrize("use", USES, ids=described)
-def test_cupy_has_it(use: Use, cupy_namespace: ModuleType) -> None:
+def test_every_array_function_used_is_in_cupy(use: Use, cupy_namespace: ModuleType) -> None:
     problem = problem_in(cupy_namespace, use)
     assert problem is None, f"{USES[use]}: array_api_compat.cupy {problem}"
 
 
-def test_the_source_is_read() -> None:
+def test_the_uses_that_are_read_off_a_source() -> None:
     source = """
         x = backend.xp.sum(a, axis=0)
         xp.where(a, b, c, **more)
@@ -121,5 +121,5 @@ def test_the_source_is_read() -> None:
         (Use("maximum_of", 2, (), True), True),
     ],
 )
-def test_what_is_wrong_is_found(use: Use, wrong: bool) -> None:
+def test_a_use_that_does_not_fit_the_namespace_is_found(use: Use, wrong: bool) -> None:
     assert (problem_in(array_api_strict, use) is not None) == wrong

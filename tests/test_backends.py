@@ -16,18 +16,18 @@ from xpnet.backends import ALIGNMENT, NAMES, _CudaKernels
 
 class TestByName:
     @pytest.mark.parametrize("name", ["cpu", "cpu-reference", "float64"])
-    def test_the_cpus(self, name) -> None:
+    def test_the_cpu_backends(self, name) -> None:
         backend = xpnet.backend(name)
         assert (backend.name, backend.synchronous) == (name, True)
         assert backend.dtype == ("float64" if name == "float64" else "float32")
         assert (backend.kernels is not None) == (name == "cpu")
 
-    def test_unknown(self) -> None:
+    def test_an_unknown_name_is_refused_with_the_choices(self) -> None:
         with pytest.raises(xpnet.ConfigurationError, match=f"unknown device 'gpu'.* are {', '.join(NAMES)}"):
             xpnet.backend("gpu")
 
     @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
-    def test_a_number_of_threads_that_is_none(self, monkeypatch, text) -> None:
+    def test_a_wrong_number_of_threads_is_refused(self, monkeypatch, text) -> None:
         monkeypatch.setenv("XPNET_NUM_THREADS", text)
         with pytest.raises(
             xpnet.ConfigurationError, match=f"XPNET_NUM_THREADS must be a whole number .*, not '{text}'"
@@ -62,12 +62,12 @@ class TestByName:
         assert waited == ["stream"]
         assert (backend.mark(), backend.seconds_between("began", "ended"), backend.peak_memory()) == ("event", 1.5, 7)
 
-    def test_equal_by_name(self) -> None:
+    def test_backends_are_equal_by_name(self) -> None:
         names = ["cpu", "cpu-reference", "float64"]
         assert [[xpnet.backend(a) == xpnet.backend(b) for a in names] for b in names] == np.eye(3, dtype=bool).tolist()
         assert len({xpnet.backend(name) for name in [*names, *names]}) == 3
 
-    def test_it_is_frozen(self, cpu) -> None:
+    def test_a_backend_is_frozen(self, cpu) -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):
             cpu.name = "other"
 
@@ -112,7 +112,7 @@ class TestArrays:
             assert array.tolist() == [1, 2, 300]
 
     @pytest.mark.parametrize("value", [np.array(["a"]), np.array([None]), np.array([1j]), None, "text"], ids=repr)
-    def test_what_is_no_number(self, backend, value) -> None:
+    def test_arrays_of_other_things_than_numbers_are_refused(self, backend, value) -> None:
         with pytest.raises(xpnet.DTypeError, match="expected numbers, got an array of"):
             backend.asarray(value)
 
@@ -120,7 +120,7 @@ class TestArrays:
         array = cpu.asarray([1.0, 2.0])
         assert np.shares_memory(cpu.to_numpy(array), array)
 
-    def test_ownership(self, backend, strict) -> None:
+    def test_a_backend_owns_its_own_arrays_alone(self, backend, strict) -> None:
         own = backend.asarray([1.0])
         assert backend.owns(own)
         backend.require(own)
@@ -160,7 +160,7 @@ class TestMemory:
         array[...] = 3.0
         assert backend.to_numpy(array).sum() == 3.0 * count
 
-    def test_their_address(self, cpu) -> None:
+    def test_aligned_zeros_start_on_a_boundary(self, cpu) -> None:
         arrays = [cpu.aligned_zeros(count, "float32") for count in range(1, 40)]
         assert {array.ctypes.data % ALIGNMENT for array in arrays} == {0}
         assert all(array.flags.c_contiguous and array.flags.writeable for array in arrays)
@@ -178,7 +178,7 @@ class TestKernels:
         return dataclasses.replace(cpu, kernels=SimpleNamespace(square=np.square))
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    def test_served(self, fused, dtype) -> None:
+    def test_a_kernel_takes_contiguous_floating_point_arrays(self, fused, dtype) -> None:
         array = np.ones((3, 4), dtype)
         assert fused.kernel("square", array) is np.square
         assert fused.kernel("square", array, array[1], array[1:]) is np.square
@@ -188,22 +188,22 @@ class TestKernels:
     @pytest.mark.parametrize(
         "array", [np.ones(3, np.float16), np.ones(3, int), np.ones((3, 4)).T, np.ones(4)[::2], np.ones(3, ">f4")]
     )
-    def test_not_served(self, fused, array) -> None:
+    def test_arrays_of_other_types_and_layouts_get_no_kernel(self, fused, array) -> None:
         assert fused.kernel("square", np.ones(3), array) is None
 
-    def test_there_is_none_of_that_name(self, fused, cpu) -> None:
+    def test_an_unknown_kernel_is_none(self, fused, cpu) -> None:
         assert fused.kernel("cube", np.ones(3)) is None
         assert cpu.kernel("no such kernel", np.ones(3)) is None
 
-    def test_a_backend_without_any(self, strict, reference) -> None:
+    def test_other_backends_have_no_kernels(self, strict, reference) -> None:
         for backend in (strict, reference):
             assert backend.kernel("softmax_cross_entropy", backend.asarray([[1.0]])) is None
 
-    def test_the_cpu_has_them(self, cpu) -> None:
+    def test_the_cpu_has_its_kernels(self, cpu) -> None:
         for name in ("softmax_cross_entropy", "gather", "sgd_update", "momentum_update", "adam_update"):
             assert callable(cpu.kernel(name, np.ones((1, 1), np.float32)))
 
-    def test_on_cuda_each_is_launched_on_the_current_stream(self, monkeypatch) -> None:
+    def test_cuda_kernels_are_launched_on_the_current_stream(self, monkeypatch) -> None:
         import xpnet_kernels.cuda
 
         launches, stream = [], SimpleNamespace(ptr=41)
@@ -220,7 +220,7 @@ class TestKernels:
 
 
 class TestRange:
-    def test_inside(self, backend) -> None:
+    def test_indices_in_range_are_accepted(self, backend) -> None:
         backend.require_in_range(backend.asarray([0, 9, 5]), 10, "label")
         backend.require_in_range(backend.asarray(np.zeros(0, np.int64)), 10, "label")
 

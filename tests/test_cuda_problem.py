@@ -137,13 +137,13 @@ DEVICE_PROBLEMS = {
 
 
 class TestDeviceProblem:
-    def test_none(self) -> None:
+    def test_a_device_that_works_has_no_problem(self) -> None:
         assert _device_problem(fake_cupy(), "cupy") is None
         assert _device_problem(fake_cupy(driver=13010, runtime=12090), "cupy") is None  # newer than needed
         assert _device_problem(fake_cupy(driver=13000, runtime=13010), "cupy") is None  # minor versions are compatible
 
     @pytest.mark.parametrize("case", DEVICE_PROBLEMS)
-    def test_each_comes_with_its_cure_in_one_line(self, case) -> None:
+    def test_each_device_problem_comes_with_its_cure_in_one_line(self, case) -> None:
         cupy, reason, cure = DEVICE_PROBLEMS[case]
         problem = _device_problem(cupy, "cupy-cuda12x")
         assert reason in problem
@@ -207,7 +207,7 @@ class TestCudaProblem:
         install(["cupy-cuda13x"], fake_cupy(driver=0))
         assert "no NVIDIA driver was found" in xpnet.cuda_problem()
 
-    def test_none(self, install) -> None:
+    def test_a_wheel_and_a_device_that_work_are_no_problem(self, install) -> None:
         install(["cupy-cuda13x"], fake_cupy())
         assert xpnet.cuda_problem() is None
 
@@ -236,7 +236,7 @@ class TestKernelProblem:
         assert stream == 3
         values -= settings[0] * gradients
 
-    def test_none(self, problem) -> None:
+    def test_right_kernels_have_no_problem(self, problem) -> None:
         assert problem(self.right) is None
 
     def test_not_installed_is_none(self, problem) -> None:
@@ -266,7 +266,7 @@ class TestLeftovers:
         command = [sys.executable, "-c", f"import numpy, xpnet\n{code}"]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
-    def test_it_is_a_reason(self, tmp_path) -> None:
+    def test_a_folder_left_by_an_uninstalled_cupy_is_named(self, tmp_path) -> None:
         said = self.run(tmp_path, "print(xpnet.cuda_problem(), xpnet.backend('auto').name, sep='\\n')")
         assert said == [f"{tmp_path / 'cupy'} is what an uninstalled CuPy left behind: delete that folder", "cpu"]
 

@@ -26,7 +26,7 @@ def test_one_hot_rows(backend, label_type) -> None:
     assert float(xpnet.accuracy(backend, backend.asarray(OUTPUTS), labels)) == 3 / 5
 
 
-def test_all_and_none(backend) -> None:
+def test_accuracies_of_one_half_and_zero(backend) -> None:
     outputs = backend.asarray(np.eye(4))
     assert float(xpnet.accuracy(backend, outputs, backend.asarray([0, 1, 2, 3]))) == 1.0
     assert float(xpnet.accuracy(backend, outputs, backend.asarray([1, 2, 3, 0]))) == 0.0
@@ -88,7 +88,7 @@ def test_a_row_with_nan_or_without_a_class_is_no_hit(backend) -> None:
 @pytest.mark.parametrize(
     ("k", "message"), [(4, "at most the number of classes, 3, not 4"), (0, "of at least 1, not 0")]
 )
-def test_a_k_that_is_none(backend, k, message) -> None:
+def test_a_k_out_of_range_is_refused(backend, k, message) -> None:
     with pytest.raises(xpnet.ConfigurationError, match=message):
         xpnet.top_k_accuracy(backend, backend.asarray(OUTPUTS), backend.asarray(LABELS), k)
 
@@ -108,6 +108,6 @@ def test_a_label_that_is_no_class_is_in_no_row_of_the_matrix(backend) -> None:
 
 
 @pytest.mark.parametrize("metric", [xpnet.top_k_accuracy, xpnet.confusion_matrix])
-def test_the_others_check_shapes_too(backend, metric) -> None:
+def test_top_k_and_the_confusion_matrix_check_shapes(backend, metric) -> None:
     with pytest.raises(xpnet.ShapeError, match="expected outputs of shape"):
         metric(backend, backend.asarray(np.zeros((2, 3))), backend.asarray([0, 1, 2]))

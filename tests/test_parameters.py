@@ -74,7 +74,7 @@ def test_the_addresses_are_aligned(cpu, dtype) -> None:
         assert all(np.shares_memory(view, views.vector) for view in views.values() if view.size)
 
 
-def test_nothing_at_all(backend) -> None:
+def test_a_vector_of_no_parameters(backend) -> None:
     views = NamedVector(backend, {}, "float32")
     assert (len(views), views.size, views.vector.shape) == (0, 0, (0,))
 
@@ -119,7 +119,7 @@ class TestCopies:
         views["0.b"][...] = -2.0
         assert (copy["0.b"] != -2.0).all()
 
-    def test_there_and_back(self, views, other) -> None:
+    def test_a_copy_to_another_backend_and_back_has_the_same_bits(self, views, other) -> None:
         views["0.W"][...] = 1 / 3
         back = views.copy_to(other).copy_to(views.backend)
         assert back.backend is views.backend

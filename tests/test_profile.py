@@ -99,7 +99,7 @@ def test_a_batch_larger_than_the_data_is_the_data():
     assert profile.parts[0].work == len(digits.x_train) * 64 * 5
 
 
-def test_what_is_not_profiled():
+def test_wrong_steps_and_ready_weights_are_refused():
     digits, cpu = xpnet.data.load("digits"), xpnet.backend("cpu-reference")
     with pytest.raises(ConfigurationError, match="steps must be"):
         profile_step(recipe(), digits, cpu, steps=0)

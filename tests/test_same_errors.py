@@ -101,7 +101,7 @@ CALLS: dict[str, tuple[Callable[[Backend], Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_on_every_backend(backend, call) -> None:
+def test_bad_input_is_the_same_error_on_every_backend(backend, call) -> None:
     run, error, message = CALLS[call]
     with pytest.raises(error, match=re.escape(message)) as raised:
         run(backend)
@@ -117,7 +117,7 @@ class TestBehindTheDoor:
         data.y = backend.asarray(np.where(np.arange(20) == 13, 3, 0))
         return data
 
-    def test_in_training(self, backend, data) -> None:
+    def test_a_bad_label_on_the_device_is_named_in_training(self, backend, data) -> None:
         trainer = xpnet.Trainer(model_on(backend), xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
         context = xpnet.Context(backend, training=True, reuse=True)
 
@@ -129,7 +129,7 @@ class TestBehindTheDoor:
         with pytest.raises(xpnet.OutOfRangeError, match=r"label (3 )?at row 3 (is outside 0 to 2|of .* step 2)"):
             two_steps_and_a_report()
 
-    def test_in_evaluation(self, backend, data) -> None:
+    def test_a_bad_label_on_the_device_is_named_in_evaluation(self, backend, data) -> None:
         with pytest.raises(
             xpnet.OutOfRangeError, match=r"label (3 )?at row 3 (is outside 0 to 2|of the batch of step 1)"
         ):

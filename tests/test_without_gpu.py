@@ -43,7 +43,7 @@ def trained(device: str, hidden: bool = False) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def test_who_asks_for_the_cpu_never_imports_cupy() -> None:
+def test_training_on_the_cpu_never_imports_cupy() -> None:
     result = trained("cpu")
     assert (result["device"], result["cupy"]) == ("cpu", False)
 

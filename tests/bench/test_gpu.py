@@ -76,7 +76,7 @@ def test_parts_by_name(gpu, monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err == "there is no part three: there are gpu_tests, one, two\n"
 
 
-def test_out_of_time(gpu):
+def test_a_command_out_of_time_is_ended_and_its_output_kept(gpu):
     command = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
     text, status = gpu._output(command, dict(os.environ), 1)
     assert (text, status) == ("begun\n\nout of time\n", 1)

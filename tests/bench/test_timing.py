@@ -64,7 +64,7 @@ def test_some_peers(timing, peers, chosen):
         (["--peers", "limit"], "there is no limit"),
     ],
 )
-def test_what_there_is_not(timing, capsys, option, message):
+def test_unknown_cases_and_peers_are_refused_with_the_choices(timing, capsys, option, message):
     with pytest.raises(SystemExit):
         run(timing, *option)
     assert message in capsys.readouterr().err

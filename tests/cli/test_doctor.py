@@ -18,7 +18,7 @@ def checks_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in result["checks"]}
 
 
-def test_what_it_finds(xpnet: Any) -> None:
+def test_the_checks_of_this_machine(xpnet: Any) -> None:
     result = xpnet("doctor", "--json").result
     checks = checks_of(result)
     assert list(checks) == CHECKS

@@ -59,7 +59,7 @@ def test_the_batch_size_does_not_matter(xpnet: Any, run: dict[str, Any], batch_s
     assert result["loss"] == pytest.approx(run["test_loss"], rel=1e-5)
 
 
-def test_for_people(xpnet: Any, run: dict[str, Any]) -> None:
+def test_the_printed_line(xpnet: Any, run: dict[str, Any]) -> None:
     outcome = xpnet("evaluate", "run/last.safetensors", *CPU)
     accuracy, loss = run["test_accuracy"], run["test_loss"]
     assert outcome.out.startswith(f"accuracy {accuracy:.4f}   loss {loss:.4f}   (360 samples, ")

@@ -76,13 +76,13 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("recipes",), ("recipes", "--json"), ("--help",)])
-def test_a_reader_that_has_seen_enough(arguments: tuple[str, ...]) -> None:
+def test_a_closed_stdout_ends_without_an_error(arguments: tuple[str, ...]) -> None:
     """``xpnet recipes | head -1``, with a reader who is gone before the first line."""
     done = with_closed_pipe("stdout", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_run_that_was_not_done_is_no_success() -> None:
+def test_a_closed_stderr_is_no_success_unless_the_run_was_complete() -> None:
     """``xpnet train 2>&1 | head -1``: the run ends where its progress cannot be told."""
     done = with_closed_pipe("stderr", "train", "--recipe", "digits", "--epochs", "1", "--device", "cpu-reference")
     assert done.returncode != 0 or "best_test_accuracy" in done.stdout

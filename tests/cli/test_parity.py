@@ -27,7 +27,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xpnet_kernels.cpu, "linear_backward", wrong)
 
 
-def test_the_figures(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figures_as_json(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "cuda_problem", lambda: "none here")
     outcome = xpnet(*DIGITS, "--seed", 3, "--json")
     assert outcome.status == 0
@@ -57,7 +57,7 @@ def test_cuda_joins_where_it_works(xpnet: Any, monkeypatch: pytest.MonkeyPatch) 
     assert xpnet(*DIGITS).complaint == "xpnet parity: device 'cuda' cannot be used: asked for"
 
 
-def test_the_table(xpnet: Any) -> None:
+def test_the_printed_table(xpnet: Any) -> None:
     outcome = xpnet(*DIGITS, "--backends", "cpu-reference, cpu")
     assert outcome.status == 0
     lines = outcome.out.splitlines()
@@ -90,7 +90,7 @@ def test_it_starts_from_a_runs_weights(xpnet: Any, tmp_path: Path) -> None:
     assert trained.result["rows"] != fresh.result["rows"]
 
 
-def test_mistakes(xpnet: Any, tmp_path: Path) -> None:
+def test_wrong_options_are_refused_in_one_sentence(xpnet: Any, tmp_path: Path) -> None:
     assert "at least two backends of different names, not 'cpu'" in told(xpnet(*DIGITS, "--backends", "cpu"))
     assert "unknown device 'gpu'" in xpnet(*DIGITS, "--backends", "cpu,gpu").complaint
     assert "steps must be" in told(xpnet(*DIGITS[:-1], 0, "--backends", "cpu,float64"))

@@ -8,7 +8,7 @@ CPU = ("--device", "cpu-reference")
 DIGITS = ("profile", "--recipe", "digits", "--steps", 2, *CPU)
 
 
-def test_the_figures(xpnet: Any) -> None:
+def test_the_figures_as_json(xpnet: Any) -> None:
     outcome = xpnet(*DIGITS, "--batch-size", 50, "--optimizer", "momentum", "--json")
     assert outcome.status == 0
     assert outcome.err == "device: cpu-reference   recipe: digits   data: digits   batch: 50\n"
@@ -19,7 +19,7 @@ def test_the_figures(xpnet: Any) -> None:
     assert update["work"] == 5 * 4 * (64 * 512 + 512 + 512 * 10 + 10)
 
 
-def test_the_table(xpnet: Any) -> None:
+def test_the_printed_table(xpnet: Any) -> None:
     outcome = xpnet(*DIGITS)
     assert outcome.status == 0
     lines = outcome.out.splitlines()
@@ -31,6 +31,6 @@ def test_the_table(xpnet: Any) -> None:
     assert all("GFLOP/s" in line or "GB/s" in line for line in lines[1:-3])
 
 
-def test_mistakes(xpnet: Any) -> None:
+def test_wrong_options_are_refused_in_one_sentence(xpnet: Any) -> None:
     assert "steps must be" in xpnet(*DIGITS[:-4], "--steps", 0, *CPU).complaint
     assert "unknown recipe" in xpnet("profile", "--recipe", "none", *CPU).complaint

@@ -70,7 +70,7 @@ def test_a_run_that_is_told_to_stop(
 
 
 @STATUSES
-def test_before_there_is_anything_to_save(
+def test_a_signal_before_the_first_step_leaves_no_run(
     xpnet: Any, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
 ) -> None:
     with monkeypatch.context() as patch:
@@ -93,7 +93,7 @@ TOO_LATE = {
 
 
 @pytest.mark.parametrize("moment", TOO_LATE)
-def test_too_late_to_stop_anything(xpnet: Any, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+def test_a_signal_after_the_last_step_changes_nothing(xpnet: Any, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     owner, name, call = TOO_LATE[moment]
     monkeypatch.setattr(owner, name, signal_at(call, getattr(owner, name), signal.SIGTERM))
     outcome = xpnet(*DIGITS, "--validation-fraction", 0.01)

@@ -74,7 +74,7 @@ def test_a_run_on_the_digits(xpnet: Any) -> None:
     ]
 
 
-def test_for_people(xpnet: Any) -> None:
+def test_the_printed_summary(xpnet: Any) -> None:
     outcome = xpnet(*DIGITS[:-1], "--epochs", 1)
     figures = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
     assert list(figures) == KEYS[:-1]
@@ -215,7 +215,7 @@ def test_mnist_out_of_reach_and_nothing_named_means_the_digits(xpnet: Any) -> No
     assert second == "No data set was named, so the recipe 'digits' runs instead, on the bundled 8x8 digits."
 
 
-def test_the_same_without_a_network_in_earnest(tmp_path: Path) -> None:
+def test_a_real_process_without_a_network_trains_on_the_digits(tmp_path: Path) -> None:
     """No stand-in here: every proxy is a port where nobody listens."""
     nowhere = "http://127.0.0.1:9"
     proxies = {name: nowhere for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}

@@ -75,7 +75,7 @@ def test_another_learning_rate_is_that_of_the_schedule(table: Table) -> None:
         ),
     ],
 )
-def test_options_out_of_range(table: Table, options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_refused(table: Table, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         recipe_from_table(table).with_options(**options)
     assert str(error.value) == message

@@ -61,7 +61,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: bytes, message: str) -> 
         load_recipe(str(tmp_path / "mine.toml"))
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"cannot read the recipe .*none\.toml: No such file"):
         load_recipe(str(tmp_path / "none.toml"))
     (tmp_path / "folder.toml").mkdir()
@@ -82,7 +82,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     ],
     ids=["long key", "long quoted key", "deep", "less deep", "number", "decimal number", "long"],
 )
-def test_recipes_that_would_take_much_of_the_machine(tmp_path: Path, text: str, message: str) -> None:
+def test_hostile_recipes_are_refused_in_bounded_memory(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "mine.toml").write_text(text)
     tracemalloc.start()
     try:

@@ -14,7 +14,7 @@ from xpnet.errors import ConfigurationError
 from xpnet.registry import Table
 
 
-def test_what_a_recipe_need_not_say(table: Table) -> None:
+def test_the_defaults_of_a_recipe(table: Table) -> None:
     recipe = recipe_from_table(table)
     assert (recipe.description, recipe.source, recipe.scale, recipe.sampler) == ("", "", True, "shuffled")
     assert (recipe.steps, recipe.evaluate_every, recipe.evaluate_train, recipe.weights) == (None, None, False, None)
@@ -22,7 +22,7 @@ def test_what_a_recipe_need_not_say(table: Table) -> None:
     assert not {"validation_fraction", "early_stopping", "logs"} & recipe.to_table()["training"].keys()
 
 
-def test_what_a_recipe_may_say_of_its_validation(table: Table, tmp_path: Path) -> None:
+def test_the_validation_options_of_a_recipe(table: Table, tmp_path: Path) -> None:
     """In a file, with what it leaves out, and back again."""
     options = {"validation_fraction": 0.1, "early_stopping": {"patience": 3}, "logs": ["tensorboard", "csv"]}
     table = {**table, "training": {**table["training"], **options}}
@@ -142,13 +142,13 @@ def test_a_name_that_is_a_path_is_refused(table: Table, name: str) -> None:
         (3, "run must be a table, got 3"),
     ],
 )
-def test_what_a_run_does_not_say(table: Table, run: object, message: str) -> None:
+def test_a_wrong_run_table_is_refused(table: Table, run: object, message: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         recipe_from_table({**table, "run": run})
     assert str(error.value).startswith(message)
 
 
-def test_how_a_run_computes_its_steps(table: Table) -> None:
+def test_micro_batches_the_average_and_the_number_of_steps(table: Table) -> None:
     table["training"] |= {"micro_batch_size": 3, "ema_decay": 0.5}
     recipe = recipe_from_table(table)
     assert (recipe.micro_batch_size, recipe.ema_decay) == (3, 0.5)
@@ -158,11 +158,11 @@ def test_how_a_run_computes_its_steps(table: Table) -> None:
     assert recipe_from_table(table).total_steps(15) == 5
 
 
-def test_a_recipe_that_is_no_table() -> None:
+def test_a_recipe_that_is_no_table_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="a recipe must be a table, not 3"):
         recipe_from_table(3)  # type: ignore[arg-type]
 
 
-def test_texts_with_a_nul(table: Table) -> None:
+def test_a_text_with_a_nul_is_refused(table: Table) -> None:
     with pytest.raises(ConfigurationError, match=r"data\.name holds a NUL"):
         recipe_from_table(put(table, "data.name", "a\0.npz"))

@@ -61,7 +61,7 @@ def test_reads_more_than_one_chunk(path):
         ),
     ],
 )
-def test_damage(path, pack, content, message):
+def test_damaged_files_are_refused_with_what_is_wrong(path, pack, content, message):
     path.write_bytes(pack(content))
     with pytest.raises(errors.FileFormatError, match=message) as caught:
         read_images(path)

@@ -51,7 +51,7 @@ def test_environment_variable(parent, write_set, small_set, monkeypatch):
     assert_is(load("mnist", download=False), small_set)
 
 
-def test_cache(cache, write_set, small_set):
+def test_mnist_is_found_in_the_cache(cache, write_set, small_set):
     write_set(cache / "mnist", zipped=True)
     assert_is(load("mnist", download=False), small_set)
 
@@ -106,7 +106,7 @@ def test_a_data_dir_that_does_not_exist(name, data_dir):
         load(name, data_dir)
 
 
-def test_not_to_be_had(parent, cache, monkeypatch, tmp_path):
+def test_a_failed_download_names_the_places_and_mirrors_tried(parent, cache, monkeypatch, tmp_path):
     monkeypatch.setenv("XPNET_DATA_DIR", str(tmp_path / "env"))
     with pytest.raises(errors.MissingFileError) as caught:
         load("mnist", parent, mirrors=["http://127.0.0.1:1"])
@@ -126,7 +126,7 @@ def test_a_download_that_is_not_what_was_published(mirror, cache):
     assert list((cache / "mnist").iterdir()) == []
 
 
-def test_names():
+def test_known_and_unknown_names_of_data_sets():
     assert load("digits").x_train.shape == (1437, 8, 8)
     with pytest.raises(
         errors.ConfigurationError, match=r"unknown data set 'minst' \(did you mean 'mnist'\?\); .*FILE.npz"

@@ -12,7 +12,7 @@ from xpnet.data.streams import CHUNK, read_at_most
 
 @pytest.mark.parametrize("held", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3])
 @pytest.mark.parametrize("wanted", [0, 1, CHUNK, 3 * CHUNK - 1, 5 * CHUNK + 3, 2**60])
-def test_what_there_is_of_what_is_wanted(held: int, wanted: int) -> None:
+def test_a_read_gives_at_most_what_was_asked_for(held: int, wanted: int) -> None:
     content = bytes(range(251)) * (held // 251 + 1)
     data = read_at_most(io.BytesIO(content[:held]), wanted)
     assert data.tobytes() == content[: min(held, wanted)]

@@ -42,7 +42,7 @@ def subclasses(module: Any, base: type) -> set[str]:
     return {name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, base) and kind != base}
 
 
-def test_none_is_left_out() -> None:
+def test_every_layer_is_compared() -> None:
     assert set(LAYERS) == subclasses(layers, xpnet.Layer)
 
 
@@ -67,7 +67,9 @@ def pass_through(backend: Backend, name: str, dtype: str, passes: int = 2) -> di
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_the_same_on_both(cpu: Backend, device: Backend, dtype: str, close: Any, name: str) -> None:
+def test_a_layer_computes_the_same_on_both_devices(
+    cpu: Backend, device: Backend, dtype: str, close: Any, name: str
+) -> None:
     ours, theirs = pass_through(cpu, name, dtype), pass_through(device, name, dtype)
     assert ours.keys() == theirs.keys()
     for kind, expected in ours.items():

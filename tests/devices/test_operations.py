@@ -258,14 +258,16 @@ SUMS: dict[str, Callable[[Arrays], list[tuple[int, Any]]]] = {
 }
 
 
-def test_none_is_left_out() -> None:
+def test_every_operation_is_compared() -> None:
     functions = [name for name in ops.__all__ if isinstance(getattr(ops, name), FunctionType)]
     computing = {name for name in functions if "backend" in signature(getattr(ops, name)).parameters}
     assert set(RESULTS) == computing - {"new_report"}
 
 
 @pytest.mark.parametrize("operation", RESULTS)
-def test_the_same_on_both(cpu: Backend, device: Backend, host: Arrays, close: Any, operation: str) -> None:
+def test_an_operation_computes_the_same_on_both_devices(
+    cpu: Backend, device: Backend, host: Arrays, close: Any, operation: str
+) -> None:
     expected = RESULTS[operation](cpu, there(cpu, host))
     actual = RESULTS[operation](device, there(device, host))
     wide = {name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in host.items()}

@@ -201,7 +201,7 @@ DENSE = [np.zeros((36, 36)), np.zeros(36)]
         ),
     ],
 )
-def test_what_keras_means_otherwise(
+def test_normalisations_of_another_axis_are_refused(
     cpu: Backend, layers: list[Layer], arrays: list[np.ndarray], input_shape: tuple[int, ...] | None, message: str
 ) -> None:
     layers = copy.deepcopy(layers)

@@ -60,7 +60,7 @@ def test_a_name_without_a_layer() -> None:
 
 
 @pytest.mark.parametrize("axes", [(), (1, 0, 2, 3), (3, 2, 0, 1), (1, 2, 3, 0)])
-def test_there_and_back(axes: tuple[int, ...]) -> None:
+def test_axes_are_permuted_there_and_back(axes: tuple[int, ...]) -> None:
     ours = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     tensor = Tensor("W", "weight", axes)
     theirs = tensor.to_theirs(ours)

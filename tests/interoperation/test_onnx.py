@@ -122,7 +122,7 @@ def test_the_same_outputs_for_any_number_of_samples(backend: Backend, name: str,
 
 @needs_onnx
 @pytest.mark.parametrize("shape", [(), (5,)])
-def test_indices(backend: Backend, shape: tuple[int, ...]) -> None:
+def test_an_embedding_takes_int64_indices(backend: Backend, shape: tuple[int, ...]) -> None:
     model = Sequential(Embedding(11, 4), LayerNorm(4), Flatten(), Linear(4 * math.prod(shape), 3)).initialize(backend)
     assert export_onnx(model, "model.onnx", shape) == shape
     onnx.checker.check_model("model.onnx", full_check=True)
@@ -155,7 +155,7 @@ def test_samples_of_another_shape(cpu: Backend, shape: tuple[int, ...]) -> None:
 
 
 @needs_onnx
-def test_what_the_file_says_of_itself(cpu: Backend) -> None:
+def test_versions_producer_shapes_and_types_in_the_file(cpu: Backend) -> None:
     model = NETWORKS["dense"]().initialize(cpu, dtype="float64")
     export_onnx(model, "model.onnx")
     proto = onnx.load("model.onnx")

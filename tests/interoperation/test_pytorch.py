@@ -142,7 +142,7 @@ def test_names_that_make_no_sense(cpu_network: Sequential, state: Weights) -> No
         import_weights(cpu_network, path, names=["conv", "fc1", "fc2"])
 
 
-def test_some_of_a_larger_file(cpu: Backend, state: Weights) -> None:
+def test_named_layers_are_taken_out_of_a_larger_file(cpu: Backend, state: Weights) -> None:
     model = Sequential(Linear(12, 12)).initialize(cpu)
     import_weights(model, save(state), names=["fc2"])
     np.testing.assert_array_equal(model.parameters["0.W"], state["fc2.weight"].T.astype(np.float32))
@@ -337,7 +337,9 @@ def test_statistics_and_shortcuts_go_out_and_in_again(backend: Backend, draws: n
         ([Reshape([2, 1, 1, 1, 1]), BatchNorm(2)], None, "has none for 5 axes"),
     ],
 )
-def test_which_batch_norm(cpu: Backend, layers: list[Layer], input_shape: tuple[int, ...] | None, kind: str) -> None:
+def test_the_kind_of_batch_norm_follows_from_its_neighbours(
+    cpu: Backend, layers: list[Layer], input_shape: tuple[int, ...] | None, kind: str
+) -> None:
     model = Sequential(*copy.deepcopy(layers)).initialize(cpu)
     if kind.startswith("BatchNorm"):
         assert f"torch.nn.{kind}(" in export_pytorch(model, "ours.safetensors", input_shape)

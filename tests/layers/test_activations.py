@@ -61,7 +61,9 @@ OF_INPUT = {
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-14)])
 @pytest.mark.parametrize("shape", [(3, 5), (2, 3, 4, 5)])
 @pytest.mark.parametrize("kind", OF_INPUT, ids=lambda kind: kind.__name__)
-def test_those_of_the_input_are_the_equations_too(backend, numbers, passes, kind, shape, dtype, tolerance) -> None:
+def test_activations_that_keep_their_input_are_the_equations(
+    backend, numbers, passes, kind, shape, dtype, tolerance
+) -> None:
     x, dy = numbers(shape).astype(dtype), numbers(shape).astype(dtype)
     y, dx, gradients = passes(kind().initialize(backend, dtype=dtype), x, dy)
     wide, step = x.astype(np.float64), 1e-6

@@ -119,7 +119,7 @@ def test_it_declares_kernels_and_a_bias() -> None:
     }
 
 
-def test_the_default_is_pytorchs_for_weights_and_biases(cpu) -> None:
+def test_default_weights_and_biases_reach_one_over_the_root_of_fan_in(cpu) -> None:
     layer = Conv2d(4, 500, 5).initialize(cpu)
     for view in layer.parameters.values():
         assert 0.95 / math.sqrt(100) < abs(view).max() <= 1 / math.sqrt(100)

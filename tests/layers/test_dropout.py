@@ -64,6 +64,6 @@ def test_an_empty_batch(backend) -> None:
 
 
 @pytest.mark.parametrize("rate", [1.0, -0.1, float("nan"), "half", True, None])
-def test_rates_that_are_none(rate) -> None:
+def test_rates_out_of_range_are_refused(rate) -> None:
     with pytest.raises(xpnet.ConfigurationError, match=r"rate must be a number of at least 0\.0 and below 1\.0, not"):
         Dropout(rate)

@@ -236,7 +236,7 @@ class TestInitialize:
         with pytest.raises(xpnet.ConfigurationError, match=r"unknown dtype 'float16'.*float32, float64"):
             Linear(2, 2).initialize(backend, dtype="float16")
 
-    def test_again_starts_from_the_drawn_values(self, cpu) -> None:
+    def test_a_second_initialize_starts_from_the_drawn_values(self, cpu) -> None:
         layer = Linear(3, 3).initialize(cpu)
         drawn = layer.parameters["W"].copy()
         layer.parameters["W"][...] = 0.0
@@ -282,7 +282,7 @@ class TestInitialize:
         assert layer.vectors.parameters.size == 0
         assert layer.require_backend() is backend
 
-    def test_before_it_a_model_says_what_to_call(self, cpu) -> None:
+    def test_a_model_that_is_not_initialized_says_what_to_call(self, cpu) -> None:
         message = r"this Linear has no parameters yet: call initialize\(xpnet.backend\('auto'\)\)"
         layer = Linear(2, 2)
         for call in (

@@ -119,7 +119,7 @@ class TestSummary:
         assert "1,568" not in Sequential(Linear(3, 2)).summary()
         assert Sequential(Sigmoid(), Linear(3, 2)).summary() == Sequential(Sigmoid(), Linear(3, 2)).summary((3,))
 
-    def test_images(self) -> None:
+    def test_the_summary_of_a_network_for_images(self) -> None:
         """The input's shape is read off the Reshape, and long shapes stay in their column."""
         layers = Conv2d(1, 16, 5, activation="relu"), MaxPool2d(2), Flatten(), Linear(2304, 10)
         model = Sequential(Reshape([1, 28, 28]), *layers)

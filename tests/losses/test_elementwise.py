@@ -69,7 +69,7 @@ def test_a_target_that_is_no_probability(bad) -> None:
 
 
 @both
-def test_a_reduction_that_is_none(kind) -> None:
+def test_an_unknown_reduction_is_refused(kind) -> None:
     with pytest.raises(xpnet.ConfigurationError, match="unknown reduction 'avg'; the choices are mean, sum, none"):
         kind("avg")
 

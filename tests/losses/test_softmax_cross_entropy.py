@@ -100,7 +100,7 @@ class TestOptions:
     """What they mean is tested with the operation; here, that they reach it."""
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    def test_all_of_them_together(self, backend, dtype) -> None:
+    def test_smoothing_weights_and_an_ignored_label_together(self, backend, dtype) -> None:
         weights, smoothing = np.array([0.5, 1.0, 4.0]), 0.1
         loss = SoftmaxCrossEntropy(smoothing, weights, ignore_index=1, reduction="mean")
         context = Context(backend, training=True)

@@ -150,7 +150,7 @@ def test_nothing_but_ignored_rows(backend) -> None:
     assert float(result.rows) == float(result.weight) == 0.0
 
 
-def test_what_does_not_go_together(backend) -> None:
+def test_options_that_do_not_fit_the_labels_are_refused(backend) -> None:
     logits, rows = backend.asarray(np.zeros((2, 3))), backend.asarray(np.full((2, 3), 1 / 3))
     with pytest.raises(xpnet.ConfigurationError, match="ignore_index=-1 goes with class indices, and these labels are"):
         ops.softmax_cross_entropy(backend, logits, rows, ignore_index=-1)

@@ -184,7 +184,7 @@ class TestGradient:
         assert ops.softmax_cross_entropy(backend, logits, labels, out=out).gradient is out
         np.testing.assert_array_equal(backend.to_numpy(out), backend.to_numpy(fresh.gradient))
 
-    def test_not_asked_for(self, backend, numbers) -> None:
+    def test_without_the_gradient_the_figures_are_the_same(self, backend, numbers) -> None:
         logits, labels = backend.asarray(numbers((4, 5))), backend.asarray([4, 0, 2, 2])
         both, one = (ops.softmax_cross_entropy(backend, logits, labels, gradient=g) for g in (True, False))
         assert one.gradient is None

@@ -98,7 +98,7 @@ def test_a_batch_of_which_no_row_counts_adds_nothing(backend) -> None:
     assert after == before
 
 
-def test_where_nothing_counted_there_is_no_mean() -> None:
+def test_the_mean_over_no_rows_is_nan() -> None:
     assert all(map(math.isnan, reports.means([0.0] * LENGTH)))
 
 

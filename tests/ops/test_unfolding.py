@@ -40,7 +40,7 @@ def on(backend, array: np.ndarray, layout: str):
 @pytest.mark.parametrize(
     ("length", "size", "stride", "expected"), [(28, 5, 1, 24), (7, 2, 2, 3), (8, 2, 2, 4), (5, 5, 3, 1), (9, 2, 3, 3)]
 )
-def test_positions(length, size, stride, expected) -> None:
+def test_the_number_of_positions_of_a_window(length, size, stride, expected) -> None:
     assert ops.positions(length, size, stride) == expected == len(range(0, length - size + 1, stride))
 
 

@@ -111,12 +111,11 @@ def test_a_gradient_that_is_nan_is_not_hidden(backend, numbers, case, dtype) -> 
 
 
 @pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
-def test_nothing_to_update(backend, case) -> None:
+def test_an_update_of_empty_vectors_is_accepted(backend, case) -> None:
     update, _, hyperparameters = CASES[case]
     count = {"sgd": 2, "momentum": 3, "adam": 4}[case]
     vectors = [owned(backend, np.zeros(0), "float32") for _ in range(count)]
     update(backend, *vectors, backend.asarray(hyperparameters, "float64"))
-    assert all(vector.shape == (0,) for vector in vectors)
 
 
 @pytest.mark.parametrize("case", ["sgd", "momentum", "adam"])
@@ -138,7 +137,7 @@ def test_an_update_that_makes_no_sense_touches_nothing(backend, numbers, case, d
 @pytest.mark.parametrize("loss", [0.5, math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("bad", [None, math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("place", [0, COUNT // 2, COUNT - 1])
-def test_what_is_finite(backend, numbers, dtype, loss, bad, place) -> None:
+def test_the_finite_flag(backend, numbers, dtype, loss, bad, place) -> None:
     gradients = numbers(COUNT).astype(dtype)
     gradients[0] = np.finfo(dtype).max
     if bad is not None:

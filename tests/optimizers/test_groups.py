@@ -39,7 +39,7 @@ def test_the_pieces_hold_each_parameter_once(cpu, frozen, differing) -> None:
     ("pattern", "expected"),
     [("*", "0.W 0.b 1.W 1.b"), ("*.b", "0.b 1.b"), ("0.*", "0.W 0.b"), ("[1-9].W", "1.W"), ("0.w", ""), ("b", "")],
 )
-def test_patterns(pattern, expected) -> None:
+def test_the_names_that_a_pattern_matches(pattern, expected) -> None:
     assert [name for name in SHAPES if matches(name, [pattern])] == expected.split()
 
 

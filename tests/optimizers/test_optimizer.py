@@ -103,7 +103,7 @@ def on_host(model, views) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-13)])
 @pytest.mark.parametrize("case", CASES)
-def test_twenty_steps(backend, case, dtype, tolerance) -> None:
+def test_twenty_steps_are_the_equation(backend, case, dtype, tolerance) -> None:
     make, expected = CASES[case]
     model, optimizer = model_on(backend, dtype), make()
     optimizer.initialize(model)
@@ -207,7 +207,7 @@ def test_no_state_decays_into_denormals(backend, case, dtype) -> None:
     assert not backend.to_numpy(optimizer.state[first].vector).any()
 
 
-def test_defaults_are_those_of_pytorch() -> None:
+def test_the_default_settings() -> None:
     assert SGD().learning_rate == 1e-3
     assert (Momentum().learning_rate, Momentum().momentum) == (1e-3, 0.9)
     adam = Adam()
@@ -368,7 +368,7 @@ def test_a_factor_is_that_of_the_rate(backend, kind) -> None:
     np.testing.assert_allclose(*(backend.to_numpy(each.parameters["1.b"]) for each in (model, twin)), rtol=1e-14)
 
 
-def test_without_patterns_all_is_one_piece(backend) -> None:
+def test_without_patterns_one_operation_updates_the_whole_vector(backend) -> None:
     """The path of an optimizer without options is one operation on the whole vectors."""
     calls = []
 

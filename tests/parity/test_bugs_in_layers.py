@@ -20,13 +20,7 @@ from tests.parity.conftest import (
     outcome,
     wrong_on_cpu,
 )
-from xpnet import (
-    BatchNorm,
-    Flatten,
-    Linear,
-    ReLU,
-    Sequential,
-)
+from xpnet import BatchNorm, Flatten, Linear, ReLU, Sequential
 
 
 def column(array, place=3, factor=1.001):

@@ -6,24 +6,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from tests.parity.conftest import (
-    DIGITS,
-    DOUBLE,
-    cpu_with,
-    found,
-    network,
-    of_images,
-    outcome,
-    wrong_on_cpu,
-)
-from xpnet import (
-    SGD,
-    Adam,
-    Flatten,
-    Linear,
-    Sequential,
-    ops,
-)
+from tests.parity.conftest import DIGITS, DOUBLE, cpu_with, found, network, of_images, outcome, wrong_on_cpu
+from xpnet import SGD, Adam, Flatten, Linear, Sequential, ops
 from xpnet.parity import compare
 
 

@@ -22,19 +22,7 @@ from tests.parity.conftest import (
     of_images,
     outcome,
 )
-from xpnet import (
-    SGD,
-    Adam,
-    Flatten,
-    Linear,
-    Momentum,
-    ReduceOnPlateau,
-    ReLU,
-    Sequential,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from xpnet import SGD, Adam, Flatten, Linear, Momentum, ReduceOnPlateau, ReLU, Sequential, Sigmoid, Softmax, Tanh
 from xpnet.errors import ConfigurationError
 from xpnet.parity import compare, compare_recipe
 
@@ -165,7 +153,7 @@ def test_a_recipe_starts_from_its_own_weights_or_a_models(cpu):
     assert all(parity.first_divergence is None for parity in (same, other, given))
 
 
-def test_what_cannot_be_compared(cpu):
+def test_comparisons_that_make_no_sense_are_refused(cpu):
     with pytest.raises(ConfigurationError, match="at least two backends of different names, not 'float64'"):
         outcome(network())
     with pytest.raises(ConfigurationError, match="not 'float64, float64'"):

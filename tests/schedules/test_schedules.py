@@ -55,7 +55,7 @@ def test_every_step_is_the_equation(name) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_who_depends_on_the_number_of_steps(name) -> None:
+def test_which_schedules_need_the_number_of_steps(name) -> None:
     schedule, _ = CASES[name]
     assert schedule.spans_the_run == (name in SPANNING)
     assert dict(schedule.state) == {}
@@ -76,7 +76,7 @@ def test_a_cycle_of_very_few_steps(total) -> None:
     assert [OneCycle(1.0)(step, total) for step in range(total)][-1] == pytest.approx(4e-6)
 
 
-def test_a_plateau() -> None:
+def test_a_plateau_of_the_loss_lowers_the_rate() -> None:
     schedule = ReduceOnPlateau(1.0, factor=0.5, patience=2, threshold=0.1, minimum=0.2)
     assert [rate_after(schedule, loss) for loss in (4.0, 3.7, 3.61, 3.5)] == [1.0, 1.0, 1.0, 1.0]  # 3.6 would be lower
     assert [rate_after(schedule, loss) for loss in (3.4, 3.3, math.nan)] == [1.0, 1.0, 0.5]
@@ -89,7 +89,7 @@ def rate_after(schedule: Schedule, loss: float) -> float:
 
 
 @pytest.mark.parametrize("warm_up", [False, True])
-def test_a_plateaus_state_comes_back(warm_up) -> None:
+def test_the_state_of_a_plateau_is_restored(warm_up) -> None:
     def make() -> Schedule:
         plateau = ReduceOnPlateau(1.0, factor=0.5, patience=1)
         return Warmup(plateau, 2) if warm_up else plateau
@@ -140,7 +140,7 @@ def test_a_schedule_of_ones_own() -> None:
         ),
     ],
 )
-def test_what_cannot_work(make, message) -> None:
+def test_settings_out_of_range_are_refused(make, message) -> None:
     with pytest.raises(ConfigurationError) as error:
         make()
     assert str(error.value) == message

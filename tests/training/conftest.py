@@ -1,4 +1,4 @@
-"""Small things to train on."""
+"""Small things to train on, a step written out by hand, and a callback that notes every moment."""
 
 from __future__ import annotations
 

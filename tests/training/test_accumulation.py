@@ -44,7 +44,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_parts_weigh_what_the_loss_says(backend, small_data, name) -> None:
+def test_parts_of_a_batch_count_by_their_weights_in_the_loss(backend, small_data, name) -> None:
     """In file order some parts of two rows have nothing but ignored labels, and so has a whole batch of four."""
     loss, order = LOSSES[name], np.argsort(small_data.y_train, kind="stable")
     x, y = small_data.x_train[order], small_data.y_train[order]

@@ -7,13 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training.conftest import (
-    Recorder,
-    network,
-    on_host,
-    samples,
-    trainer,
-)
+from tests.training.conftest import Recorder, network, on_host, samples, trainer
 from xpnet import Trainer
 from xpnet.backends import Backend
 from xpnet.training import Callback

@@ -64,7 +64,9 @@ RISING = [0.5, 0.6, 0.55, 0.6, 0.7, 0.65, 0.7, 0.69]
         ({"patience": 2}, [0.0, 0.0, 0.0], 3),  # the first is a best, be it ever so bad
     ],
 )
-def test_accuracies(options: dict[str, Any], accuracies: list[float], expected: int | None) -> None:
+def test_the_evaluation_at_which_accuracies_stop_a_run(
+    options: dict[str, Any], accuracies: list[float], expected: int | None
+) -> None:
     assert ends_after(EarlyStopping(**options), [evaluation(accuracy) for accuracy in accuracies]) == expected
 
 
@@ -208,7 +210,7 @@ def test_a_run_that_crashed_stops_at_the_same_evaluation(
     assert (resumed["test_accuracy"], resumed["stopped_early"]) == (whole["test_accuracy"], True)
 
 
-def test_on_every_backend(
+def test_a_stopped_and_resumed_run_is_the_same_on_every_backend(
     backend: Backend, start: Go, go_on: Go, stopping: Recipe, tmp_path: Path, assert_same_run: Any
 ) -> None:
     whole = start(tmp_path / "whole", backend, stopping)

@@ -67,7 +67,7 @@ def test_of_equal_outputs_the_first_counts(backend: Backend) -> None:
     assert outcome.loss == pytest.approx(math.log(3), rel=1e-12)
 
 
-def test_what_it_refuses(cpu: Backend) -> None:
+def test_wrong_arguments_are_refused(cpu: Backend) -> None:
     model = network(cpu)
     with pytest.raises(ConfigurationError, match="batch_size must be a whole number of at least 1, not 0"):
         evaluate(model, (X, Y), batch_size=0)

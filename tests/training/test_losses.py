@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from tests.training.conftest import (
-    ROWS,
-    events,
-    network,
-    on_host,
-    samples,
-    step_by_hand,
-)
+from tests.training.conftest import ROWS, events, network, on_host, samples, step_by_hand
 from xpnet import Adam, Linear, Samples, Sequential, SoftmaxCrossEntropy, Trainer
 from xpnet.backends import Backend
 from xpnet.data.samplers import InOrder
@@ -43,7 +36,7 @@ class TestOtherLosses:
         assert np.isnan([last["train_accuracy"], last["test_accuracy"], last["best_test_accuracy"]]).all()
         assert events(history, "diagnosis") == []
 
-    def test_the_best_is_then_the_smallest_loss(self, cpu: Backend) -> None:
+    def test_without_accuracies_the_best_is_the_smallest_loss(self, cpu: Backend) -> None:
         moments: list[tuple[Any, ...]] = []
 
         class Improvements(Callback):
@@ -62,7 +55,7 @@ class TestOtherLosses:
         assert run.best_loss == min(losses)
         assert run.best_step == 4 * (losses.index(min(losses)) + 1)
 
-    def test_yes_or_no(self, backend: Backend) -> None:
+    def test_two_classes_are_learned_with_binary_cross_entropy(self, backend: Backend) -> None:
         x = np.random.default_rng(0).uniform(-1.0, 1.0, (64, 2))
         data = Samples(x, (x[:, 0] > x[:, 1]).astype(np.uint8))
         run = Trainer(Sequential(Linear(2, 1)).initialize(backend), xpnet.BinaryCrossEntropy(), Adam(0.1))

@@ -42,7 +42,7 @@ def trainer_on(backend) -> xpnet.Trainer:
     return xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
 
 
-def test_in_training(full) -> None:
+def test_training_out_of_memory_names_the_batch_size(full) -> None:
     trainer, digits = trainer_on(full), xpnet.data.load("digits")
     expected = (
         r"not enough memory for batches of 1,000 rows: make them smaller, or train on the CPU "
@@ -56,7 +56,7 @@ def test_in_training(full) -> None:
     assert trainer.step == 3
 
 
-def test_in_evaluation(full) -> None:
+def test_an_evaluation_out_of_memory_names_the_batch_size(full) -> None:
     model, digits = trainer_on(full).model, xpnet.data.load("digits")
     with pytest.raises(xpnet.OutOfMemoryError, match="an evaluation with batches of 1,000 rows"):
         xpnet.evaluate(model, digits.train)
@@ -114,7 +114,7 @@ def test_the_last_checkpoint_stays_whole(tmp_path, cpu, monkeypatch) -> None:
         (ValueError("no memory of that"), False),
     ],
 )
-def test_the_ways_in_which_it_is_said(cpu, error, full) -> None:
+def test_which_errors_mean_out_of_memory(cpu, error, full) -> None:
     with pytest.raises(xpnet.OutOfMemoryError if full else type(error)) as raised, cpu.memory_for("a batch: mend it"):
         raise error
     if full:
@@ -134,7 +134,7 @@ def test_more_random_numbers_than_any_memory_holds() -> None:
         trainer.fit((np.zeros((3, 2)), np.array([0, 1, 0])), epochs=1, batch_size=2**40, sampler=sampler)
 
 
-def test_the_real_thing(cpu) -> None:
+def test_numpys_own_memory_error_is_translated(cpu) -> None:
     """NumPy's own error, from a layer that no memory holds for that many rows."""
     model = xpnet.Sequential(xpnet.Linear(1, 2**20), xpnet.Linear(2**20, 1)).initialize(cpu)
     samples = np.broadcast_to(np.zeros((1, 1), np.float32), (2**24, 1)), np.zeros(2**24, np.int64)

@@ -167,7 +167,9 @@ def test_a_run_that_skipped_may_go_on_strictly(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("checkpoint_every", [None, 1, 3])
-def test_when_the_steps_left_out_are_told_depends_on_no_checkpoint(backend: Backend, checkpoint_every: int) -> None:
+def test_steps_left_out_are_reported_once_however_often_checkpoints_are_made(
+    backend: Backend, checkpoint_every: int
+) -> None:
     x, y = data()
     x[13] = np.nan
     trainer = Trainer(network(backend), SoftmaxCrossEntropy(), xpnet.Adam(0.1), on_nonfinite="skip")
@@ -192,7 +194,7 @@ def test_a_running_statistic_that_overflows_is_no_checkpoint(backend: Backend) -
 @pytest.mark.parametrize("factor", [math.inf, math.nan])
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("way", ["forth", "back"])
-def test_the_first_array_is_named(backend: Backend, factor: float, place: int, way: str) -> None:
+def test_the_first_array_that_is_not_finite_is_named(backend: Backend, factor: float, place: int, way: str) -> None:
     x, y = data()
     layers: list[Layer] = [Linear(4, 4), Linear(4, 3)]
     layers.insert(place, Spoilt(**{way: factor}))
@@ -233,7 +235,7 @@ def test_the_gradient_of_a_parameter_is_named(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("value", ["Stop", "ignore", None])
-def test_what_there_is_to_choose(cpu: Backend, value: Any) -> None:
+def test_an_unknown_on_nonfinite_is_refused_with_the_choices(cpu: Backend, value: Any) -> None:
     with pytest.raises(xpnet.ConfigurationError, match=r"on_nonfinite.*the choices are stop, skip"):
         Trainer(network(cpu), SoftmaxCrossEntropy(), xpnet.SGD(0.1), on_nonfinite=value)
 

@@ -60,7 +60,7 @@ def test_stopped_and_resumed_equals_uninterrupted(backend, small_recipe, small_d
         assert content_of(tmp_path / "whole" / file) == content_of(tmp_path / "parts" / file)
 
 
-def test_a_plateau_was_met_above(cpu, small_recipe, small_data, tmp_path) -> None:
+def test_the_recipe_on_plateaus_meets_one(cpu, small_recipe, small_data, tmp_path) -> None:
     recipe = with_options(small_recipe, OPTIMIZERS["Nesterov, on plateaus, decaying"], epochs=8, ema_decay=0.8)
     xpnet.train(recipe, small_data, cpu, seed=3, out=tmp_path / "run")
     assert checkpoint.load(tmp_path / "run" / "last.safetensors").metadata["schedule"]["rate"] < 0.5
@@ -89,7 +89,7 @@ def test_more_epochs_are_refused_where_the_rates_depend_on_them(cpu, small_recip
 
 
 @pytest.mark.parametrize("name", ["Nesterov, on plateaus, decaying", "AdaGrad"])
-def test_more_epochs_elsewhere(cpu, small_recipe, small_data, tmp_path, name) -> None:
+def test_more_epochs_go_on_where_the_rates_do_not_depend_on_them(cpu, small_recipe, small_data, tmp_path, name) -> None:
     recipe = with_options(small_recipe, OPTIMIZERS[name], epochs=6)
     xpnet.train(recipe, small_data, cpu, out=tmp_path / "whole")
     xpnet.train(recipe.with_options(epochs=4), small_data, cpu, out=tmp_path / "parts")

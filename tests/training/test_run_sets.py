@@ -28,7 +28,7 @@ def test_with_a_fraction_the_test_set_is_kept_for_the_end(
         assert part.pixel_range == pixel_range
 
 
-def test_without_one_the_test_set_is_what_the_best_is_chosen_by(digits: Dataset, small_recipe: Recipe) -> None:
+def test_without_a_fraction_the_best_is_chosen_by_the_test_set(digits: Dataset, small_recipe: Recipe) -> None:
     sets = RunSets.of(small_recipe, digits, seed=5)
     assert (sets.validation_name, sets.unseen) == ("test", None)
     assert sets.train.x is digits.x_train

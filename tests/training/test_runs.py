@@ -68,7 +68,7 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
 
 
-def test_what_a_run_leaves(
+def test_the_files_of_a_run(
     backend: Backend, start: Go, small_recipe: Recipe, small_data: Dataset, tmp_path: Path, history_of: History
 ) -> None:
     summary = start(tmp_path / "run", backend)
@@ -121,7 +121,9 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert resumed["seconds"] >= stopped["seconds"]
 
 
-def test_on_every_backend_too(backend: Backend, start: Go, go_on: Go, tmp_path: Path, assert_same_run: SameRun) -> None:
+def test_a_stopped_and_resumed_run_is_the_same_on_every_backend(
+    backend: Backend, start: Go, go_on: Go, tmp_path: Path, assert_same_run: SameRun
+) -> None:
     start(tmp_path / "whole", backend)
     start(tmp_path / "parts", backend, stop_after_epoch=1)
     go_on(tmp_path / "parts", backend, stop_after_epoch=3)

@@ -8,16 +8,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from tests.training.conftest import (
-    Recorder,
-    events,
-    network,
-    on_host,
-    samples,
-    step_by_hand,
-    trainer,
-    without_times,
-)
+from tests.training.conftest import Recorder, events, network, on_host, samples, step_by_hand, trainer, without_times
 from xpnet import Linear, Samples, Sequential
 from xpnet.backends import Backend
 from xpnet.data import Dataset

@@ -91,7 +91,7 @@ def trainer_on(device: xpnet.Backend, optimizer: str, loss: xpnet.Loss | None = 
         ("Lion", {}, {}),
     ],
 )
-def test_a_step_looks_at_nothing(device, looks, optimizer, options, more):
+def test_a_step_reads_nothing_from_the_device(device, looks, optimizer, options, more):
     trainer = trainer_on(device, optimizer, options=options, **more)
     data = DeviceSamples(trainer.model, xpnet.data.load("digits").train)
     context = xpnet.Context(device, training=True, reuse=True)
@@ -115,7 +115,7 @@ def test_a_step_looks_at_nothing(device, looks, optimizer, options, more):
     ],
     ids=["options", "sum", "squares", "binary"],
 )
-def test_nor_does_a_step_with_another_loss(device, looks, loss):
+def test_a_step_with_another_loss_reads_nothing_from_the_device(device, looks, loss):
     trainer, digits = trainer_on(device, "SGD", loss), xpnet.data.load("digits")
     y = digits.y_train if isinstance(loss, xpnet.SoftmaxCrossEntropy) else np.eye(10)[digits.y_train]
     data = DeviceSamples(trainer.model, (digits.x_train, y), loss)
@@ -129,7 +129,7 @@ def test_nor_does_a_step_with_another_loss(device, looks, loss):
 
 
 @STAND_IN
-def test_metrics_look_at_nothing(device, looks):
+def test_metrics_read_nothing_from_the_device(device, looks):
     outputs, labels = device.asarray(np.eye(5)), device.asarray([0, 1, 2, 3, 0])
     looks.clear()
     for metric in (xpnet.accuracy, xpnet.top_k_accuracy, xpnet.confusion_matrix):
@@ -138,7 +138,7 @@ def test_metrics_look_at_nothing(device, looks):
 
 
 @STAND_IN
-def test_an_embedding_looks_at_nothing(device, looks):
+def test_an_embedding_reads_nothing_from_the_device(device, looks):
     layers = xpnet.Embedding(6, 4), xpnet.Flatten(), xpnet.Linear(12, 2)
     trainer = xpnet.Trainer(xpnet.Sequential(*layers).initialize(device), xpnet.SoftmaxCrossEntropy(), xpnet.Adam(0.1))
     data = DeviceSamples(trainer.model, (np.arange(60).reshape(20, 3) % 6, np.arange(20) % 2))
@@ -150,7 +150,7 @@ def test_an_embedding_looks_at_nothing(device, looks):
 
 
 @STAND_IN
-def test_a_run_looks_at_its_reporting_points_alone(device, looks):
+def test_a_run_reads_the_device_at_its_reports_alone(device, looks):
     """Steps 0, 100 and 200 report; more steps between them change nothing."""
     digits = xpnet.data.load("digits")
     counts = []
@@ -165,7 +165,7 @@ def test_a_run_looks_at_its_reporting_points_alone(device, looks):
 
 @STAND_IN
 @pytest.mark.parametrize(("epochs", "batch_size"), [(1, 32), (3, 32), (3, 4)])
-def test_a_whole_run_with_its_checkpoints(device, looks, tmp_path, epochs, batch_size):
+def test_the_reads_of_a_whole_run_with_its_checkpoints(device, looks, tmp_path, epochs, batch_size):
     """The trainer's path of the command line, from the recipe to the last checkpoint: every look has its reason."""
     recipe = xpnet.load_recipe("digits").with_options(epochs=epochs, batch_size=batch_size)
     digits = xpnet.data.load("digits")

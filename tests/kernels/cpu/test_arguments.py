@@ -203,7 +203,7 @@ def test_nothing_is_kept(make):
             of_matrix[DOUBLE](matrix, report)
 
     call()
-    questions = [thing for thing in gc.get_objects() if isinstance(thing, partial) and thing.func is _look_closely]
+    questions = [thing for thing in gc.get_referrers(_look_closely) if type(thing) is partial]
     watched = [matrix, report, np.ndarray, DOUBLE, None, *questions]
     before = [sys.getrefcount(thing) for thing in watched]
     for _ in range(1000):

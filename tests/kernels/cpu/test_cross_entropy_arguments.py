@@ -76,24 +76,24 @@ CASES = [*((name, True) for name in OUTPUTS), *((name, False) for name in ("loss
 
 @pytest.mark.parametrize("name", CASES, indirect=True)
 class TestOutputs:
-    def test_of_another_type(self, arguments, name):
+    def test_an_output_of_another_type_is_refused(self, arguments, name):
         refused(arguments, TypeError, f"{name} must be .*, not int16", **{name: arguments[name].astype(np.int16)})
 
-    def test_of_another_shape(self, arguments, name):
+    def test_an_output_of_another_shape_is_refused(self, arguments, name):
         refused(arguments, ValueError, f"{name} must have the shape", **{name: arguments[name][:-1]})
         refused(arguments, ValueError, f"{name} must have the shape", **{name: arguments[name][None]})
 
-    def test_read_only(self, arguments, name):
+    def test_a_read_only_output_is_refused(self, arguments, name):
         output = arguments[name].copy()
         output.flags.writeable = False
         refused(arguments, ValueError, f"{name} is an output, but this array is read-only", **{name: output})
 
-    def test_with_a_stride(self, arguments, name):
+    def test_an_output_with_a_stride_is_refused(self, arguments, name):
         output = np.repeat(arguments[name], 2, axis=-1)[..., ::2]
         refused(arguments, ValueError, f"{name} must have contiguous rows", **{name: output})
         assert (output == 7).all()
 
-    def test_no_array(self, arguments, name):
+    def test_an_output_that_is_a_list_is_refused(self, arguments, name):
         message = f"{name} must be a NumPy array, not list; numpy.asarray makes one"
         refused(arguments, TypeError, message, **{name: arguments[name].tolist()})
 

@@ -16,7 +16,7 @@ KEYS = [(0, 0), (0xFFFFFFFF, 0xFFFFFFFE), (123, 456)]
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (5, 7), (3, 4, 500), (2**20 + 5,)])
 @pytest.mark.parametrize(("key", "step"), [*zip(KEYS, STEPS, strict=True)])
-def test_the_words_decide(dtype, shape, key, step):
+def test_elements_are_kept_where_the_generators_words_say(dtype, shape, key, step):
     x = RNG.normal(size=shape).astype(dtype)
     out = np.full(shape, 7, dtype)
     dropout(x, 0.3, key, step, out)
@@ -56,7 +56,7 @@ def test_what_is_dropped_is_zero_whatever_it_was():
     assert (out == 0).sum() > 900
 
 
-def test_what_is_not_served():
+def test_wrong_arguments_are_refused():
     x = np.full((4, 4), 7.0)
     for probability in (1.0, -0.1, np.nan):
         with pytest.raises(ValueError, match="probability must be a number from 0 to below 1"):

@@ -34,7 +34,7 @@ def test_rows_may_be_apart():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("divisor", [-255, -3, -1e-45, 1e-45, np.inf, np.nan, 0.0])
-def test_the_sign_of_zero_too(dtype, divisor):
+def test_the_sign_of_zero_is_kept(dtype, divisor):
     out = np.empty((1, 256), dtype)
     cpu.gather(ALL_PIXELS, np.array([0]), divisor, out)
     with np.errstate(all="ignore"):
@@ -75,7 +75,7 @@ def test_the_error_word_is_cleared(dtype):
     assert error[0] == -1
 
 
-def test_what_is_not_served():
+def test_wrong_arguments_are_refused():
     out = np.empty((1, 37), np.float32)
     with pytest.raises(TypeError, match="indices must be integers, not float64"):
         cpu.gather(ROWS, np.zeros(1), 255, out)

@@ -81,7 +81,7 @@ def backward_case(rows: int, inputs: int, outputs: int, dtype: type, activation:
 @pytest.mark.parametrize(
     "shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (1, 67, 13), (13, 67, 1), (7, 17, 33), (100, 50, 10)]
 )
-def test_shapes(case, shape, dtype, activation):
+def test_empty_small_and_odd_shapes(case, shape, dtype, activation):
     case(*shape, dtype, activation)
 
 
@@ -95,7 +95,7 @@ def test_sizes_from_1_to_67(case, dtype):
 @dtypes
 @pytest.mark.parametrize("activation", [None, "tanh"])
 @pytest.mark.parametrize("case", [forward_case, backward_case])
-def test_anywhere_in_memory(case, dtype, activation, place):
+def test_operands_of_any_layout_and_alignment(case, dtype, activation, place):
     case(33, 70, 50, dtype, activation, place)
 
 
@@ -157,7 +157,7 @@ def test_without_an_activation_neither_y_nor_dz_is_needed():
     np.testing.assert_allclose(db, dy.sum(axis=0, dtype=np.float64), rtol=1e-6)
 
 
-def test_what_forward_does_not_serve():
+def test_wrong_arguments_of_forward_are_refused():
     x, W, b, out = normal(5, 4), normal(4, 3), normal(3), np.zeros((5, 3), np.float32)
     with pytest.raises(ValueError, match="unknown activation 'gelu'"):
         linear(x, W, b, "gelu", out)
@@ -184,7 +184,7 @@ def test_what_forward_does_not_serve():
             linear(*arguments, None, square)
 
 
-def test_what_backward_does_not_serve():
+def test_wrong_arguments_of_backward_are_refused():
     dy, x, y, W = normal(5, 3), normal(5, 4), normal(5, 3), normal(4, 3)
     dW, db, dz = np.zeros((4, 3), np.float32), np.zeros(3, np.float32), np.zeros((5, 3), np.float32)
     with pytest.raises(ValueError, match="unknown activation 'gelu'"):

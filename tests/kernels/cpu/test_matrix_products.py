@@ -39,7 +39,7 @@ def test_all_shapes_up_to_67(terms, transposed):
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_nothing(shape, transposed):
+def test_products_with_an_empty_side(shape, transposed):
     A, B, C = matrices(*shape)
     multiply(A, B.T.copy() if transposed else B, C, transposed=transposed)
     np.testing.assert_array_equal(C, A @ B)
@@ -47,7 +47,7 @@ def test_nothing(shape, transposed):
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("left_transposed", [False, True])
-def test_anywhere_in_memory(transposed, left_transposed, place):
+def test_operands_of_any_layout_and_alignment(transposed, left_transposed, place):
     A, B, _ = matrices(23, 140, 67)
     left = place(A.T.copy()).T if left_transposed else place(A)
     C = np.full((25, 70), 7, np.float32)
@@ -97,7 +97,7 @@ def test_large_products(shape, transposed):
 
 
 @pytest.mark.skipif(not vectors.LANES, reason="this processor's products are NumPy's")
-def test_whose_product_it_is(monkeypatch):
+def test_which_products_are_left_to_numpy(monkeypatch):
     def numpys(*arguments: np.ndarray, out: np.ndarray) -> None:
         out[...] = 7
 

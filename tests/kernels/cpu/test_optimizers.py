@@ -69,7 +69,7 @@ def test_momentum_is_its_equation(dtype, nesterov):
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 64, 100_003])
-def test_any_length(size):
+def test_vectors_of_any_length(size):
     values, g = np.ones(size, np.float32), np.full(size, 2, np.float32)
     cpu.sgd_update(values, g, np.array([0.25]))
     assert (values == 0.5).all()

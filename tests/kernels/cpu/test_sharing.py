@@ -207,7 +207,7 @@ def test_blocks_are_as_many_as_members_or_short_enough(members):
                 assert not blocks or (blocks[0][0], blocks[-1][1]) == (0, length)
 
 
-def test_a_rest_that_was_asked_for(until):
+def test_threads_sleep_when_they_are_told_to(until):
     words, counts = words_of(2, awake=False), np.zeros(5, np.int64)
     count(words, counts)
     sharing.rest[ANY](words)

@@ -74,7 +74,7 @@ def test_a_layer_has_the_same_bits_with_any_number_of_threads(monkeypatch, membe
 
 
 @pytest.mark.parametrize("shape", LAYERS)
-def test_the_usual_layers_are_taken_at_once(shape):
+def test_small_layers_run_in_one_compiled_call_and_large_ones_do_not(shape):
     """Were they declined, for an error that nobody sees, they would be as right, and slow."""
     rows, inputs, outputs = shape
     x, W, b, y = single(rows, inputs), single(inputs, outputs), single(outputs), single(rows, outputs)
@@ -88,7 +88,7 @@ def test_the_usual_layers_are_taken_at_once(shape):
     ("shape", "dtype", "forward", "backward"),
     [((1025, 40, 20), "f4", False, False), ((1, 784, 512), "f4", False, True), ((8, 30, 20), "f8", False, False)],
 )
-def test_what_is_not_ours_is_declined_and_wakes_nobody(monkeypatch, shape, dtype, forward, backward):
+def test_layers_left_to_numpy_are_declined_and_wake_no_thread(monkeypatch, shape, dtype, forward, backward):
     team = team_of(monkeypatch, 2)
     monkeypatch.setattr(linear_at_once, "TEAM", team)
     rows, inputs, outputs = shape
@@ -126,7 +126,7 @@ def test_updates_have_the_same_bits_with_any_number_of_threads(monkeypatch, memb
 
 
 @pytest.mark.parametrize("place", [0, 4096, 39_871, None])
-def test_one_bad_element_in_whichever_block(monkeypatch, place):
+def test_one_infinite_element_is_found_in_any_block(monkeypatch, place):
     gradients, found_inf = single(39_872), np.full(1, 7, np.int32)
     if place is not None:
         gradients[place] = np.inf
@@ -272,7 +272,7 @@ def test_a_layer_of_which_only_the_first_part_is_shared_wakes_them_too(monkeypat
     assert until(is_awake)
 
 
-def test_products_of_others_are_left_alone(monkeypatch, until):
+def test_a_product_is_not_shared_with_sleeping_threads(monkeypatch, until):
     team, A, B = team_of(monkeypatch, 2), single(300, 784), single(784, 50)
     assert until(lambda: is_up(team))
     monkeypatch.setattr(matrix_products, "TEAM", team)

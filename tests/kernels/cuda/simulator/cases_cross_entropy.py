@@ -41,7 +41,7 @@ def check(written, expected, row_weight=1.0, scale=1.0):
     [(1, 1), (3, 10), (30, 3), (2, 33), (1, 64), (3, 130), (2, 301)],
     ids=["one class", "one block", "two blocks", "one warp", "two warps", "two tiles", "three tiles, unaligned"],
 )
-def test_shapes(random, equations, rows, columns):
+def test_class_indices_over_blocks_warps_and_tiles(random, equations, rows, columns):
     logits = random.normal(scale=4, size=(rows, columns)).astype(np.float32)
     labels = random.integers(0, columns, rows)
     written = outputs(logits)
@@ -159,7 +159,7 @@ def test_huge_and_equal_logits(equations):
 
 
 @pytest.mark.parametrize("shape", [(0, 10), (2, 0), (0, 0)])
-def test_nothing_at_all(shape):
+def test_no_rows_or_no_classes(shape):
     logits = np.zeros(shape, np.float32)
     written = outputs(logits)
     softmax_cross_entropy(logits, np.zeros(shape[0], np.int64), **written)
