@@ -22,6 +22,7 @@ _HOMES = {
         "DTypeError",
         "Error",
         "FileFormatError",
+        "LayerError",
         "MissingFileError",
         "NonFiniteError",
         "OutOfMemoryError",
@@ -68,6 +69,7 @@ _HOMES = {
     "losses": ["BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"],
     "metrics": ["accuracy", "confusion_matrix", "top_k_accuracy"],
     "optimizers": ["SGD", "AdaGrad", "Adam", "AdamW", "Lion", "Momentum", "Nesterov", "Optimizer", "RMSProp"],
+    "registry": ["register"],
     "schedules": [
         "ConstantRate",
         "CosineDecay",

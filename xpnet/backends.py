@@ -74,6 +74,12 @@ class Backend:
     annotate: Callable[[str], AbstractContextManager[Any]] = nullcontext
     peak_memory: Callable[[], int | None] = lambda: None
 
+    def __reduce__(self) -> Any:
+        return backend, (self.name,)
+
+    def __deepcopy__(self, memo: Any) -> Backend:
+        return self
+
     def asarray(self, value: Any, dtype: str | None = None) -> Array:
         """Bring a NumPy array, a number or a list of numbers here; an array that is already here stays as it is.
 

@@ -85,6 +85,16 @@ class CallOrderError(Error, RuntimeError):
     """
 
 
+class LayerError(Error, RuntimeError):
+    """A layer of the user's own does not do what every layer does; the message names it.
+
+    >>> import xpnet
+    >>> raise LayerError("layer 1 (Scale): backward returned None: return the gradient with respect to the input")
+    Traceback (most recent call last):
+    xpnet.errors.LayerError: layer 1 (Scale): backward returned None: return the gradient with respect to the input
+    """
+
+
 class NonFiniteError(Error, ArithmeticError):
     """Training produced a loss that is infinite or not a number.
 

@@ -14,11 +14,12 @@ from xpnet.backends import Backend
 from xpnet.configuration import Recipe
 from xpnet.data import SAMPLERS, Dataset
 from xpnet.errors import positive_integer
-from xpnet.layers import Context, Flatten, Layer, Reshape
+from xpnet.layers import Context, Flatten, Layer, Reshape, Sequential
+from xpnet.layers.tree import walk
 from xpnet.registry import build
 from xpnet.training import DeviceSamples, Trainer
 from xpnet.training.runs import require_trainable
-from xpnet.training.watching import full_batches, layers_by_place, watched
+from xpnet.training.watching import full_batches, watched
 
 _WARM_UP = 20  # steps in which kernels are compiled and memory is allocated
 _PEAK_SIZE, _PEAK_BYTES, _PEAK_REPEATS = 2048, 2**26, 5
@@ -158,7 +159,13 @@ def _watched(clock: _Clock, trainer: Trainer, data: DeviceSamples) -> AbstractCo
 
 
 def _leaves(model: Layer) -> Iterator[tuple[str, Layer]]:
-    return ((name, layer) for name, layer in layers_by_place(model) if not layer.children())
+    """The layers that are no Sequentials: what a layer of the user's own is made of is a part of its time."""
+    in_turn = walk(model, into=lambda layer: isinstance(layer, Sequential))
+    return (
+        (f"{name} {type(layer).__name__}".strip(), layer)
+        for name, layer in in_turn
+        if not isinstance(layer, Sequential)
+    )
 
 
 def _first_learner(model: Layer) -> tuple[str, Layer]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from xpnet import initializers, layers, losses, optimizers, schedules
-from xpnet.errors import ConfigurationError, one_of
+from xpnet.errors import ConfigurationError, Error, one_of
 from xpnet.layers import Sequential
 
+__all__ = ["build", "describe", "names", "register"]
+
 Table = dict[str, Any]
+Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 _CLASSES: dict[str, dict[str, type]] = {
     "layer": {
@@ -23,6 +28,72 @@ _CLASSES: dict[str, dict[str, type]] = {
         name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "as_schedule")
     },
 }
+_BASES: dict[str, type] = {
+    "layer": layers.Layer,
+    "loss": losses.Loss,
+    "optimizer": optimizers.Optimizer,
+    "schedule": schedules.Schedule,
+}
+_OURS = frozenset(cls for classes in _CLASSES.values() for cls in classes.values())
+_IN_MODELS = tuple(_CLASSES)  # the kinds that an argument of a class of the user's own may be
+_HOW = "put @xpnet.register above the class, and import its module (or give --plugin FILE.py) where a file names it"
+
+
+def register(thing: Registered) -> Registered:
+    """Make a class of one's own known to recipes and checkpoints, under its name; a decorator.
+
+    Its module must have been imported where a file names the class: a file never makes xpnet import anything.
+
+    Args:
+        thing: a class derived from Layer, Loss, Optimizer, Schedule or Callback, or an initialiser (a class with
+            ``draw``); or a function of (outputs, targets), a loss. A class keeps each argument of its constructor in an
+            attribute of the same name; the arguments are numbers, texts, lists and tables, or objects of such classes.
+
+    Returns:
+        ``thing`` itself. Registered again, from the same place, it replaces what was there.
+
+    Raises:
+        ConfigurationError: it is none of these, or another class has its name.
+
+    >>> @register
+    ... class Half(layers.Layer):
+    ...     def forward(self, x, context):
+    ...         return x / 2
+    ...     def backward(self, dy, context):
+    ...         return dy / 2
+    >>> describe(Sequential(Half()))
+    {'type': 'Sequential', 'layers': [{'type': 'Half'}]}
+    """
+    if not inspect.isclass(thing):
+        return _register_function(thing)
+    kinds = [kind for kind, base in _BASES.items() if issubclass(thing, base)]
+    kind = next(iter(kinds), "initializer")
+    if not kinds and not callable(getattr(thing, "draw", None)):
+        bases = ", ".join(base.__name__ for base in _BASES.values())
+        raise ConfigurationError(f"{thing.__name__} must be derived from one of {bases}, or have a method draw")
+    for classes in _CLASSES.values():
+        if thing.__name__ in classes and not _same(thing, classes[thing.__name__]):
+            other = classes[thing.__name__]
+            raise ConfigurationError(
+                f"the name {thing.__name__} belongs to {other.__module__}.{other.__qualname__}: take another name"
+            )
+    _CLASSES[kind][thing.__name__] = thing
+    return thing
+
+
+def _register_function(function: Any) -> Any:
+    raise ConfigurationError(f"{function!r} is no class: derive one from xpnet.Loss")
+
+
+def add_kind(kind: str, base: type, classes: Iterable[type]) -> None:
+    """Let classes derived from ``base`` be registered; ``classes`` are those that xpnet has."""
+    _BASES[kind] = base
+    _CLASSES[kind] = {cls.__name__: cls for cls in classes}
+
+
+def _same(cls: type, other: type) -> bool:
+    """Whether two classes are one, which a notebook or a reload defined again."""
+    return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def names(kind: str) -> list[str]:
@@ -40,7 +111,7 @@ def build(kind: str, table: Table) -> Any:
     Args:
         kind: "layer", "initializer", "loss", "optimizer" or "schedule".
         table: nested tables describe initialisers and, under ``learning_rate``, a schedule; a list under ``layers``
-            describes layers.
+            describes layers. In the table of a registered class, every table with a ``type`` describes an object.
 
     Raises:
         ConfigurationError: an unknown class or key, a missing one, or an impossible value.
@@ -54,20 +125,66 @@ def build(kind: str, table: Table) -> Any:
     if not isinstance(table, dict) or "type" not in table:
         choices = ", ".join(_CLASSES[kind])
         raise ConfigurationError(f"expected a table with a 'type' (one of {choices}) for the {kind}, got {table!r}")
-    cls = _CLASSES[kind][one_of(f"{kind} type", table["type"], _CLASSES[kind])]
+    cls = _CLASSES[kind][_known_name(kind, table["type"])]
     arguments = {key: value for key, value in table.items() if key != "type"}
-    if issubclass(cls, Sequential):
-        require_keys(cls.__name__, arguments, ["layers"], required=["layers"])
-        return cls(*build_all("layer", arguments["layers"], "layers"))
     parameters = _constructor_parameters(cls)
-    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    required = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and (cls in _OURS or parameter.kind is not parameter.VAR_POSITIONAL)
+    ]
     require_keys(cls.__name__, arguments, parameters, required)
-    initializers_ = tuple(_CLASSES["initializer"].values())
-    nested = {name: "initializer" for name in arguments if isinstance(parameters[name].default, initializers_)}
-    if isinstance(arguments.get("learning_rate"), dict):
-        nested["learning_rate"] = "schedule"
-    built = {name: located(name, build, kind, arguments[name]) for name, kind in nested.items()}
-    return cls(**{**arguments, **built})
+    built = {name: _built(cls, parameters[name], value) for name, value in arguments.items()}
+    several = [name for name in built if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL]
+    if not several:
+        return _made(cls, (), built)
+    (name,) = several
+    if not isinstance(built[name], list):
+        raise ConfigurationError(f"{name} must be a list, got {built[name]!r}")
+    before = list(parameters)[: list(parameters).index(name)]  # which go by place, too
+    positional = [built.pop(other, parameters[other].default) for other in before]
+    return _made(cls, (*positional, *built.pop(name)), built)
+
+
+def _known_name(kind: str, name: object) -> str:
+    try:
+        return one_of(f"{kind} type", name, _CLASSES[kind])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; for a class of your own {_HOW}") from None
+
+
+def _built(cls: type, parameter: inspect.Parameter, value: Any) -> Any:
+    """The value of an argument, built where a table describes it."""
+    name = parameter.name
+    if isinstance(parameter.default, tuple(_CLASSES["initializer"].values())):
+        return located(name, build, "initializer", value)
+    if issubclass(cls, Sequential) and parameter.kind is parameter.VAR_POSITIONAL:
+        return build_all("layer", value, name)
+    if name == "learning_rate" and isinstance(value, dict):
+        return located(name, build, "schedule", value)
+    return value if cls in _OURS else _built_within(name, value)
+
+
+def _built_within(where: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_built_within(f"{where}[{place}]", item) for place, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if not isinstance(value.get("type"), str):
+        return {key: _built_within(f"{where}.{key}", item) for key, item in value.items()}
+    kinds = [kind for kind in _IN_MODELS if value["type"] in _CLASSES[kind]]
+    return located(where, build, kinds[0] if kinds else "layer", value)
+
+
+def _made(cls: type, several: tuple[Any, ...], arguments: Table) -> Any:
+    if cls in _OURS:
+        return cls(*several, **arguments)
+    try:
+        return cls(*several, **arguments)
+    except Error:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"{cls.__name__} cannot be built: {type(error).__name__}: {error}") from error
 
 
 def build_all(kind: str, tables: object, where: str) -> list[Any]:
@@ -89,24 +206,51 @@ def describe(thing: Any) -> Table:
     """The table from which ``build`` makes an equal object.
 
     Raises:
-        ConfigurationError: the object's class is not xpnet's own.
+        ConfigurationError: a class that is not registered; or one of the user's own that does not keep an argument of
+            its constructor, or keeps what no file can hold.
 
     >>> describe(layers.Linear(2, 3))["weights"]
     {'type': 'FanInUniform'}
     """
-    name = type(thing).__name__
-    if not any(type(thing) is classes.get(name) for classes in _CLASSES.values()):
-        raise ConfigurationError(f"{name} is not one of xpnet's own classes, so no file can name it")
-    if isinstance(thing, Sequential):
-        return {"type": name, "layers": [describe(layer) for layer in thing.layers]}
+    cls, name = type(thing), type(thing).__name__
+    if not any(name in classes and _same(cls, classes[name]) for classes in _CLASSES.values()):
+        raise ConfigurationError(f"no file can name {name}, which is not registered: {_HOW}")
     table: Table = {"type": name}
-    for argument, parameter in _constructor_parameters(type(thing)).items():
+    for argument, parameter in _constructor_parameters(cls).items():
+        if not hasattr(thing, argument):
+            raise ConfigurationError(
+                f"{name} keeps no attribute {argument!r}, the name of its constructor's argument: write "
+                f"self.{argument} = {argument} there, so that a file can hold it"
+            )
         value = getattr(thing, argument)
-        is_off = parameter.kind is parameter.KEYWORD_ONLY and value in (parameter.default, {})  # an option not in use
-        if value is not None and not is_off:  # TOML has no null; what is absent takes the constructor's default, None
-            plain = list(value) if isinstance(value, tuple) else value
-            table[argument] = plain if isinstance(plain, (str, bool, int, float, list, dict)) else describe(value)
+        if value is None and parameter.default is None:  # TOML has no null; what is absent takes the default
+            continue
+        described = _described(f"{name}'s {argument}", value)
+        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        # Of the options by keyword alone, those in use; Optimizer keeps {} where none was given.
+        if parameter.kind is not parameter.KEYWORD_ONLY or described not in (default, {} if cls in _OURS else default):
+            table[argument] = described
     return table
+
+
+def _described(where: str, value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_described(f"{where}[{place}]", item) for place, item in enumerate(value)]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        if isinstance(value.get("type"), str):
+            raise ConfigurationError(f"{where} has a text under 'type', which in a file names a class: rename the key")
+        return {key: _described(f"{where}.{key}", item) for key, item in value.items()}
+    kind = type(value)
+    if value is None or isinstance(value, dict) or kind.__module__ in ("builtins", "numpy"):
+        raise ConfigurationError(
+            f"{where} is {value!r}, which no file can hold: keep numbers, texts, lists and tables of them, or objects "
+            "of registered classes"
+        )
+    return describe(value)
 
 
 def _constructor_parameters(cls: type) -> Mapping[str, inspect.Parameter]:

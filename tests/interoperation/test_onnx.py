@@ -188,7 +188,7 @@ def test_what_cannot_be_written(cpu: Backend) -> None:
             "model.onnx",
             None,
             ConfigurationError,
-            "Mine has no known counterpart",
+            r"layer 0 \(Mine\) has no known counterpart",
         ),
         (NETWORKS["dense"](), "model.onnx", None, CallOrderError, "has no parameters yet"),
     ]

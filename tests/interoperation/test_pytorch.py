@@ -208,7 +208,7 @@ def test_a_model_must_be_initialised_and_known(cpu: Backend, state: Weights) -> 
     with pytest.raises(CallOrderError, match="has no parameters yet"):
         import_weights(Linear(12, 12), save(state))
     model = Sequential(Scale(12, 12)).initialize(cpu)
-    message = "Scale has no known counterpart in PyTorch; these have: "
+    message = r"layer 0 \(Scale\) has no known counterpart in PyTorch; these have: "
     with pytest.raises(ConfigurationError, match=message + "BatchNorm, Conv2d, Emb"):
         import_weights(model, save(state))
     with pytest.raises(ConfigurationError, match=message):
@@ -359,7 +359,12 @@ def test_what_cannot_be_written(cpu: Backend, cpu_network: Sequential) -> None:
     uninitialised: Layer = Conv2d(1, 1, 1)
     cases: list[tuple[Any, str, type[Exception], str]] = [
         (cpu_network, "ours.pt", ConfigurationError, r"ours.pt would be a safetensors file: end the name in"),
-        (Sequential(Residual(Scaled())).initialize(cpu), "ours.safetensors", ConfigurationError, "Scaled has no known"),
+        (
+            Sequential(Residual(Scaled())).initialize(cpu),
+            "ours.safetensors",
+            ConfigurationError,
+            r"layer 0\.0 \(Scaled\) has no known",
+        ),
         (cpu_network, "none/ours.safetensors", RunFolderError, "cannot write none/ours.safetensors: No such file"),
         (uninitialised, "ours.safetensors", CallOrderError, "has no parameters yet"),
     ]

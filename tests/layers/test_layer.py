@@ -26,6 +26,7 @@ from xpnet import (
     Tanh,
 )
 from xpnet.layers import Layer, ParameterSpec
+from xpnet.layers.tree import walk
 
 LAYERS = {
     "linear": lambda: Linear(4, 3),
@@ -203,7 +204,7 @@ class TestInitialize:
         inner = Sequential(ReLU(), Shortcut(Linear(3, 3)))
         model = Sequential(Linear(3, 3), inner).initialize(backend)
         for tree in (model, model.to(reference)):
-            paths = [layer.path for layer in (tree, *tree._descendants())]
+            paths = [layer.path for _, layer in walk(tree)]
             assert paths == ["", "0", "1", "1.0", "1.1", "1.1.inner"]
 
     def test_values_are_drawn_in_float64_and_cast(self, backend) -> None:

@@ -224,6 +224,7 @@ def test_a_convolution_pads_by_a_number_or_a_word() -> None:
 
 def test_every_class_that_a_file_can_name_is_described_above() -> None:
     named = {(kind, cls) for kind, classes in registry._CLASSES.items() for cls in classes.values()}
+    named = {(kind, cls) for kind, cls in named if kind != "callback" and getattr(xpnet, cls.__name__, None) is cls}
     assert named == {(kind, type(thing)) for kind, thing, _ in DESCRIBED}
 
 
@@ -235,9 +236,9 @@ def test_a_described_model_is_rebuilt_with_the_same_initial_weights() -> None:
     assert copy.parameters.vector.tolist() == model.parameters.vector.tolist()
 
 
-def test_a_class_of_the_users_own_has_no_name_in_files() -> None:
+def test_a_class_that_is_not_registered_has_no_name_in_files() -> None:
     class Linear(xpnet.Linear):
         pass
 
-    with pytest.raises(ConfigurationError, match="Linear is not one of xpnet's own classes"):
+    with pytest.raises(ConfigurationError, match="no file can name Linear, which is not registered"):
         describe(xpnet.Sequential(Linear(2, 3)))

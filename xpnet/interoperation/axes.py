@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xpnet.interoperation.layouts import walk
 from xpnet.layers import AvgPool2d, Conv2d, Embedding, Flatten, Layer, Linear, MaxPool2d, Reshape
+from xpnet.layers.tree import walk
 
 _TAKES: dict[type[Layer], int] = {Linear: 1, Conv2d: 3, MaxPool2d: 3, AvgPool2d: 3}
 

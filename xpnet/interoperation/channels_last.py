@@ -9,9 +9,9 @@ import numpy as np
 
 from xpnet.errors import ConfigurationError
 from xpnet.interoperation.axes import sample_axes
-from xpnet.interoperation.layouts import described
 from xpnet.layers import BatchNorm, Flatten, Layer, LayerNorm, Linear, Reshape, Residual
 from xpnet.layers.sequential import known_input_shape
+from xpnet.layers.tree import described, full_name
 from xpnet.parameters import Shape
 
 # How many axes a sample may have for Keras's layer to normalise the same one: its last.
@@ -59,7 +59,7 @@ def _through(
         return _through_one(layer, name, x, axes[layer], orders)
     y = x
     for child_name, child in layer.children().items():
-        y = _through(child, f"{name}.{child_name}" if name else child_name, y, axes, orders)
+        y = _through(child, full_name(name, child_name), y, axes, orders)
     if isinstance(layer, Residual) and not _same_order(x.order, y.order):
         raise ConfigurationError(
             f"{described(name, layer)} adds features in the order of Keras's Flatten to others: xpnet cannot tell the "

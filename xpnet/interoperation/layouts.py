@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from xpnet.backends import Array
 from xpnet.errors import ConfigurationError
 from xpnet.layers import Layer
+from xpnet.layers.tree import described, full_name, walk
 from xpnet.parameters import Shape
 
 
@@ -47,16 +48,6 @@ Layout = Mapping[type[Layer], tuple[Tensor, ...]]
 Known = TypeVar("Known")
 
 
-def described(name: str, layer: Layer) -> str:
-    """A layer, for messages.
-
-    >>> described("1.0", Layer())
-    'layer 1.0 (Layer)'
-    """
-    kind = type(layer).__name__
-    return f"layer {name} ({kind})" if name else f"the {kind}"
-
-
 class Place(NamedTuple):
     """A layer with tensors, and where it stands.
 
@@ -75,14 +66,7 @@ class Place(NamedTuple):
 
     def full_name(self, own: str) -> str:
         """The model's name for the tensor that the layer calls ``own``."""
-        return f"{self.name}.{own}" if self.name else own
-
-
-def walk(layer: Layer, name: str = "") -> Iterator[tuple[str, Layer]]:
-    """A layer and those below it, in order, with their names in the model."""
-    yield name, layer
-    for child_name, child in layer.children().items():
-        yield from walk(child, f"{name}.{child_name}" if name else child_name)
+        return full_name(self.name, own)
 
 
 def places(model: Layer) -> list[Place]:
@@ -100,5 +84,7 @@ def counterpart(layer: Layer, table: Mapping[type[Layer], Known], library: str) 
     """What ``table`` has for a layer; ConfigurationError where that is nothing."""
     if type(layer) not in table:
         known = ", ".join(sorted(cls.__name__ for cls in table))
-        raise ConfigurationError(f"{type(layer).__name__} has no known counterpart in {library}; these have: {known}")
+        raise ConfigurationError(
+            f"{described(layer.path, layer)} has no known counterpart in {library}; these have: {known}"
+        )
     return table[type(layer)]

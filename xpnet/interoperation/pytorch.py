@@ -11,11 +11,12 @@ import numpy as np
 from xpnet.atomic import write_atomically
 from xpnet.errors import ConfigurationError, FileFormatError, MissingFileError
 from xpnet.interoperation.axes import sample_axes
-from xpnet.interoperation.layouts import counterpart, walk
+from xpnet.interoperation.layouts import counterpart
 from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer
 from xpnet.interoperation.pytorch_modules import CONTAINERS, COUNTERS, LAYOUT, MODULES, RESIDUAL
 from xpnet.layers import Layer, Residual, Sequential
 from xpnet.layers.sequential import known_input_shape
+from xpnet.layers.tree import walk
 
 _FLOATING = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 

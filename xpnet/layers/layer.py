@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
+
+import numpy as np
 
 from xpnet import random
 from xpnet.backends import FLOATING, Array, Backend
 from xpnet.context import Context
-from xpnet.errors import CallOrderError, ConfigurationError, one_of
+from xpnet.errors import CallOrderError, ConfigurationError, LayerError, one_of, positive_integer
 from xpnet.initializers import Initializer
-from xpnet.parameters import NamedVector, Shape
+from xpnet.layers.checks import check_passes, require_free_names
+from xpnet.layers.state import Unmatched, load_state
+from xpnet.layers.tree import described, full_name, held, replaced, walk
+from xpnet.parameters import NamedVector, Shape, Views
 
-Views = Mapping[str, Array]
-_NO_VIEWS: Views = MappingProxyType({})
+_NO_VIEWS = Views({}, "", None)
+_OF_A_MODEL = {  # attributes that a layer has from the model that it is initialised in, and from passes through it
+    *("backend", "parameters", "gradients", "buffers", "path", "saved"),
+    *("_dtype", "_trained_shape", "_gradients_seen"),
+}
+
+_MODEL = "xpnet.model"  # in a copied layer's state, beside its attributes
 
 
 class ParameterSpec(NamedTuple):
@@ -48,9 +57,14 @@ class Vectors(NamedTuple):
 class Layer:
     """A layer, and a model: any layer can be initialised and called by itself.
 
-    A subclass keeps every constructor argument under its own name (so that a checkpoint can rebuild it), declares
-    its parameters, and defines ``forward``, ``backward`` and ``output_shape``. After ``initialize`` its parameters
-    are views into the model's flat vectors: ``parameters["W"]`` updated in place updates the model.
+    A subclass keeps every constructor argument under its own name (so that a checkpoint can rebuild it), names its
+    parameters in ``parameter_specs``, and defines ``forward``, ``backward`` and, where samples change their shape,
+    ``output_shape``. Layers that it holds as attributes, in lists, tuples or dictionaries are its children, called
+    "encoder", "blocks.0", "heads.left". :func:`xpnet.register` makes it known to files.
+
+    What ``backward`` needs of the forward pass, ``forward`` keeps in ``saved`` and ``backward`` takes with
+    ``pop_saved``; it assigns to each of its ``gradients``. After ``initialize`` parameters are views into the model's
+    flat vectors: assigning to ``parameters["W"]`` writes there.
 
     Attributes:
         backend: where the model lives; None before ``initialize``.
@@ -58,16 +72,21 @@ class Layer:
         takes_integers: whether its input is indices, which nobody shall cast to a floating-point type.
         parameters, gradients, buffers: views by name. On the layer that was initialised (the model) they are
             :class:`~xpnet.parameters.NamedVector`, with the flat ``vector``.
+        saved: what ``forward`` keeps for ``backward``; None: nothing.
+
+    Raises:
+        LayerError: in a pass through a class of the user's own that returns no array of the right shape and type, or
+            leaves a gradient unwritten.
 
     >>> import xpnet
     >>> class Scale(Layer):
     ...     def parameter_specs(self):
     ...         return {"s": ParameterSpec((), xpnet.Constant(2.0))}
     ...     def forward(self, x, context):
-    ...         self.saved = x if context.training else None
+    ...         self.saved = x
     ...         return self.parameters["s"] * x
     ...     def backward(self, dy, context):
-    ...         self.gradients["s"][...] = (dy * self.pop_saved()).sum()
+    ...         self.gradients["s"] = (dy * self.pop_saved()).sum()
     ...         return self.parameters["s"] * dy
     >>> layer = Scale().initialize(xpnet.backend("cpu-reference"), dtype="float64")
     >>> all(check.error < 1e-6 for check in xpnet.check_gradients(layer, [[1.0, 3.0]]))
@@ -80,8 +99,16 @@ class Layer:
     buffers: Views = _NO_VIEWS
     path: str = ""
     takes_integers: bool = False
-    _dtype: str
     saved: Any = None
+    _dtype: str
+    _trained_shape: Shape | None = None  # of the input of a checked forward pass that waits for its backward
+    _gradients_seen: bool = False  # whether a checked backward pass wrote all gradients
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] != "xpnet":
+            require_free_names(cls, _OF_A_MODEL)
+            check_passes(cls)
 
     # What a layer defines.
 
@@ -94,8 +121,18 @@ class Layer:
         return {}
 
     def children(self) -> dict[str, Layer]:
-        """The layers this layer is made of, by name."""
-        return {}
+        """The layers that this layer is made of, by name: those that its attributes are or hold.
+
+        Raises:
+            ConfigurationError: two have the same name.
+        """
+        children: dict[str, Layer] = {}
+        for attribute, value in self._own_attributes().items():
+            for name, child in held(value, Layer, attribute):
+                if name in children:
+                    raise ConfigurationError(f"two layers of a {type(self).__name__} are called {name!r}")
+                children[name] = child
+        return children
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of one sample's output, given the shape of one sample; ShapeError when it does not fit."""
@@ -127,7 +164,8 @@ class Layer:
         """Lay out all parameters on ``backend`` and draw their initial values.
 
         The draws depend on the seed and each parameter's name alone: the same bits on every backend, and unchanged
-        when another layer is added elsewhere.
+        when another layer is added elsewhere. Layers that were models of their own until now, such as
+        ``copy.deepcopy(trained.layers[0])``, keep their values.
 
         Args:
             backend: where the model shall live.
@@ -135,48 +173,49 @@ class Layer:
             dtype: "float32" or "float64"; None: the backend's own.
 
         Raises:
-            CallOrderError: this layer is a part of an initialised model, whose vectors hold its parameters, or has
-                such a layer in it.
-            ConfigurationError: a layer stands in this model twice.
+            CallOrderError: this layer, or one in it, is a part of another initialised model, whose vectors hold its
+                parameters.
+            ConfigurationError: a layer stands in this model twice, or two parameters have the same name.
         """
-        learned, kept = self.allocate(backend, dtype).declared()
-        for views, items in ((self.parameters, learned), (self.buffers, kept)):
+        carried = self._allocate(backend, dtype)
+        for views, items in zip((self.parameters, self.buffers), self.declared(), strict=True):
             for name, (shape, initializer, fan_in, fan_out) in items.items():
-                key = random.stream_key(seed, "weights", name)
-                views[name][...] = backend.asarray(initializer.draw(shape, fan_in, fan_out, key), self.dtype)
+                if name not in carried:
+                    key = random.stream_key(seed, "weights", name)
+                    views[name] = initializer.draw(shape, fan_in, fan_out, key)
         return self
 
     def allocate(self, backend: Backend, dtype: str | None = None) -> Self:
-        """As ``initialize``, but all parameters and buffers are 0: for who has other values for them.
+        """As ``initialize``, but what that would draw is 0: for who has other values for it.
 
         Raises:
             CallOrderError, ConfigurationError: as ``initialize``.
         """
-        if self.backend is not None and not isinstance(self.parameters, NamedVector):
-            raise CallOrderError(f"this {type(self).__name__} is a part of a model: call initialize on the model")
-        below = list(self._descendants())
-        if len({id(layer) for layer in below}) < len(below):
-            raise ConfigurationError("a layer stands in this model twice: its parameters would be shared")
-        if self.backend is None and any(layer.backend is not None for layer in below):
-            raise CallOrderError("a layer of this model was initialised in another one since: build new layers")
-        dtype = backend.dtype if dtype is None else one_of("dtype", dtype, FLOATING)
-        learned, kept = self.declared()
-        parameters = NamedVector(backend, {name: item.shape for name, item in learned.items()}, dtype)
-        buffers = NamedVector(backend, {name: item.shape for name, item in kept.items()}, dtype)
-        self._bind(Vectors(parameters, NamedVector(backend, parameters.shapes, dtype), buffers), backend, dtype)
+        self._allocate(backend, dtype)
         return self
 
     def declared(self) -> tuple[dict[str, ParameterSpec], dict[str, ParameterSpec]]:
-        """The parameters and the buffers that this layer and those in it ask for, by name; nothing is allocated."""
-        return dict(self._collect("parameter_specs")), dict(self._collect("buffer_specs"))
+        """The parameters and the buffers that this layer and those in it ask for, by name; nothing is allocated.
+
+        Raises:
+            ConfigurationError: two have the same name.
+        """
+        learned: dict[str, ParameterSpec] = {}
+        kept: dict[str, ParameterSpec] = {}
+        for name, layer in walk(self):
+            for found, specs in ((learned, layer.parameter_specs()), (kept, layer.buffer_specs())):
+                for own, spec in specs.items():
+                    if full_name(name, own) in learned.keys() | kept.keys():
+                        raise ConfigurationError(f"two parameters or buffers are called {full_name(name, own)!r}")
+                    found[full_name(name, own)] = spec
+        return learned, kept
 
     def to(self, backend: Backend) -> Self:
         """A copy of this model, parameters and buffers with it, on another backend; this one stays as it is."""
         parameters, _, buffers = self.vectors
         moved = parameters.copy_to(backend)
         copy = self._unbound_copy()
-        gradients = NamedVector(backend, moved.shapes, moved.dtype)
-        copy._bind(Vectors(moved, gradients, buffers.copy_to(backend)), backend, moved.dtype)
+        copy._bind(Vectors(moved, NamedVector(backend, moved.shapes, moved.dtype), buffers.copy_to(backend)))
         return copy
 
     def __call__(self, x: Array) -> Array:
@@ -189,6 +228,85 @@ class Layer:
         backend = self.require_backend()
         backend.require(x)
         return self.forward(backend.asarray(x, self.input_dtype), Context(backend))
+
+    def predict(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
+        """The outputs, computed batch by batch and brought to the host.
+
+        Args:
+            x: (N, *input shape): a NumPy array, or an array on the model's backend.
+            batch_size: rows computed at a time.
+
+        Returns:
+            (N, *output shape), a NumPy array.
+
+        Raises:
+            ConfigurationError: ``batch_size`` is no whole number of at least 1.
+        """
+        backend = self.require_backend()
+        positive_integer("batch_size", batch_size)
+        x = np.asarray(x) if isinstance(x, (list, tuple)) else x
+        rows = x.shape[0]
+        bounds = [(start, min(start + batch_size, rows)) for start in range(0, max(rows, 1), batch_size)]
+        outputs = (self(backend.asarray(x[start:stop, ...], self.input_dtype)) for start, stop in bounds)
+        return np.concatenate([backend.to_numpy(output) for output in outputs])
+
+    def predict_labels(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
+        """The class with the largest output, the first of several: (N,) int64, a NumPy array."""
+        return np.argmax(self.predict(x, batch_size), axis=1)
+
+    def summary(self, input_shape: Shape | None = None) -> str:
+        """A table of the layers: name, output shape, number of parameters, FLOPs.
+
+        FLOPs are the floating-point operations of a forward pass of one sample, as PyTorch's ``FlopCounterMode`` counts
+        them: those of matrix products (Linear, Conv2d), 2 for a multiply-add. Biases, activations, normalisations,
+        pooling and look-ups count 0. A backward pass has twice as many, less those of the first layer's dx.
+
+        Args:
+            input_shape: of one sample; None: read off the first Linear or Reshape layer.
+
+        >>> import xpnet
+        >>> print(xpnet.Sequential(xpnet.Linear(784, 50, "relu"), xpnet.Linear(50, 10)).summary())
+        layer  kind             output  parameters   FLOPs
+        0      Linear relu       (50,)      39,250  78,400
+        1      Linear            (10,)         510   1,000
+        total                               39,760  79,400
+        """
+        from xpnet.layers.summary import summary
+
+        return summary(self, input_shape)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of the parameters and buffers on the host, by name.
+
+        >>> import xpnet
+        >>> model = xpnet.Sequential(xpnet.Linear(2, 3), xpnet.BatchNorm(3)).initialize(xpnet.backend("cpu"))
+        >>> list(model.state_dict())
+        ['0.W', '0.b', '1.gamma', '1.beta', '1.running_mean', '1.running_variance']
+        """
+        to_numpy = self.require_backend().to_numpy
+        return {name: np.array(to_numpy(view)) for name, view in {**self.parameters, **self.buffers}.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Unmatched:
+        """Write parameters and buffers by name, cast to the model's type; nothing, unless all is right.
+
+        Args:
+            state: arrays, as ``state_dict`` gives them.
+            strict: whether every name of the model must be there, and no other. If not, what fits is written.
+
+        Returns:
+            The names that were ``missing`` and those ``left_over``.
+
+        Raises:
+            ConfigurationError: names that are missing or left over.
+            ShapeError: an array of another shape, strict or not.
+            DTypeError: an array that is not of floating-point numbers, strict or not.
+
+        >>> import numpy as np, xpnet
+        >>> model = xpnet.Sequential(xpnet.Linear(1, 2), xpnet.Linear(2, 1)).initialize(xpnet.backend("cpu"))
+        >>> model.load_state_dict({"0.b": np.ones(2), "head": np.ones(3)}, strict=False)
+        Unmatched(missing=['0.W', '1.W', '1.b'], left_over=['head'])
+        """
+        return load_state(self, state, strict)
 
     @property
     def vectors(self) -> Vectors:
@@ -221,8 +339,18 @@ class Layer:
     # How it is done.
 
     def pop_saved(self) -> Any:
-        """What ``forward`` left in ``saved``; CallOrderError where there is nothing."""
+        """What ``forward`` left in ``saved``, which is None from then on.
+
+        Raises:
+            CallOrderError: no forward pass under ``training=True`` came before, or its backward pass did, too.
+            LayerError: ``forward`` left nothing.
+        """
         kept, self.saved = self.saved, None
+        if kept is None and self._trained_shape is not None:
+            raise LayerError(
+                f"{described(self.path, self)}: forward left nothing for backward: keep what it needs, such as "
+                "self.saved = x"
+            )
         if kept is None:
             raise CallOrderError(
                 f"{type(self).__name__}.backward needs a forward pass under Context(training=True) before it, one for "
@@ -230,42 +358,82 @@ class Layer:
             )
         return kept
 
-    def _descendants(self) -> Iterator[Layer]:
-        for child in self.children().values():
-            yield child
-            yield from child._descendants()
+    def _own_attributes(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _OF_A_MODEL}
 
-    def _collect(self, declare: str, prefix: str = "") -> Iterator[tuple[str, ParameterSpec]]:
-        for name, declaration in getattr(self, declare)().items():
-            yield prefix + name, declaration
-        for name, child in self.children().items():
-            yield from child._collect(declare, f"{prefix}{name}.")
+    def _allocate(self, backend: Backend, dtype: str | None) -> set[str]:
+        """Lay out new vectors of zeros; the names of those that got a value, from layers that had one."""
+        dtype = backend.dtype if dtype is None else one_of("dtype", dtype, FLOATING)
+        layers = self._free_layers()
+        carried: dict[str, np.ndarray] = {}
+        for name, layer in layers:
+            if layer.backend is not None and layer.parameters.whole is not self.parameters:
+                own = [*layer.parameter_specs(), *layer.buffer_specs()]
+                views, to_numpy = {**layer.parameters, **layer.buffers}, layer.backend.to_numpy
+                carried |= {full_name(name, each): to_numpy(views[each]) for each in own}
+        learned, kept = (
+            NamedVector(backend, {name: spec.shape for name, spec in specs.items()}, dtype) for specs in self.declared()
+        )
+        self._bind(Vectors(learned, NamedVector(backend, learned.shapes, dtype), kept))
+        with backend.ignoring_overflow():  # a float64 value may be more than float32 can hold
+            for name, array in carried.items():
+                (learned if name in learned else kept)[name] = array
+        return set(carried)
 
-    def _bind(self, views: Vectors | tuple[Views, ...], backend: Backend, dtype: str, path: str = "") -> None:
-        """Take these views and this path, hand each child those of its name, and forget earlier passes."""
-        self.parameters, self.gradients, self.buffers = views
-        self.backend, self._dtype, self.saved, self.path = backend, dtype, None, path
-        for name, child in self.children().items():
-            views_of_child = tuple(_subset(view, f"{name}.") for view in views)
-            child._bind(views_of_child, backend, dtype, f"{path}.{name}" if path else name)
+    def _free_layers(self) -> list[tuple[str, Layer]]:
+        """This layer and those in it, none of which is part of a model that is not."""
+        layers = list(walk(self))
+        if len({id(layer) for _, layer in layers}) < len(layers):
+            raise ConfigurationError("a layer stands in this model twice: its parameters would be shared")
+        models = {id(layer.parameters) for _, layer in layers}
+        for name, layer in layers:
+            if layer.backend is None or id(layer.parameters.whole) in models:
+                continue
+            if layer is self:
+                raise CallOrderError(
+                    f"this {type(self).__name__} is a part of a model: call initialize on the model, or take "
+                    "copy.deepcopy(layer)"
+                )
+            raise CallOrderError(
+                f"{described(name, layer)} is a part of another initialised model: take copy.deepcopy(layer), which "
+                "keeps its values, or build a new layer"
+            )
+        return layers
+
+    def _bind(self, vectors: Vectors) -> None:
+        """Hand this layer the vectors, and those in it their views; forget earlier passes."""
+        backend, dtype = vectors.parameters.backend, vectors.parameters.dtype
+        for name, layer in walk(self):
+            views: tuple[Views, ...] = vectors
+            if layer is not self:
+                views = tuple(vector.under(f"{name}.", described(name, layer)) for vector in vectors)
+            layer.parameters, layer.gradients, layer.buffers = views
+            layer.backend, layer._dtype, layer.path = backend, dtype, name
+            layer.saved, layer._trained_shape, layer._gradients_seen = None, None, False
 
     def _unbound_copy(self) -> Self:
-        """A copy of this layer and of the layers it holds; what else it holds is shared."""
+        """A copy of this layer and of the layers it holds, not initialised; what else it holds is shared."""
         copy = object.__new__(type(self))
-        copy.__dict__.update({name: _unbound(value) for name, value in self.__dict__.items()})
+        attributes = self._own_attributes()
+        vars(copy).update({name: replaced(value, Layer, Layer._unbound_copy) for name, value in attributes.items()})
         return copy
 
+    # Copied or pickled, each layer has the values of its own parameters with it, and is a model until it is put into
+    # another: so a part of a model can be copied alone.
 
-def _unbound(value: Any) -> Any:
-    if isinstance(value, Layer):
-        return value._unbound_copy()
-    if type(value) in (list, tuple):
-        return type(value)(map(_unbound, value))
-    if type(value) is dict:
-        return {key: _unbound(item) for key, item in value.items()}
-    return value
+    def __getstate__(self) -> dict[str, Any]:
+        state = self._own_attributes()
+        if self.backend is not None:
+            own = {*self.parameter_specs(), *self.buffer_specs()}
+            views = {name: view for name, view in {**self.parameters, **self.buffers}.items() if name in own}
+            values = {name: self.backend.to_numpy(view) for name, view in views.items()}
+            state[_MODEL] = self.backend, self._dtype, values
+        return state
 
-
-def _subset(views: Views, prefix: str) -> Views:
-    cut = len(prefix)
-    return MappingProxyType({name[cut:]: view for name, view in views.items() if name.startswith(prefix)})
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        attributes = {name: value for name, value in state.items() if name != _MODEL}
+        vars(self).update(attributes)
+        if _MODEL in state:
+            backend, dtype, values = state[_MODEL]
+            self._allocate(backend, dtype)
+            load_state(self, values, strict=False)

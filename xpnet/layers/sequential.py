@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
-import numpy as np
-
 from xpnet.backends import Array
 from xpnet.context import Context
-from xpnet.errors import ConfigurationError, ShapeError, positive_integer
+from xpnet.errors import ConfigurationError, ShapeError
 from xpnet.layers.layer import Layer
 from xpnet.layers.linear import Linear
 from xpnet.layers.reshape import Reshape
+from xpnet.layers.tree import described, walk
 from xpnet.parameters import Shape
 
 
@@ -26,7 +22,7 @@ class Sequential(Layer):
         ConfigurationError: no layer, one that is none, that comes twice, or that is part of an initialised model.
         ShapeError: samples that a layer does not take; the message names it.
 
-    >>> import xpnet
+    >>> import numpy as np, xpnet
     >>> model = Sequential(Linear(4, 8, "tanh"), Linear(8, 3)).initialize(xpnet.backend("cpu-reference"))
     >>> sorted(model.parameters), model.predict(np.zeros((5, 4), np.float32)).shape
     (['0.W', '0.b', '1.W', '1.b'], (5, 3))
@@ -40,8 +36,12 @@ class Sequential(Layer):
                 raise ConfigurationError(f"layer {place} of a {type(self).__name__} must be a Layer, not {layer!r}")
         if len(set(map(id, layers))) < len(layers):
             raise ConfigurationError("a layer may stand in a Sequential only once: its parameters would be shared")
-        if any(layer.backend is not None for layer in layers):
-            raise ConfigurationError("a layer of an initialised model cannot join another: build new layers")
+        for place, layer in enumerate(layers):
+            if layer.backend is not None and layer.parameters.whole is not layer.parameters:
+                raise ConfigurationError(
+                    f"{described(str(place), layer)} is a part of another initialised model: take "
+                    "copy.deepcopy(layer), which keeps its values, or build a new layer"
+                )
         self.layers = layers
 
     @property
@@ -97,76 +97,14 @@ class Sequential(Layer):
                 return layer
         return self.layers[0]
 
-    def predict(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
-        """The outputs, computed batch by batch and brought to the host.
-
-        Args:
-            x: (N, *input shape): a NumPy array, or an array on the model's backend.
-            batch_size: rows computed at a time.
-
-        Returns:
-            (N, *output shape), a NumPy array.
-        """
-        backend = self.require_backend()
-        positive_integer("batch_size", batch_size)
-        x = np.asarray(x) if isinstance(x, (list, tuple)) else x
-        rows = x.shape[0]
-        bounds = [(start, min(start + batch_size, rows)) for start in range(0, max(rows, 1), batch_size)]
-        outputs = (self(backend.asarray(x[start:stop, ...], self.input_dtype)) for start, stop in bounds)
-        return np.concatenate([backend.to_numpy(output) for output in outputs])
-
-    def predict_labels(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
-        """The class with the largest output, the first of several: (N,) int64, a NumPy array."""
-        return np.argmax(self.predict(x, batch_size), axis=1)
-
-    def summary(self, input_shape: Shape | None = None) -> str:
-        """A table of the layers: name, output shape, number of parameters, FLOPs.
-
-        FLOPs are the floating-point operations of a forward pass of one sample, as PyTorch's ``FlopCounterMode`` counts
-        them: those of matrix products (Linear, Conv2d), 2 for a multiply-add. Biases, activations, normalisations,
-        pooling and look-ups count 0. A backward pass has twice as many, less those of the first layer's dx.
-
-        Args:
-            input_shape: of one sample; None: read off the first Linear or Reshape layer.
-
-        >>> print(Sequential(Linear(784, 50, "relu"), Linear(50, 10)).summary())
-        layer  kind             output  parameters   FLOPs
-        0      Linear relu       (50,)      39,250  78,400
-        1      Linear            (10,)         510   1,000
-        total                               39,760  79,400
-        """
-        if input_shape is None:
-            input_shape = known_input_shape(self)
-        rows, parameters, flops = [("layer", "kind", "output", "parameters", "FLOPs")], 0, 0
-        for name, layer in self.children().items():
-            work, input_shape = layer.flops(input_shape), layer.output_shape(input_shape)
-            count = sum(math.prod(item.shape) for _, item in layer._collect("parameter_specs"))
-            parameters, flops = parameters + count, flops + work
-            kind = f"{type(layer).__name__} {getattr(layer, 'activation', None) or ''}"
-            rows.append((name, kind.strip(), str(input_shape), f"{count:,}", f"{work:,}"))
-        rows.append(("total", "", "", f"{parameters:,}", f"{flops:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(map(_aligned, row, widths, "<<>>>")) for row in rows)
-
-
-def _aligned(text: str, width: int, side: str) -> str:
-    return f"{text:{side}{width}}"
-
 
 def known_input_shape(model: Layer) -> Shape:
     """What the first layer that learns or reshapes says of a sample; () when that is nothing."""
-    for layer in _leaves(model):
+    for _, layer in walk(model):
+        if layer.children():
+            continue
         if isinstance(layer, Reshape):
             return tuple(layer.shape)
         if layer.parameter_specs():
             return (layer.inputs,) if isinstance(layer, Linear) else ()
     return ()
-
-
-def _leaves(layer: Layer) -> Iterator[Layer]:
-    """The layers without children, in order."""
-    children = layer.children()
-    if not children:
-        yield layer
-    for child in children.values():
-        yield from _leaves(child)

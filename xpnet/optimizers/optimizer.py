@@ -14,6 +14,8 @@ from xpnet.optimizers.groups import Group
 from xpnet.parameters import NamedVector, Shape
 from xpnet.schedules import Schedule, as_schedule
 
+_OF_INITIALIZE = {"_backend", "_parameters", "_groups", "_hyperparameters", "_current", "_pieces"}  # from the model
+
 
 class Optimizer:
     """What every optimizer is: hyperparameters, state vectors laid out like the parameters, and ``update``.
@@ -191,6 +193,19 @@ class Optimizer:
     def schedule_state(self, state: Mapping[str, Any]) -> None:
         self.total_steps = state.get("total_steps")
         self.schedule.restore(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _OF_INITIALIZE}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.model is not None:
+            schedule, total_steps = dict(self.schedule.state), self.total_steps
+            self.initialize(self.model)
+            self.schedule.restore(schedule)
+            self.total_steps = total_steps
+            for slot, vector in state["state"].items():
+                self.state[slot].vector[...] = vector.vector
 
     def _clip(self) -> None:
         if self.clip_norm is not None:

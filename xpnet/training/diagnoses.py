@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet.backends import Array
 from xpnet.layers import Context, Layer, Sequential
+from xpnet.layers.tree import walk
 from xpnet.training.batches import DeviceSamples
 
 FAR_OUTSIDE = 10.0  # standardised data stay well below; raw bytes reach 255
@@ -53,12 +54,13 @@ def loss_at_chance(loss: float, accuracy: float, classes: int) -> str | None:
     )
 
 
-def _trace(layer: Layer, x: Array, context: Context, name: str = "") -> Iterator[tuple[str, Layer, Array]]:
+def _trace(model: Layer, x: Array, context: Context) -> Iterator[tuple[str, Layer, Array]]:
     """Name, layer and output in inference of each layer in (nested) Sequentials."""
-    if type(layer).forward is not Sequential.forward:
-        yield name, layer, layer.forward(x, context)
-        return
-    for place, child in layer.children().items():
-        for inner in _trace(child, x, context, f"{name}.{place}" if name else place):
-            yield inner
-            x = inner[2]
+
+    def is_plain(layer: Layer) -> bool:
+        return type(layer).forward is Sequential.forward
+
+    for name, layer in walk(model, into=is_plain):
+        if not is_plain(layer):
+            x = layer.forward(x, context)
+            yield name, layer, x

@@ -45,7 +45,7 @@ def save_model(model: Layer, path: str | Path, recipe: Recipe | None = None) -> 
         recipe: what it was built by, kept for ``xpnet evaluate``: the data set, and whether pixels are scaled.
 
     Raises:
-        ConfigurationError: the name is that of a pickle, or a layer is not xpnet's own.
+        ConfigurationError: the name is that of a pickle, or a layer is of a class that is not registered.
         CallOrderError: the model is not initialised.
         RunFolderError: the disk refused.
 
@@ -68,7 +68,7 @@ def load_model(path: str | Path, backend: Backend) -> Sequential:
 
     Raises:
         MissingFileError: there is no such file.
-        FileFormatError: it is damaged, or holds no model.
+        FileFormatError: it is damaged, holds no model, or one with a class that is not registered here.
 
     >>> import tempfile, xpnet
     >>> model = Sequential(Linear(2, 3))
@@ -110,10 +110,12 @@ def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
     >>> model_from(saved, xpnet.backend("cpu-reference"), "memory").parameters["0.W"]
     array([[1.]])
     """
+    if "model" not in saved.metadata:
+        raise FileFormatError(f"{origin} does not say which model it holds")
     try:
         model = build("layer", saved.metadata["model"])
-    except (KeyError, Error) as error:
-        raise FileFormatError(f"{origin} does not say which model it holds ({error})") from None
+    except Error as error:
+        raise FileFormatError(f"the model in {origin} cannot be built: {error}") from None
     # Before anything is allocated: what the file says may be far from what it holds.
     learned, kept = model.declared()
     declared = {"parameters/": learned, "buffers/": kept}

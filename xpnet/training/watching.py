@@ -11,18 +11,18 @@ from typing import Any
 from xpnet.backends import Array, Backend
 from xpnet.data import Sampler
 from xpnet.layers import Layer
+from xpnet.layers.tree import walk
 
 
-def layers_by_place(layer: Layer, place: str = "") -> Iterator[tuple[str, Layer]]:
+def layers_by_place(model: Layer) -> Iterator[tuple[str, Layer]]:
     """A model's layers, what a layer is made of before itself, by place and kind: "0 Linear", "2.1 ReLU".
 
     >>> from xpnet.layers import Linear, ReLU, Sequential
     >>> [name for name, _ in layers_by_place(Sequential(Linear(2, 3), Sequential(ReLU())))]
     ['0 Linear', '1.0 ReLU', '1 Sequential', 'Sequential']
     """
-    for name, child in layer.children().items():
-        yield from layers_by_place(child, f"{place}.{name}" if place else name)
-    yield f"{place} {type(layer).__name__}".strip(), layer
+    for name, layer in walk(model, children_first=True):
+        yield f"{name} {type(layer).__name__}".strip(), layer
 
 
 def full_batches(backend: Backend, sampler: Sampler, samples: int, batch_size: int, seed: int) -> Iterator[Array]:

@@ -1,0 +1,58 @@
+"""Parameters and buffers from arrays of the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from xpnet.errors import ConfigurationError, DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from xpnet.layers.layer import Layer
+
+
+class Unmatched(NamedTuple):
+    """Names that a state and a model do not share.
+
+    Attributes:
+        missing: those that only the model has.
+        left_over: those that only the state has.
+
+    >>> Unmatched(missing=["1.W"], left_over=[])
+    Unmatched(missing=['1.W'], left_over=[])
+    """
+
+    missing: list[str]
+    left_over: list[str]
+
+
+def load_state(layer: Layer, state: Mapping[str, Any], strict: bool) -> Unmatched:
+    """As :meth:`xpnet.Layer.load_state_dict`."""
+    backend = layer.require_backend()
+    homes = {name: views for views in (layer.parameters, layer.buffers) for name in views}
+    arrays = {
+        name: backend.to_numpy(value) if backend.owns(value) else np.asarray(value) for name, value in state.items()
+    }
+    unmatched = Unmatched(
+        [name for name in homes if name not in arrays], [name for name in arrays if name not in homes]
+    )
+    matched = {name: array for name, array in arrays.items() if name in homes}
+    shapes = {name: tuple(views[name].shape) for name, views in homes.items()}
+    misshapen = [name for name, array in matched.items() if array.shape != shapes[name]]
+    problems = [f"{name} has shape {matched[name].shape}, not {shapes[name]}" for name in misshapen]
+    if strict:
+        problems += [f"{name} is missing" for name in unmatched.missing]
+        problems += [f"{name} is left over" for name in unmatched.left_over]
+    if problems:
+        raise (ShapeError if misshapen else ConfigurationError)(
+            f"the state is not that of this model: {'; '.join(problems)}"
+        )
+    for name, array in matched.items():
+        if array.dtype.kind != "f":
+            raise DTypeError(f"{name} has dtype {array.dtype}; parameters and buffers are floating point")
+    with backend.ignoring_overflow():  # a float64 value may be more than float32 can hold
+        for name, array in matched.items():
+            homes[name][name] = array
+    return unmatched

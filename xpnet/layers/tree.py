@@ -1,0 +1,107 @@
+"""The layers that a layer is made of, and their names."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from xpnet.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from xpnet.layers.layer import Layer
+
+Kind = TypeVar("Kind")
+
+
+def held(value: Any, kind: type[Kind], name: str) -> Iterator[tuple[str, Kind]]:
+    """The objects of a kind that a value is, or holds in lists, tuples and dictionaries; with their names.
+
+    >>> list(held({"left": 1, "right": [2, "three"]}, int, "heads"))
+    [('heads.left', 1), ('heads.right.0', 2)]
+    """
+    if isinstance(value, kind):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            yield from held(item, kind, f"{name}.{place}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from held(item, kind, f"{name}.{key}")
+
+
+def replaced(value: Any, kind: type[Kind], change: Callable[[Kind], Kind]) -> Any:
+    """The value with what ``held`` finds in it changed, in new lists, tuples and dictionaries.
+
+    >>> replaced({"left": 1, "right": [2, "three"]}, int, lambda number: -number)
+    {'left': -1, 'right': [-2, 'three']}
+    """
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, tuple):
+        items = [replaced(item, kind, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, (list, dict)):
+        changed = copy.copy(value)
+        for key in range(len(value)) if isinstance(value, list) else list(value):
+            changed[key] = replaced(value[key], kind, change)
+        return changed
+    return value
+
+
+def walk(
+    layer: Layer, into: Callable[[Layer], bool] | None = None, children_first: bool = False
+) -> Iterator[tuple[str, Layer]]:
+    """A layer and all layers in it, depth first, with their names: "" for itself, "1.0" for the first one in "1".
+
+    Args:
+        layer: the model.
+        into: whether to go into a layer; None: into all.
+        children_first: whether a layer comes after those that it is made of.
+
+    Raises:
+        ConfigurationError: a layer holds itself.
+
+    >>> from xpnet.layers import Linear, ReLU, Sequential
+    >>> [name for name, _ in walk(Sequential(Linear(2, 3), Sequential(ReLU())))]
+    ['', '0', '1', '1.0']
+    """
+    return _walk("", layer, into, children_first, ())
+
+
+def _walk(
+    name: str,
+    layer: Layer,
+    into: Callable[[Layer], bool] | None,
+    children_first: bool,
+    above: tuple[Layer, ...],
+) -> Iterator[tuple[str, Layer]]:
+    if any(layer is one for one in above):
+        raise ConfigurationError(f"{described(name, layer)} holds itself")
+    if not children_first:
+        yield name, layer
+    if into is None or into(layer):
+        for own, child in layer.children().items():
+            yield from _walk(full_name(name, own), child, into, children_first, (*above, layer))
+    if children_first:
+        yield name, layer
+
+
+def full_name(layer: str, own: str) -> str:
+    """The name in the model of what the layer of that name calls ``own``.
+
+    >>> full_name("1.0", "W"), full_name("", "W")
+    ('1.0.W', 'W')
+    """
+    return f"{layer}.{own}" if layer else own
+
+
+def described(name: str, layer: Layer) -> str:
+    """A layer, for messages.
+
+    >>> from xpnet.layers import ReLU
+    >>> described("1.0", ReLU()), described("", ReLU())
+    ('layer 1.0 (ReLU)', 'the ReLU')
+    """
+    kind = type(layer).__name__
+    return f"layer {name} ({kind})" if name else f"the {kind}"
