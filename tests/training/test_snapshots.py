@@ -103,9 +103,7 @@ def test_what_cannot_be_saved(cpu: Backend, tmp_path: Path) -> None:
 
     with pytest.raises(CallOrderError, match="call initialize"):
         save_model(Sequential(Linear(2, 3)), tmp_path / "model.safetensors")
-    with pytest.raises(
-        ConfigurationError, match="no file can name Mine, which is not registered: put @xpnet.register above"
-    ):
+    with pytest.raises(ConfigurationError, match=r"no file can name Mine, .*: put @xpnet\.register above"):
         save_model(Sequential(Mine(2, 3)).initialize(cpu), tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
 from xpnet import random
-from xpnet.backends import FLOATING, Array, Backend
+from xpnet.backends import Array, Backend
 from xpnet.context import Context
-from xpnet.errors import CallOrderError, ConfigurationError, LayerError, one_of, positive_integer
-from xpnet.initializers import Initializer
+from xpnet.errors import CallOrderError, ConfigurationError, LayerError, positive_integer
+from xpnet.layers.allocation import ParameterSpec, Vectors, allocate, bind
 from xpnet.layers.checks import check_passes, require_free_names
 from xpnet.layers.state import Unmatched, load_state
 from xpnet.layers.tree import described, full_name, held, replaced, walk
@@ -24,34 +24,6 @@ _OF_A_MODEL = {  # attributes that a layer has from the model that it is initial
 }
 
 _MODEL = "xpnet.model"  # in a copied layer's state, beside its attributes
-
-
-class ParameterSpec(NamedTuple):
-    """A parameter or a buffer that a layer asks for.
-
-    Attributes:
-        shape: of its array.
-        initializer: draws the initial values.
-        fan_in: inputs of a unit, for initialisers that scale with it.
-        fan_out: units that an input feeds.
-
-    >>> from xpnet.initializers import Constant
-    >>> ParameterSpec((3,), Constant(0.0))
-    ParameterSpec(shape=(3,), initializer=<...Constant object at ...>, fan_in=1, fan_out=1)
-    """
-
-    shape: Shape
-    initializer: Initializer
-    fan_in: int = 1
-    fan_out: int = 1
-
-
-class Vectors(NamedTuple):
-    """A model's three flat vectors."""
-
-    parameters: NamedVector
-    gradients: NamedVector
-    buffers: NamedVector
 
 
 class Layer:
@@ -177,7 +149,7 @@ class Layer:
                 parameters.
             ConfigurationError: a layer stands in this model twice, or two parameters have the same name.
         """
-        carried = self._allocate(backend, dtype)
+        carried = allocate(self, backend, dtype)
         for views, items in zip((self.parameters, self.buffers), self.declared(), strict=True):
             for name, (shape, initializer, fan_in, fan_out) in items.items():
                 if name not in carried:
@@ -191,7 +163,7 @@ class Layer:
         Raises:
             CallOrderError, ConfigurationError: as ``initialize``.
         """
-        self._allocate(backend, dtype)
+        allocate(self, backend, dtype)
         return self
 
     def declared(self) -> tuple[dict[str, ParameterSpec], dict[str, ParameterSpec]]:
@@ -215,7 +187,7 @@ class Layer:
         parameters, _, buffers = self.vectors
         moved = parameters.copy_to(backend)
         copy = self._unbound_copy()
-        copy._bind(Vectors(moved, NamedVector(backend, moved.shapes, moved.dtype), buffers.copy_to(backend)))
+        bind(copy, Vectors(moved, NamedVector(backend, moved.shapes, moved.dtype), buffers.copy_to(backend)))
         return copy
 
     def __call__(self, x: Array) -> Array:
@@ -336,7 +308,7 @@ class Layer:
             )
         return self.backend
 
-    # How it is done.
+    # How it is done: see also allocation.py.
 
     def pop_saved(self) -> Any:
         """What ``forward`` left in ``saved``, which is None from then on.
@@ -360,56 +332,6 @@ class Layer:
 
     def _own_attributes(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _OF_A_MODEL}
-
-    def _allocate(self, backend: Backend, dtype: str | None) -> set[str]:
-        """Lay out new vectors of zeros; the names of those that got a value, from layers that had one."""
-        dtype = backend.dtype if dtype is None else one_of("dtype", dtype, FLOATING)
-        layers = self._free_layers()
-        carried: dict[str, np.ndarray] = {}
-        for name, layer in layers:
-            if layer.backend is not None and layer.parameters.whole is not self.parameters:
-                own = [*layer.parameter_specs(), *layer.buffer_specs()]
-                views, to_numpy = {**layer.parameters, **layer.buffers}, layer.backend.to_numpy
-                carried |= {full_name(name, each): to_numpy(views[each]) for each in own}
-        learned, kept = (
-            NamedVector(backend, {name: spec.shape for name, spec in specs.items()}, dtype) for specs in self.declared()
-        )
-        self._bind(Vectors(learned, NamedVector(backend, learned.shapes, dtype), kept))
-        with backend.ignoring_overflow():  # a float64 value may be more than float32 can hold
-            for name, array in carried.items():
-                (learned if name in learned else kept)[name] = array
-        return set(carried)
-
-    def _free_layers(self) -> list[tuple[str, Layer]]:
-        """This layer and those in it, none of which is part of a model that is not."""
-        layers = list(walk(self))
-        if len({id(layer) for _, layer in layers}) < len(layers):
-            raise ConfigurationError("a layer stands in this model twice: its parameters would be shared")
-        models = {id(layer.parameters) for _, layer in layers}
-        for name, layer in layers:
-            if layer.backend is None or id(layer.parameters.whole) in models:
-                continue
-            if layer is self:
-                raise CallOrderError(
-                    f"this {type(self).__name__} is a part of a model: call initialize on the model, or take "
-                    "copy.deepcopy(layer)"
-                )
-            raise CallOrderError(
-                f"{described(name, layer)} is a part of another initialised model: take copy.deepcopy(layer), which "
-                "keeps its values, or build a new layer"
-            )
-        return layers
-
-    def _bind(self, vectors: Vectors) -> None:
-        """Hand this layer the vectors, and those in it their views; forget earlier passes."""
-        backend, dtype = vectors.parameters.backend, vectors.parameters.dtype
-        for name, layer in walk(self):
-            views: tuple[Views, ...] = vectors
-            if layer is not self:
-                views = tuple(vector.under(f"{name}.", described(name, layer)) for vector in vectors)
-            layer.parameters, layer.gradients, layer.buffers = views
-            layer.backend, layer._dtype, layer.path = backend, dtype, name
-            layer.saved, layer._trained_shape, layer._gradients_seen = None, None, False
 
     def _unbound_copy(self) -> Self:
         """A copy of this layer and of the layers it holds, not initialised; what else it holds is shared."""
@@ -435,5 +357,5 @@ class Layer:
         vars(self).update(attributes)
         if _MODEL in state:
             backend, dtype, values = state[_MODEL]
-            self._allocate(backend, dtype)
+            allocate(self, backend, dtype)
             load_state(self, values, strict=False)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from xpnet.backends import Array
 from xpnet.context import Context
 from xpnet.errors import ConfigurationError, ShapeError
+from xpnet.layers.allocation import part_of_another
 from xpnet.layers.layer import Layer
 from xpnet.layers.linear import Linear
 from xpnet.layers.reshape import Reshape
-from xpnet.layers.tree import described, walk
+from xpnet.layers.tree import walk
 from xpnet.parameters import Shape
 
 
@@ -38,10 +39,7 @@ class Sequential(Layer):
             raise ConfigurationError("a layer may stand in a Sequential only once: its parameters would be shared")
         for place, layer in enumerate(layers):
             if layer.backend is not None and layer.parameters.whole is not layer.parameters:
-                raise ConfigurationError(
-                    f"{described(str(place), layer)} is a part of another initialised model: take "
-                    "copy.deepcopy(layer), which keeps its values, or build a new layer"
-                )
+                raise ConfigurationError(part_of_another(str(place), layer))
         self.layers = layers
 
     @property

@@ -1,0 +1,108 @@
+"""What layers ask for, and how a model's flat vectors are laid out and handed to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from xpnet.backends import FLOATING, Backend
+from xpnet.errors import CallOrderError, ConfigurationError, one_of
+from xpnet.initializers import Initializer
+from xpnet.layers.tree import described, full_name, walk
+from xpnet.parameters import NamedVector, Shape, Views
+
+if TYPE_CHECKING:
+    from xpnet.layers.layer import Layer
+
+
+class ParameterSpec(NamedTuple):
+    """A parameter or a buffer that a layer asks for.
+
+    Attributes:
+        shape: of its array.
+        initializer: draws the initial values.
+        fan_in: inputs of a unit, for initialisers that scale with it.
+        fan_out: units that an input feeds.
+
+    >>> from xpnet.initializers import Constant
+    >>> ParameterSpec((3,), Constant(0.0))
+    ParameterSpec(shape=(3,), initializer=<...Constant object at ...>, fan_in=1, fan_out=1)
+    """
+
+    shape: Shape
+    initializer: Initializer
+    fan_in: int = 1
+    fan_out: int = 1
+
+
+class Vectors(NamedTuple):
+    """A model's three flat vectors."""
+
+    parameters: NamedVector
+    gradients: NamedVector
+    buffers: NamedVector
+
+
+def allocate(model: Layer, backend: Backend, dtype: str | None) -> set[str]:
+    """Lay out new vectors for a model: zeros, but for the layers that were models of their own until now.
+
+    Returns:
+        The names of the parameters and buffers that kept their values.
+
+    Raises:
+        CallOrderError, ConfigurationError: as :meth:`xpnet.Layer.initialize`.
+    """
+    dtype = backend.dtype if dtype is None else one_of("dtype", dtype, FLOATING)
+    kept: dict[str, np.ndarray] = {}
+    for name, layer in _free_layers(model):
+        if layer.backend is not None and layer.parameters.whole is not model.parameters:
+            own = [*layer.parameter_specs(), *layer.buffer_specs()]
+            views, to_numpy = {**layer.parameters, **layer.buffers}, layer.backend.to_numpy
+            kept |= {full_name(name, each): to_numpy(views[each]) for each in own}
+    parameters, buffers = (
+        NamedVector(backend, {name: spec.shape for name, spec in specs.items()}, dtype) for specs in model.declared()
+    )
+    bind(model, Vectors(parameters, NamedVector(backend, parameters.shapes, dtype), buffers))
+    with backend.ignoring_overflow():  # a float64 value may be more than float32 can hold
+        for name, array in kept.items():
+            (parameters if name in parameters else buffers)[name] = array
+    return set(kept)
+
+
+def bind(model: Layer, vectors: Vectors) -> None:
+    """Hand a model its vectors, and the layers in it their views; they forget earlier passes."""
+    backend, dtype = vectors.parameters.backend, vectors.parameters.dtype
+    for name, layer in walk(model):
+        views: tuple[Views, ...] = vectors
+        if layer is not model:
+            views = tuple(vector.under(f"{name}.", described(name, layer)) for vector in vectors)
+        layer.parameters, layer.gradients, layer.buffers = views
+        layer.backend, layer._dtype, layer.path = backend, dtype, name
+        layer.saved, layer._trained_shape, layer._gradients_seen = None, None, False
+
+
+def _free_layers(model: Layer) -> list[tuple[str, Layer]]:
+    """The model and the layers in it, none of which is a part of another model."""
+    layers = list(walk(model))
+    if len({id(layer) for _, layer in layers}) < len(layers):
+        raise ConfigurationError("a layer stands in this model twice: its parameters would be shared")
+    models = {id(layer.parameters) for _, layer in layers}
+    for name, layer in layers:
+        if layer.backend is None or id(layer.parameters.whole) in models:
+            continue
+        if layer is model:
+            raise CallOrderError(
+                f"this {type(layer).__name__} is a part of a model: call initialize on the model, or take "
+                "copy.deepcopy(layer)"
+            )
+        raise CallOrderError(part_of_another(name, layer))
+    return layers
+
+
+def part_of_another(name: str, layer: Layer) -> str:
+    """What to tell of a layer that is taken out of an initialised model."""
+    return (
+        f"{described(name, layer)} is a part of another initialised model: take copy.deepcopy(layer), which keeps its "
+        "values, or build a new layer"
+    )
