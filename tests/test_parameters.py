@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import re
+
 import numpy as np
 import pytest
 
@@ -52,6 +56,74 @@ def test_the_vector_written_in_place_writes_the_views(views) -> None:
 def test_one_element_of_a_view(views) -> None:
     views["0.W"][2, 3] = 4.0
     assert np.flatnonzero(flat(views)).tolist() == [2 * 5 + 3]
+
+
+class TestAssignment:
+    def test_a_value_is_written_into_the_vector(self, views) -> None:
+        b, numbers = views["0.b"], [1.0, 2.0, 3.0, 4.0, 5.0]
+        for value in (
+            numbers,
+            np.array(numbers),
+            np.array(numbers, np.float32),
+            np.arange(1, 6),
+            views.backend.asarray(np.array(numbers)),
+        ):
+            views["0.b"] = value
+            assert views["0.b"] is b
+            assert flat(views)[flat(views) != 0.0].tolist() == numbers
+            b[...] = 0.0
+        views["scale"] = 3
+        views["scale"] = np.float64(0.5) + float(views["scale"])
+        assert float(views["scale"]) == 3.5
+
+    def test_in_place_operators(self, views) -> None:
+        views["0.b"] = np.ones(5)
+        views["0.b"] += 1.0
+        views["0.b"] *= views["0.b"]
+        assert views.backend.to_numpy(views["0.b"]).tolist() == [4.0] * 5
+
+    @pytest.mark.parametrize("value", [1.0, np.ones(4), np.ones((5, 1)), np.ones((1, 5))])
+    def test_another_shape(self, views, value) -> None:
+        shape = re.escape(str(np.shape(value)))
+        with pytest.raises(
+            xpnet.ShapeError, match=rf"'0\.b' of the model has shape \(5,\), .* a value of shape {shape}"
+        ):
+            views["0.b"] = value
+        assert not flat(views).any()
+
+    def test_an_array_of_another_device(self, strict) -> None:
+        views = NamedVector(xpnet.backend("cpu"), SHAPES, "float32")
+        with pytest.raises(xpnet.BackendError, match="array_api_strict"):
+            views["0.b"] = strict.asarray(np.ones(5))
+
+    def test_a_part_names_its_layer(self, views) -> None:
+        part = views.under("0.", "layer 0 (Linear)")
+        assert list(part) == ["W", "b"]
+        part["b"] = [5.0] * 5
+        assert flat(views).sum() == 25.0
+        with pytest.raises(xpnet.ShapeError, match=r"'b' of layer 0 \(Linear\) has shape \(5,\)"):
+            part["b"] = 0.0
+        with pytest.raises(KeyError, match=r"layer 0 \(Linear\) has no array 'c'; it has W, b"):
+            part["c"] = 0.0
+
+    def test_names_are_fixed(self, views) -> None:
+        with pytest.raises(TypeError, match="their names are fixed"):
+            del views["0.b"]
+        for change in (
+            views.clear,
+            views.popitem,
+            lambda: views.pop("0.b"),
+            lambda: views.setdefault("c", 1.0),
+            lambda: views.update({"0.b": 1.0}),
+            lambda: views.__ior__({"0.b": 1.0}),
+        ):
+            with pytest.raises(TypeError, match="their names are fixed"):
+                change()
+        assert list(views) == list(SHAPES)
+
+    def test_before_initialize(self) -> None:
+        with pytest.raises(xpnet.CallOrderError, match=r"there is no array 'W' yet: call initialize"):
+            _ = xpnet.Linear(2, 3).parameters["W"]
 
 
 def test_every_view_starts_on_a_boundary(views) -> None:
@@ -127,3 +199,17 @@ class TestCopies:
         assert flat(back).tobytes() == flat(views).tobytes()
         back["0.b"][...] = 1.0  # its views are views of it
         assert flat(back).sum() > flat(views).sum()
+
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda views: pickle.loads(pickle.dumps(views))])
+    def test_copied_and_pickled(self, cpu, copied) -> None:
+        views = NamedVector(cpu, SHAPES, "float64")
+        views["0.W"][...] = 1 / 3
+        twin = copied(views)
+        assert (twin.shapes, twin.dtype, twin.starts) == (views.shapes, views.dtype, views.starts)
+        assert twin.vector.tobytes() == views.vector.tobytes()
+        twin["0.W"][...] = 0.0
+        assert not twin.vector.any()
+        assert views["0.W"].all()
+        part = copied(views.under("0.", "layer 0 (Linear)"))
+        assert (type(part), list(part)) == (dict, ["W", "b"])
+        np.testing.assert_array_equal(part["W"], views["0.W"])
