@@ -65,7 +65,7 @@ _HOMES = {
         "Softplus",
         "Tanh",
     ],
-    "losses": ["BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"],
+    "losses": ["BinaryCrossEntropy", "FunctionLoss", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"],
     "metrics": ["accuracy", "confusion_matrix", "top_k_accuracy"],
     "optimizers": ["SGD", "AdaGrad", "Adam", "AdamW", "Lion", "Momentum", "Nesterov", "Optimizer", "RMSProp"],
     "schedules": [

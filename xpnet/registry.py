@@ -17,7 +17,11 @@ _CLASSES: dict[str, dict[str, type]] = {
         name: getattr(layers, name) for name in layers.__all__ if name not in ("Context", "Layer", "ParameterSpec")
     },
     "initializer": {name: getattr(initializers, name) for name in initializers.__all__},
-    "loss": {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"},
+    "loss": {
+        name: getattr(losses, name)
+        for name in losses.__all__
+        if name not in ("FunctionLoss", "Loss", "RowLoss", "as_loss")
+    },
     "optimizer": {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"},
     "schedule": {
         name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "as_schedule")
