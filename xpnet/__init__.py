@@ -4,9 +4,9 @@ The public names, each loaded when it is first used, so that importing the packa
 type checkers read the imports below; Python reads the table after them. ``tests/test_imports.py`` compares the two.
 """
 
-from typing import TYPE_CHECKING
+import typing as _typing
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from xpnet import backends as backends
     from xpnet import book_pickle as book_pickle
     from xpnet import checkpoint as checkpoint
@@ -208,7 +208,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *_HOME_OF, *_SUBMODULES]  # noqa: PLE0604 - the table above is the list
 
-if not TYPE_CHECKING:  # type checkers would take any name for one of the package's
+if not _typing.TYPE_CHECKING:  # type checkers would take any name for one of the package's
 
     def __getattr__(name: str) -> object:
         import importlib
