@@ -35,6 +35,8 @@ xpnet.save_model(model, folder / "model.safetensors")
 loaded = xpnet.load_model(folder / "model.safetensors", backend)
 probabilities, labels = loaded.predict(digits.x_test[:5] / 16), loaded.predict_labels(digits.x_test[:5])
 print(probabilities.shape, probabilities.dtype.name, labels.size)
+outputs = loaded(backend.asarray(digits.x_test, "float32"))
+print(outputs.shape, float(xpnet.accuracy(backend, outputs, backend.asarray(digits.y_test))))
 
 recipe = xpnet.load_recipe("digits").with_options(epochs=1)
 run = xpnet.train(recipe, digits, backend, out=folder / "run", callbacks=[xpnet.Progress()])
