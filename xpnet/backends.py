@@ -26,7 +26,7 @@ import numpy as np
 
 from xpnet.errors import BackendError, ConfigurationError, DTypeError, OutOfMemoryError, OutOfRangeError, one_of
 
-Array = Any  # an array of any array-API namespace; the standard defines no type to name
+Array = np.ndarray | Any  # the array-API standard has no type for arrays; this offers editors NumPy's methods
 
 NAMES = ("auto", "cpu", "cuda", "cpu-reference", "float64")
 FLOATING = ("float32", "float64")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from xpnet import ops
 from xpnet.backends import Array
@@ -13,6 +13,22 @@ from xpnet.optimizers import groups
 from xpnet.optimizers.groups import Group
 from xpnet.parameters import NamedVector, Shape
 from xpnet.schedules import Schedule, as_schedule
+
+
+class CommonOptions(TypedDict, total=False):
+    """What every optimizer takes by keyword, whatever its weight decay is: ``**options``, for type checkers."""
+
+    decayed: str | Iterable[str] | None
+    learning_rate_factors: Mapping[str, float] | None
+    frozen: str | Iterable[str]
+    clip_norm: float | None
+    clip_value: float | None
+
+
+class OptimizerOptions(CommonOptions, total=False):
+    """The same for an optimizer whose weight decay is 0 by default."""
+
+    weight_decay: float
 
 
 class Optimizer:
