@@ -64,7 +64,6 @@ if _typing.TYPE_CHECKING:
     from xpnet.layers import BatchNorm as BatchNorm
     from xpnet.layers import Context as Context
     from xpnet.layers import Conv2d as Conv2d
-    from xpnet.layers import Declaration as Declaration
     from xpnet.layers import Dropout as Dropout
     from xpnet.layers import Embedding as Embedding
     from xpnet.layers import Flatten as Flatten
@@ -73,6 +72,7 @@ if _typing.TYPE_CHECKING:
     from xpnet.layers import LeakyReLU as LeakyReLU
     from xpnet.layers import Linear as Linear
     from xpnet.layers import MaxPool2d as MaxPool2d
+    from xpnet.layers import ParameterSpec as ParameterSpec
     from xpnet.layers import ReLU as ReLU
     from xpnet.layers import Reshape as Reshape
     from xpnet.layers import Residual as Residual
@@ -82,6 +82,7 @@ if _typing.TYPE_CHECKING:
     from xpnet.layers import Softplus as Softplus
     from xpnet.layers import Tanh as Tanh
     from xpnet.losses import BinaryCrossEntropy as BinaryCrossEntropy
+    from xpnet.losses import FunctionLoss as FunctionLoss
     from xpnet.losses import Loss as Loss
     from xpnet.losses import MeanSquaredError as MeanSquaredError
     from xpnet.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy

@@ -115,7 +115,7 @@ class Batches:
         self._sampler = sampler or InOrder()
         self.dtype = dtype
         self._resident = resident
-        self._epoch, self._order = -1, None
+        self._epoch, self._order = -1, self.backend.asarray([], "int64")
         if not resident:
             self.x, self.y = x, y
             return
@@ -149,7 +149,7 @@ class Batches:
         """Batches of the same arrays in the order of the set, as evaluations take them."""
         twin = copy.copy(self)
         twin.batch_size, twin.steps_per_epoch = batch_size, steps_per_epoch(self.samples, batch_size)
-        twin._sampler, twin._epoch, twin._order = InOrder(), -1, None
+        twin._sampler, twin._epoch = InOrder(), -1
         return twin
 
     def gather(self, batch: Batch, context: Context) -> tuple[Array, Array]:

@@ -18,7 +18,7 @@ from xpnet.schedules import Schedule, as_schedule
 class CommonOptions(TypedDict, total=False):
     """What every optimizer takes by keyword, whatever its weight decay is: ``**options``, for type checkers."""
 
-    decayed: str | Iterable[str] | None
+    weight_decay_mask: str | Iterable[str] | None
     learning_rate_factors: Mapping[str, float] | None
     frozen: str | Iterable[str]
     clip_norm: float | None
