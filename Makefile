@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 help:
 	@echo "make train              set up, then train (MNIST where it can be had, else the bundled digits)"
 	@echo "make test               set up, then run the tests"
-	@echo "make lint               ruff and mypy"
+	@echo "make lint               ruff, mypy, and what pyright sees of the public names"
 	@echo "make guarantees         repeat at length what docs/guarantees.md promises (kills, runs of one seed): minutes"
 	@echo "make fuzz               the part of it that reads 20,000 hostile files"
 	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
@@ -45,6 +45,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	XPNET_REQUIRE_PYRIGHT=1 $(BIN)/python -m pytest --quiet tests/typing
 
 guarantees: $(VENV)/.dev
 	$(BIN)/python -m pytest -m guarantees -s
@@ -70,6 +71,7 @@ package: $(VENV)/.dev
 	$(BIN)/python -m build --outdir dist .
 	$(PYTHON) -m venv $(VENV)-wheel
 	$(VENV)-wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	ls $(VENV)-wheel/lib/python*/site-packages/xpnet/py.typed
 	xpnet=$$(pwd)/$(VENV)-wheel/bin/xpnet && cd $$(mktemp -d) && $$xpnet recipes && $$xpnet doctor \
 		&& $$xpnet train --recipe digits --epochs 3 && $$xpnet evaluate runs/digits-1
 

@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,12 @@ def xpnet(case: Case, device: str) -> Contender:
     """The trainer's own step."""
     import xpnet as library
     from xpnet.ops.reports import LAST_LOSS
-    from xpnet.training import DeviceSamples
+
+    class Given(library.data.Batches):
+        """Whose next batch is named from outside."""
+
+        def at(self, step: int) -> library.data.Batch:
+            return self.batch
 
     backend, (images, labels) = library.backend(device), mnist()
     sizes = list(itertools.pairwise(case.sizes))
@@ -160,11 +166,12 @@ def xpnet(case: Case, device: str) -> Contender:
         model.parameters[f"{place}.b"][...] = backend.asarray(b)
     optimizer = {"sgd": library.SGD, "adam": library.Adam}[case.optimizer](RATE[case.optimizer])
     trainer = library.Trainer(model, library.SoftmaxCrossEntropy(), optimizer)
-    data = DeviceSamples(model, library.Samples(images, labels, 255.0))
+    batches = Given(backend, images, labels, rescale=SimpleNamespace(divisor=255.0))
     context = library.Context(backend, training=True, reuse=True)
 
     def step(rows: np.ndarray) -> Callable[[], float]:
-        trainer.train_step(data, backend.asarray(rows), context)
+        batches.batch = library.data.Batch(backend.asarray(rows))
+        trainer.train_step(batches, context)
         return lambda: float(backend.to_numpy(trainer.report)[LAST_LOSS])
 
     return checked(case, step, backend.synchronize)

@@ -112,3 +112,22 @@ def test_every_public_name_loads() -> None:
 
     for name in xpnet.__all__:
         assert getattr(xpnet, name) is not None
+
+
+def test_editors_see_the_names_that_python_loads() -> None:
+    import xpnet
+
+    tree = ast.parse((ROOT / "xpnet" / "__init__.py").read_text())
+    imports = next(node for node in tree.body if isinstance(node, ast.If)).body  # under TYPE_CHECKING
+    seen = {(node.module, alias.name, alias.asname) for node in imports for alias in node.names}
+    modules = {("xpnet", module, module) for module in xpnet._SUBMODULES}
+    assert seen == modules | {(f"xpnet.{home}", name, name) for name, home in xpnet._HOME_OF.items()}
+
+
+def test_completion_offers_public_names_alone() -> None:
+    code = "import xpnet; print(*(name for name in {*dir(xpnet), *vars(xpnet)} if name[0] != '_'))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    import xpnet
+
+    assert set(output.split()) == set(xpnet.__all__) - {"__version__"}
+    assert dir(xpnet) == sorted(xpnet.__all__)

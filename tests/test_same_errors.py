@@ -13,7 +13,7 @@ import pytest
 import xpnet
 from xpnet import ops
 from xpnet.backends import Backend
-from xpnet.training import DeviceSamples
+from xpnet.training import batches_for, evaluate_batches
 
 X, Y = np.arange(80, dtype=np.uint8).reshape(20, 4), np.arange(20) % 3
 
@@ -112,28 +112,28 @@ class TestBehindTheDoor:
     """What was spoilt after it was checked: told at once where reading is free, else when the report is read."""
 
     @pytest.fixture
-    def data(self, backend) -> DeviceSamples:
-        data = DeviceSamples(model_on(backend), (X, Y, 255.0))
-        data.y = backend.asarray(np.where(np.arange(20) == 13, 3, 0))
-        return data
+    def batches(self, backend) -> xpnet.data.Batches:
+        batches = batches_for(model_on(backend), (X, Y, 255.0), xpnet.SoftmaxCrossEntropy(), batch_size=10)
+        batches.y = backend.asarray(np.where(np.arange(20) == 13, 3, 0))
+        return batches
 
-    def test_a_bad_label_on_the_device_is_named_in_training(self, backend, data) -> None:
+    def test_a_bad_label_on_the_device_is_named_in_training(self, backend, batches) -> None:
         trainer = xpnet.Trainer(model_on(backend), xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
         context = xpnet.Context(backend, training=True, reuse=True)
 
         def two_steps_and_a_report() -> None:
-            for stop in (10, 20):
-                trainer.train_step(data, backend.asarray(np.arange(stop - 10, stop)), context)
+            for _ in range(2):
+                trainer.train_step(batches, context)
             ops.reports.read(backend, trainer.report)
 
         with pytest.raises(xpnet.OutOfRangeError, match=r"label (3 )?at row 3 (is outside 0 to 2|of .* step 2)"):
             two_steps_and_a_report()
 
-    def test_a_bad_label_on_the_device_is_named_in_evaluation(self, backend, data) -> None:
+    def test_a_bad_label_on_the_device_is_named_in_evaluation(self, backend, batches) -> None:
         with pytest.raises(
             xpnet.OutOfRangeError, match=r"label (3 )?at row 3 (is outside 0 to 2|of the batch of step 1)"
         ):
-            xpnet.evaluate(model_on(backend), data, batch_size=10)
+            evaluate_batches(model_on(backend), batches, xpnet.SoftmaxCrossEntropy())
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -16,7 +16,7 @@ import importlib.util
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ import numpy as np
 
 from xpnet.errors import BackendError, ConfigurationError, DTypeError, OutOfMemoryError, OutOfRangeError, one_of
 
-Array = Any  # an array of any array-API namespace; the standard defines no type to name
+Array = np.ndarray | Any  # the array-API standard has no type for arrays; this offers editors NumPy's methods
 
 NAMES = ("auto", "cpu", "cuda", "cpu-reference", "float64")
 FLOATING = ("float32", "float64")
@@ -174,6 +174,23 @@ class Backend:
             if array.dtype not in _KERNEL_DTYPES or not array.flags.c_contiguous:
                 return None
         return getattr(self.kernels, name, None)
+
+    def unless(self, condition: Array, written: Iterable[Array], action: Callable[[], None]) -> None:
+        """Call ``action``, and undo what it wrote into the arrays where ``condition``, (1,) int32, is not 0.
+
+        >>> cpu, values = backend("cpu"), np.array([1.0])
+        >>> cpu.unless(np.array([1], np.int32), [values], lambda: values.fill(7.0))
+        >>> values
+        array([1.])
+        """
+        if self.synchronous:
+            if not condition[0]:
+                action()
+            return
+        before = [(array, self.xp.asarray(array, copy=True)) for array in written]
+        action()
+        for array, values in before:
+            array[...] = self.xp.where(condition == 0, array, values)
 
     def require_integers(self, indices: Array, what: str) -> None:
         """Raise DTypeError unless the elements are of an integer type."""

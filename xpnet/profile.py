@@ -12,14 +12,15 @@ from typing import Any
 
 from xpnet.backends import Backend
 from xpnet.configuration import Recipe
-from xpnet.data import SAMPLERS, Dataset
+from xpnet.context import Context
+from xpnet.data import SAMPLERS, Batches, Dataset
 from xpnet.errors import positive_integer
-from xpnet.layers import Context, Flatten, Layer, Reshape, Sequential
+from xpnet.layers import Flatten, Layer, Reshape, Sequential
 from xpnet.layers.tree import walk
 from xpnet.registry import build
-from xpnet.training import DeviceSamples, Trainer
+from xpnet.training import Trainer, batches_for
 from xpnet.training.runs import require_trainable
-from xpnet.training.watching import full_batches, watched
+from xpnet.training.watching import watched
 
 _WARM_UP = 20  # steps in which kernels are compiled and memory is allocated
 _PEAK_SIZE, _PEAK_BYTES, _PEAK_REPEATS = 2048, 2**26, 5
@@ -97,12 +98,19 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
     trainer = Trainer(model, loss, optimizer, seed=seed)
     optimizer.set_total_steps(recipe.total_steps(len(dataset.x_train)), step=0)
     pixel_range = dataset.pixel_range if recipe.scale else 1.0
-    data = DeviceSamples(model, dataset.train._replace(pixel_range=pixel_range), loss)
+    batches = batches_for(
+        model,
+        dataset.train._replace(pixel_range=pixel_range),
+        loss,
+        batch_size=recipe.batch_size,
+        sampler=SAMPLERS[recipe.sampler](),
+        seed=seed,
+        drop_last=True,
+    )
     context = Context(backend, training=True, seed=seed, reuse=True)
-    batches = full_batches(backend, SAMPLERS[recipe.sampler](), len(data), recipe.batch_size, seed)
 
     def step() -> None:
-        trainer.train_step(data, next(batches), context)
+        trainer.train_step(batches, context)
 
     with backend.ignoring_overflow():
         for _ in range(_WARM_UP):
@@ -111,11 +119,11 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
         for _ in range(steps):
             whole.time("step", "", step)
         clock = _Clock(backend)
-        with _watched(clock, trainer, data):
+        with _watched(clock, trainer, batches):
             for _ in range(steps):
                 clock.time("step", "", step)
-    memory, rows = backend.peak_memory(), min(recipe.batch_size, len(data))
-    works = _works(trainer, data, rows)
+    memory, rows = backend.peak_memory(), batches.batch_size
+    works = _works(trainer, batches, rows)
     times = clock.seconds()
     known = {key: seconds for key, seconds in times.items() if key in works}
     rests = [total - sum(inside) for total, *inside in zip(times["step", ""], *known.values(), strict=True)]
@@ -146,9 +154,9 @@ class _Clock:
         return {key: [between(*pair) for pair in pairs] for key, pairs in self.marks.items()}
 
 
-def _watched(clock: _Clock, trainer: Trainer, data: DeviceSamples) -> AbstractContextManager[None]:
+def _watched(clock: _Clock, trainer: Trainer, batches: Batches) -> AbstractContextManager[None]:
     """Time every part of the trainer's steps."""
-    methods: list[tuple[Any, str, str, str]] = [(data, "batch", "data", "batch")]
+    methods: list[tuple[Any, str, str, str]] = [(batches, "gather", "data", "batch")]
     for name, layer in _leaves(trainer.model):
         methods += [(layer, "forward", name, "forward"), (layer, "backward", name, "backward")]
     name, first = _first_learner(trainer.model)
@@ -172,11 +180,11 @@ def _first_learner(model: Layer) -> tuple[str, Layer]:
     return next(((name, layer) for name, layer in _leaves(model) if layer.parameters), next(_leaves(model)))
 
 
-def _works(trainer: Trainer, data: DeviceSamples, rows: int) -> dict[tuple[str, str], tuple[int, str]]:
+def _works(trainer: Trainer, batches: Batches, rows: int) -> dict[tuple[str, str], tuple[int, str]]:
     """(work, unit) by (name, operation)."""
     xp, parameters = trainer.backend.xp, trainer.model.vectors.parameters
-    itemsize, shape = _itemsize(xp, parameters.vector.dtype), tuple(data.x.shape[1:])
-    works = {("data", "batch"): (rows * math.prod(shape) * (_itemsize(xp, data.x.dtype) + itemsize), "B")}
+    itemsize, shape = _itemsize(xp, parameters.vector.dtype), tuple(batches.x.shape[1:])
+    works = {("data", "batch"): (rows * math.prod(shape) * (_itemsize(xp, batches.x.dtype) + itemsize), "B")}
     first = _first_learner(trainer.model)[1]
     for name, layer in _leaves(trainer.model):
         product, inputs, shape = rows * layer.flops(shape), math.prod(shape), layer.output_shape(shape)

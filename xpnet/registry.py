@@ -17,12 +17,16 @@ __all__ = ["build", "describe", "names", "register"]
 Table = dict[str, Any]
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
-_CLASSES: dict[str, dict[str, type]] = {
+_CLASSES: dict[str, dict[str, Any]] = {
     "layer": {
         name: getattr(layers, name) for name in layers.__all__ if name not in ("Context", "Layer", "ParameterSpec")
     },
     "initializer": {name: getattr(initializers, name) for name in initializers.__all__},
-    "loss": {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"},
+    "loss": {
+        name: getattr(losses, name)
+        for name in losses.__all__
+        if name not in ("FunctionLoss", "Loss", "RowLoss", "as_loss")
+    },
     "optimizer": {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"},
     "schedule": {
         name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "as_schedule")
@@ -36,7 +40,7 @@ _BASES: dict[str, type] = {
 }
 _OURS = frozenset(cls for classes in _CLASSES.values() for cls in classes.values())
 _IN_MODELS = tuple(_CLASSES)  # the kinds that an argument of a class of the user's own may be
-_HOW = "put @xpnet.register above the class, and import its module (or give --plugin FILE.py) where a file names it"
+_HOW = "put @xpnet.register above it, and import its module (or give --plugin FILE.py) where a file names it"
 
 
 def register(thing: Registered) -> Registered:
@@ -45,9 +49,10 @@ def register(thing: Registered) -> Registered:
     Its module must have been imported where a file names the class: a file never makes xpnet import anything.
 
     Args:
-        thing: a class derived from Layer, Loss, Optimizer, Schedule or Callback, or an initialiser (a class with
-            ``draw``); or a function of (outputs, targets), a loss. A class keeps each argument of its constructor in an
-            attribute of the same name; the arguments are numbers, texts, lists and tables, or objects of such classes.
+        thing: a class derived from Layer, Loss, Optimizer, Schedule or Callback; an initialiser (a class with
+            ``draw``); or a function of (outputs, targets), a loss as :class:`~xpnet.FunctionLoss` takes it. A class
+            keeps each argument of its constructor in an attribute of the same name; the arguments are numbers, texts,
+            lists and tables, or objects of such classes.
 
     Returns:
         ``thing`` itself. Registered again, from the same place, it replaces what was there.
@@ -64,13 +69,7 @@ def register(thing: Registered) -> Registered:
     >>> describe(Sequential(Half()))
     {'type': 'Sequential', 'layers': [{'type': 'Half'}]}
     """
-    if not inspect.isclass(thing):
-        return _register_function(thing)
-    kinds = [kind for kind, base in _BASES.items() if issubclass(thing, base)]
-    kind = next(iter(kinds), "initializer")
-    if not kinds and not callable(getattr(thing, "draw", None)):
-        bases = ", ".join(base.__name__ for base in _BASES.values())
-        raise ConfigurationError(f"{thing.__name__} must be derived from one of {bases}, or have a method draw")
+    kind = _kind_of(thing)
     for classes in _CLASSES.values():
         if thing.__name__ in classes and not _same(thing, classes[thing.__name__]):
             other = classes[thing.__name__]
@@ -81,8 +80,18 @@ def register(thing: Registered) -> Registered:
     return thing
 
 
-def _register_function(function: Any) -> Any:
-    raise ConfigurationError(f"{function!r} is no class: derive one from xpnet.Loss")
+def _kind_of(thing: Any) -> str:
+    if inspect.isfunction(thing) and thing.__name__.isidentifier():
+        return "loss"
+    if not inspect.isclass(thing):
+        raise ConfigurationError(f"{thing!r} is neither a class nor a function with a name, so no file can name it")
+    for kind, base in _BASES.items():
+        if issubclass(thing, base):
+            return kind
+    if callable(getattr(thing, "draw", None)):
+        return "initializer"
+    bases = ", ".join(base.__name__ for base in _BASES.values())
+    raise ConfigurationError(f"{thing.__name__} must be derived from one of {bases}, or have a method draw")
 
 
 def add_kind(kind: str, base: type, classes: Iterable[type]) -> None:
@@ -91,9 +100,9 @@ def add_kind(kind: str, base: type, classes: Iterable[type]) -> None:
     _CLASSES[kind] = {cls.__name__: cls for cls in classes}
 
 
-def _same(cls: type, other: type) -> bool:
-    """Whether two classes are one, which a notebook or a reload defined again."""
-    return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
+def _same(thing: Any, other: Any) -> bool:
+    """Whether two classes or functions are one, which a notebook or a reload defined again."""
+    return (thing.__module__, thing.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def names(kind: str) -> list[str]:
@@ -127,6 +136,9 @@ def build(kind: str, table: Table) -> Any:
         raise ConfigurationError(f"expected a table with a 'type' (one of {choices}) for the {kind}, got {table!r}")
     cls = _CLASSES[kind][_known_name(kind, table["type"])]
     arguments = {key: value for key, value in table.items() if key != "type"}
+    if not inspect.isclass(cls):
+        require_keys(cls.__name__, arguments, ["reduction"], required=[])
+        return losses.FunctionLoss(cls, **arguments)
     parameters = _constructor_parameters(cls)
     required = [
         name
@@ -212,9 +224,13 @@ def describe(thing: Any) -> Table:
     >>> describe(layers.Linear(2, 3))["weights"]
     {'type': 'FanInUniform'}
     """
-    cls, name = type(thing), type(thing).__name__
+    is_function = type(thing) is losses.FunctionLoss
+    cls = thing.function if is_function else type(thing)
+    name = getattr(cls, "__name__", repr(cls))
     if not any(name in classes and _same(cls, classes[name]) for classes in _CLASSES.values()):
         raise ConfigurationError(f"no file can name {name}, which is not registered: {_HOW}")
+    if is_function:
+        return {"type": name, "reduction": thing.reduction}
     table: Table = {"type": name}
     for argument, parameter in _constructor_parameters(cls).items():
         if not hasattr(thing, argument):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import xpnet
 from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, Optimizer, RMSProp
+from xpnet.optimizers.optimizer import OptimizerOptions
 
 STEPS = 20
 
@@ -243,6 +245,14 @@ def test_the_default_settings() -> None:
 def test_settings_that_cannot_work(make, message) -> None:
     with pytest.raises(xpnet.ConfigurationError, match=message):
         make()
+
+
+def test_type_checkers_know_every_option() -> None:
+    parameters = inspect.signature(Optimizer.__init__).parameters.values()
+    options = {
+        parameter.name: parameter.annotation for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    assert {name: hint.__forward_arg__ for name, hint in OptimizerOptions.__annotations__.items()} == options
 
 
 def test_calls_in_the_wrong_order(cpu) -> None:

@@ -9,7 +9,7 @@ import xpnet
 from xpnet import Adam, Linear, ReLU, Sequential
 from xpnet.data import Samples
 from xpnet.parity.isolation import taken_apart
-from xpnet.parity.parts import Batch, Inference, LossPass, Pass, Update
+from xpnet.parity.parts import Inference, LossPass, Pass, Rows, Update
 from xpnet.parity.workbench import Workbench
 
 RNG = np.random.default_rng(12)
@@ -17,19 +17,31 @@ TRAIN = Samples(RNG.integers(0, 256, (20, 6), np.uint8), RNG.integers(0, 3, 20),
 ROWS = np.array([3, 1, 4, 1, 5, 9])
 
 
+class Given:
+    """The same rows in each step."""
+
+    name = "given"
+
+    def epoch(self, samples, batch_size, seed, epoch):
+        return ROWS
+
+
+DATA = TRAIN, 20, Given()
+
+
 @pytest.fixture
 def bench(backend) -> Workbench:
     model = Sequential(Linear(6, 4), ReLU(), Linear(4, 3)).initialize(xpnet.backend("float64"), seed=2)
-    return Workbench(backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), TRAIN, 0, "float32")
+    return Workbench(backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), *DATA, 0, "float32")
 
 
 def test_a_part_gives_what_it_gave_in_training(bench):
-    bench.train(ROWS[::-1])  # so that the optimizer has a state
+    bench.train()  # so that the optimizer has a state
     before = {name: bench.fetch(view) for name, view in bench.model.parameters.items()}
-    parts = taken_apart(bench, ROWS)
+    parts = taken_apart(bench)
     after = {name: bench.fetch(view) for name, view in bench.model.parameters.items()}
     gradients = {name: bench.fetch(view) for name, view in bench.model.gradients.items()}
-    assert [type(part) for part in parts] == [Batch, *3 * [Pass, Inference], LossPass, Update]
+    assert [type(part) for part in parts] == [Rows, *3 * [Pass, Inference], LossPass, Update]
     assert all(part.is_as_in_training(bench) for part in parts if isinstance(part, Inference))
     parts = [part for part in parts if not isinstance(part, Inference)]
     found = [{tuple(key): array for key, array in bench.compute(part).items()} for part in parts]
@@ -59,8 +71,8 @@ def test_a_part_gives_what_it_gave_in_training(bench):
 def test_gradients_are_taken_before_they_are_clipped(cpu, limit):
     model = Sequential(Linear(6, 3)).initialize(cpu, seed=2)
     ground = model, xpnet.SoftmaxCrossEntropy()
-    clipped, free = (Workbench(cpu, *ground, optimizer, TRAIN, 0, "float32") for optimizer in (Adam(**limit), Adam()))
-    parts, expected = taken_apart(clipped, ROWS), taken_apart(free, ROWS)[-1].gradients
+    clipped, free = (Workbench(cpu, *ground, optimizer, *DATA, 0, "float32") for optimizer in (Adam(**limit), Adam()))
+    parts, expected = taken_apart(clipped), taken_apart(free)[-1].gradients
     for name, gradient in parts[-1].gradients.items():
         np.testing.assert_array_equal(gradient, expected[name])
         assert np.abs(gradient).max() > 1e-2
@@ -69,10 +81,10 @@ def test_gradients_are_taken_before_they_are_clipped(cpu, limit):
 
 def test_taking_a_step_apart_is_that_step_in_training(bench):
     model = bench.model.to(bench.backend)
-    other = Workbench(bench.backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), TRAIN, 0, "float32")
+    other = Workbench(bench.backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), *DATA, 0, "float32")
     for _ in range(2):
-        taken_apart(bench, ROWS)
-        other.train(ROWS)
+        taken_apart(bench)
+        other.train()
     for name, view in bench.model.parameters.items():
         np.testing.assert_array_equal(bench.fetch(view), other.fetch(other.model.parameters[name]))
     assert not any("forward" in vars(layer) for layer in bench.layers.values())  # nobody watches any longer
@@ -85,7 +97,7 @@ def test_numbers_are_rounded_to_the_narrowest_type_and_integers_stay(bench):
     assert bench.fetch(bench.bring(counts)).tolist() == [2**40 + 1]
     weights = xpnet.Linear(6, 4).initialize(xpnet.backend("float64")).parameters["W"]
     double = Linear(6, 4).initialize(xpnet.backend("float64"))
-    wide = Workbench(xpnet.backend("float64"), double, bench.trainer.loss, Adam(), TRAIN, 0, "float32")
+    wide = Workbench(xpnet.backend("float64"), double, bench.trainer.loss, Adam(), *DATA, 0, "float32")
     np.testing.assert_array_equal(wide.model.parameters["W"], weights.astype(np.float32))
 
 
@@ -95,6 +107,6 @@ def test_a_gradient_that_is_never_written_shows(cpu):
             self.pop_saved()
 
     model = Sequential(Lazy(6, 3)).initialize(cpu)
-    bench = Workbench(cpu, model, xpnet.SoftmaxCrossEntropy(), Adam(), TRAIN, 0, "float32")
+    bench = Workbench(cpu, model, xpnet.SoftmaxCrossEntropy(), Adam(), *DATA, 0, "float32")
     with pytest.raises(xpnet.LayerError, match=r"layer 0 \(Lazy\): backward_parameters left W, b unwritten"):
-        taken_apart(bench, ROWS)
+        taken_apart(bench)

@@ -94,6 +94,30 @@ def test_a_class_is_known_by_its_name_among_its_kind(kind: str, cls: type) -> No
     )
 
 
+def absolute_error(outputs, targets):
+    error = outputs - targets
+    return abs(error).sum(axis=1), (error > 0) * 2.0 - 1.0
+
+
+def test_a_function_is_a_loss() -> None:
+    assert register(absolute_error) is absolute_error
+    assert names("loss")[-1] == "absolute_error"
+    cpu = xpnet.backend("cpu")
+    loss = back("loss", describe(xpnet.FunctionLoss(absolute_error, reduction="sum")))
+    assert (type(loss), loss.function, loss.reduction) == (xpnet.FunctionLoss, absolute_error, "sum")
+    assert float(loss(cpu, cpu.asarray([[1.0], [5.0]]), cpu.asarray([[2.0], [3.0]]))) == 3.0
+    assert build("loss", {"type": "absolute_error"}).reduction == "mean"
+    with pytest.raises(ConfigurationError, match="unknown key of absolute_error 'rate'; the choices are reduction"):
+        build("loss", {"type": "absolute_error", "rate": 1.0})
+
+
+def test_a_function_without_a_name_is_none() -> None:
+    with pytest.raises(ConfigurationError, match="is neither a class nor a function with a name"):
+        register(lambda outputs, targets: None)
+    with pytest.raises(ConfigurationError, match="no file can name <lambda>, which is not registered"):
+        describe(xpnet.FunctionLoss(lambda outputs, targets: None))
+
+
 def test_the_decorator_is_public() -> None:
     assert xpnet.register is register
 
@@ -176,7 +200,7 @@ class TestNames:
 
 class TestWhatCannotBeDescribed:
     def test_a_class_that_is_not_registered(self) -> None:
-        message = r"no file can name Half, which is not registered: put @xpnet\.register above the class, and import"
+        message = r"no file can name Half, which is not registered: put @xpnet\.register above it, and import"
         with pytest.raises(ConfigurationError, match=message):
             describe(xpnet.SGD(Half(0.5)))
         with pytest.raises(

@@ -7,7 +7,7 @@ import pytest
 
 import xpnet
 from xpnet import Trainer
-from xpnet.training.accumulation import MicroBatches
+from xpnet.training.accumulation import GradientAccumulation
 
 
 def network(backend) -> xpnet.Sequential:
@@ -64,20 +64,20 @@ def test_parts_of_a_batch_count_by_their_weights_in_the_loss(backend, small_data
 
 
 def test_each_part_draws_anew_and_no_other_step_draws_the_same(cpu) -> None:
-    model = xpnet.Linear(1, 1).initialize(cpu)
-    context, steps, parts = xpnet.Context(cpu, training=True), [], []
+    model = xpnet.Linear(1, 2).initialize(cpu)
+    trainer, steps, parts = Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1), micro_batch_size=2), [], []
+    backpropagate = trainer.training_step.gradients
 
-    def compute(part):
+    def gradients(x, y, context):
         steps.append(context.step)
-        parts.append(part.tolist())
-        return xpnet.ops.BatchLoss(part.sum(), part, 0.0, None, weight=len(part), rows=len(part))
+        parts.append(x.ravel().tolist())
+        return backpropagate(x, y, context)
 
-    for context.step in (0, 1, 2):
-        MicroBatches(model, 2).accumulate(np.arange(5), context, compute)
-    assert parts[:3] == [[0, 1], [2, 3], [4]]
+    trainer.training_step.gradients = gradients
+    trainer.fit((np.arange(5.0)[:, None], np.zeros(5, int)), steps=3, batch_size=5, sampler=xpnet.data.InOrder())
+    assert parts[:3] == [[0.0, 1.0], [2.0, 3.0], [4.0]]
     assert len(set(steps)) == 9
     assert steps[::3] == [0, 1, 2]
-    assert context.step == 2
 
 
 @pytest.mark.parametrize("rows", [0, 2.5, "all"])
@@ -126,10 +126,12 @@ def test_a_bad_label_is_named_by_its_row_in_the_batch(strict) -> None:
     loss, context = xpnet.SoftmaxCrossEntropy(), xpnet.Context(strict, training=True)
     labels = strict.asarray(np.array([0, 1, 2, 0, 7, 1, 9]))
     outputs = strict.asarray(np.zeros((7, 3)))
+    parts = list(xpnet.data.Batch(strict.asarray(np.arange(7))).parts(3))
 
     def compute(part):
-        return loss.forward(strict.xp.take(outputs, part, axis=0), strict.xp.take(labels, part, axis=0), context)
+        rows = part.indices
+        return loss.forward(strict.xp.take(outputs, rows, axis=0), strict.xp.take(labels, rows, axis=0), context)
 
-    result = MicroBatches(model, 3).accumulate(strict.asarray(np.arange(7)), context, compute)
+    result = GradientAccumulation(model.gradients)(map(compute, parts), len(parts))
     assert int(result.bad_row) == 4
     assert result.losses.shape == (7,)

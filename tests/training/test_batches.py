@@ -1,4 +1,4 @@
-"""xpnet.training.batches: the rows asked for, divided once and truly."""
+"""xpnet.training.batches: samples that fit a model become its batches; others are refused with the reason."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ import pytest
 
 from xpnet import Samples
 from xpnet.backends import Array, Backend
+from xpnet.data import Batch, Batches
 from xpnet.errors import ConfigurationError, DTypeError, OutOfRangeError, ShapeError
 from xpnet.layers import Context, Embedding, Flatten, Linear, Sequential
 from xpnet.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
-from xpnet.training import DeviceSamples
+from xpnet.training import batches_for
 
 
-def on_device(backend: Backend, samples: Any, outputs: int) -> DeviceSamples:
+def on_device(backend: Backend, samples: Any, outputs: int) -> Batches:
     """The samples, for a model of so many outputs."""
     features = math.prod(np.shape(samples[0])[1:])
-    return DeviceSamples(Sequential(Flatten(), Linear(features or 1, outputs)).initialize(backend), samples)
+    model = Sequential(Flatten(), Linear(features or 1, outputs)).initialize(backend)
+    return batches_for(model, samples, SoftmaxCrossEntropy())
 
 
-def batch_of(data: DeviceSamples, rows: list[int], dtype: str = "float32", context: Context | None = None) -> Any:
-    backend = data.backend
-    x, y = data.batch(backend.asarray(np.array(rows)), context or Context(backend), dtype)
+def batch_of(data: Batches, rows: list[int], dtype: str | None = "float32", context: Context | None = None) -> Any:
+    backend, data.dtype = data.backend, dtype
+    x, y = data.gather(Batch(backend.asarray(np.array(rows))), context or Context(backend))
     return on_host(backend, x), on_host(backend, y)
 
 
@@ -51,7 +53,7 @@ def test_bytes_stay_bytes_on_the_device(backend: Backend) -> None:
     assert data.x.dtype == backend.xp.uint8
     backend.require(data.x)
     backend.require(data.y)
-    assert len(data) == 3
+    assert data.samples == 3
 
 
 def test_any_layout_on_the_host_will_do_and_is_not_written_to(backend: Backend) -> None:
@@ -91,7 +93,8 @@ def test_reused_memory_serves_batches_of_every_size(backend: Backend) -> None:
 def test_the_head_is_the_first_rows(backend: Backend, count: int, rows: int) -> None:
     values = np.array([[10, 20], [30, 40], [50, 60]], np.uint8)
     data = on_device(backend, Samples(values, np.zeros(3, int), 10.0), outputs=1)
-    head = data.head(count, Context(backend), "float64")
+    data.dtype = "float64"
+    head = data.head(count, Context(backend))
     np.testing.assert_array_equal(on_host(backend, head), values[:rows] / 10.0)
 
 
@@ -141,21 +144,21 @@ def test_a_label_beyond_int64_is_reported_as_it_is(backend: Backend) -> None:
 
 def test_the_loss_says_which_targets_fit(backend: Backend) -> None:
     model, x = Sequential(Linear(2, 1)).initialize(backend), np.zeros((3, 2))
-    data = DeviceSamples(model, (x, np.array([0.5, -1.5, 2.0])), MeanSquaredError())
+    data = batches_for(model, (x, np.array([0.5, -1.5, 2.0])), MeanSquaredError())
     assert on_host(backend, data.y).tolist() == [0.5, -1.5, 2.0]
     with pytest.raises(OutOfRangeError, match=r"target -1\.5 at row 1 is no probability"):
-        DeviceSamples(model, (x, np.array([0.5, -1.5, 2.0])), BinaryCrossEntropy())
+        batches_for(model, (x, np.array([0.5, -1.5, 2.0])), BinaryCrossEntropy())
     with pytest.raises(ShapeError, match=r"targets of shape \(3, 2\) do not fit outputs of shape \(3, 1\)"):
-        DeviceSamples(model, (x, np.zeros((3, 2))), MeanSquaredError())
-    DeviceSamples(model, (x, np.array([0, -7, 0])), SoftmaxCrossEntropy(ignore_index=-7))
+        batches_for(model, (x, np.zeros((3, 2))), MeanSquaredError())
+    batches_for(model, (x, np.array([0, -7, 0])), SoftmaxCrossEntropy(ignore_index=-7))
 
 
 def test_indices_are_neither_cast_nor_divided(backend: Backend) -> None:
     model = Sequential(Embedding(300, 2), Flatten(), Linear(4, 3)).initialize(backend)
     x, y = np.array([[1, 299], [7, 0], [2, 2]], np.uint16), np.array([0, 1, 2])
-    got, labels = batch_of(DeviceSamples(model, (x, y)), [2, 0])
+    got, labels = batch_of(batches_for(model, (x, y), SoftmaxCrossEntropy()), [2, 0], None)
     assert (got.dtype, got.tolist(), labels.tolist()) == (np.uint16, [[2, 2], [1, 299]], [2, 0])
     with pytest.raises(DTypeError, match="this model takes indices, which must be integers, not float64"):
-        DeviceSamples(model, (x.astype(float), y))
+        batches_for(model, (x.astype(float), y), SoftmaxCrossEntropy())
     with pytest.raises(ConfigurationError, match=r"a pixel range of 255 would divide them: give 1 \(scale"):
-        DeviceSamples(model, Samples(x, y, 255.0))
+        batches_for(model, Samples(x, y, 255.0), SoftmaxCrossEntropy())

@@ -11,16 +11,16 @@ import pytest
 import xpnet
 from xpnet import Constant, Samples
 from xpnet.backends import Backend
-from xpnet.data import Dataset
+from xpnet.data import Batches, Dataset
 from xpnet.layers import Flatten, Layer, Linear, Sequential
-from xpnet.training import DeviceSamples, Trainer
+from xpnet.training import Trainer, batches_for
 from xpnet.training.diagnoses import dead_units, inputs_out_of_range, loss_at_chance
 
 
-def on_device(backend: Backend, x: np.ndarray, pixel_range: float = 1.0) -> DeviceSamples:
+def on_device(backend: Backend, x: np.ndarray, pixel_range: float = 1.0) -> Batches:
     """The samples, for a model of one output."""
     model = Sequential(Flatten(), Linear(math.prod(x.shape[1:]), 1)).initialize(backend)
-    return DeviceSamples(model, Samples(x, np.zeros(len(x), int), pixel_range))
+    return batches_for(model, Samples(x, np.zeros(len(x), int), pixel_range), xpnet.SoftmaxCrossEntropy())
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,10 @@ def test_inputs_that_are_fine(backend: Backend, x: np.ndarray, pixel_range: floa
 
 def test_indices_are_in_no_range(backend: Backend) -> None:
     model = Sequential(xpnet.Embedding(300, 2), Flatten(), Linear(2, 1)).initialize(backend)
-    assert inputs_out_of_range(DeviceSamples(model, (np.array([[299]]), np.zeros(1, int)))) is None
+    assert (
+        inputs_out_of_range(batches_for(model, (np.array([[299]]), np.zeros(1, int)), xpnet.SoftmaxCrossEntropy()))
+        is None
+    )
 
 
 def network(backend: Backend, *hidden: Layer) -> Sequential:
@@ -97,8 +100,8 @@ def test_dead_units(backend: Backend, hidden: tuple[Layer, ...], name: str) -> N
 def test_dead_channels(backend: Backend) -> None:
     layers = xpnet.Conv2d(1, 3, 2, activation="relu", **ALL_OFF), Flatten(), Linear(24, 1)
     model = Sequential(*layers).initialize(backend)
-    samples = DeviceSamples(model, Samples(np.ones((2, 1, 3, 5)), np.zeros(2, int), 1.0))
-    message = dead_units(model, samples)
+    samples = Samples(np.ones((2, 1, 3, 5)), np.zeros(2, int), 1.0)
+    message = dead_units(model, batches_for(model, samples, xpnet.SoftmaxCrossEntropy()))
     assert message is not None
     assert message.startswith("all 3 hidden units of layer 0 are dead")
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from xpnet import Samples, evaluate
+from xpnet import Samples, SoftmaxCrossEntropy, evaluate
 from xpnet.backends import Backend
 from xpnet.errors import CallOrderError, ConfigurationError, OutOfRangeError, ShapeError
 from xpnet.layers import Linear, Sequential
-from xpnet.training import DeviceSamples
+from xpnet.training import batches_for, evaluate_batches
 
 ROWS, CLASSES = 23, 3
 RNG = np.random.default_rng(2)
@@ -45,10 +45,10 @@ def test_loss_and_accuracy(backend: Backend, labels: np.ndarray, batch_size: int
     assert outcome.samples == ROWS
 
 
-def test_samples_on_the_device_serve_as_well(backend: Backend) -> None:
-    model = network(backend)
+def test_batches_on_the_device_serve_as_well(backend: Backend) -> None:
+    model, loss = network(backend), SoftmaxCrossEntropy()
     samples = Samples(X, Y, 255.0)
-    assert evaluate(model, DeviceSamples(model, samples)) == evaluate(model, samples)
+    assert evaluate_batches(model, batches_for(model, samples, loss), loss) == evaluate(model, samples)
 
 
 def test_evaluating_changes_nothing(backend: Backend) -> None:

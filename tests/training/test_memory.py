@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.training import DeviceSamples
+from xpnet.training import batches_for
 
 LIMIT = 100_000  # bytes in one array
 
@@ -70,7 +70,7 @@ def test_samples_that_do_not_fit_on_the_device(cpu, monkeypatch) -> None:
     model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 10)).initialize(cpu)
     monkeypatch.setattr(xpnet.Backend, "asarray", no_room)
     with pytest.raises(xpnet.OutOfMemoryError, match=r"1,437 samples, which stay on the device.*92,032 bytes"):
-        DeviceSamples(model, xpnet.data.load("digits").train)
+        batches_for(model, xpnet.data.load("digits").train, xpnet.SoftmaxCrossEntropy())
 
 
 def test_the_last_checkpoint_stays_whole(tmp_path, cpu, monkeypatch) -> None:

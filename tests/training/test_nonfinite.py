@@ -13,7 +13,7 @@ from xpnet import Context, Linear, NonFiniteError, Sequential, SoftmaxCrossEntro
 from xpnet.backends import Backend
 from xpnet.data import InOrder
 from xpnet.layers import Layer, ParameterSpec
-from xpnet.training import DeviceSamples
+from xpnet.training import batches_for
 from xpnet.training.snapshots import capture, restore
 
 OPTIMIZERS = {
@@ -97,13 +97,13 @@ def test_skipped_steps_change_nothing_and_are_counted(backend: Backend, optimize
             network(backend, Statistics()), SoftmaxCrossEntropy(), OPTIMIZERS[optimizer](), on_nonfinite="skip"
         )
         runs.append(trainer)
-        samples = DeviceSamples(trainer.model, (values, y))
+        batches = batches_for(trainer.model, (values, y), trainer.loss, batch_size=4)
         with backend.ignoring_overflow():
             for step in range(10):
                 if values is x and step in (3, 7):
                     trainer.step += 1
                     continue
-                trainer.train_step(samples, backend.asarray(np.arange(4 * step, 4 * step + 4)), context)
+                trainer.train_step(batches, context)
     assert state(runs[0]) == state(runs[1])
     figures = [xpnet.ops.reports.by_name(backend, run.report) for run in runs]
     assert figures[0] | {"first_non_finite_step": -1.0, "skipped_steps": 0.0} == figures[1]
@@ -199,7 +199,7 @@ def test_the_first_array_that_is_not_finite_is_named(backend: Backend, factor: f
     layers: list[Layer] = [Linear(4, 4), Linear(4, 3)]
     layers.insert(place, Spoilt(**{way: factor}))
     trainer = Trainer(Sequential(*layers).initialize(backend), SoftmaxCrossEntropy(), xpnet.SGD(0.01))
-    said = {"forth": "the output of layer {} Spoilt", "back": "the gradient that layer {} Spoilt hands back"}[way]
+    said = {"forth": "the output of layer {} Spoilt", "back": "the input gradient of layer {} Spoilt"}[way]
     if way == "back" and place == 0:  # nobody wants the gradient with respect to the data
         trainer.fit((x, y), epochs=1, batch_size=4)
         return

@@ -7,20 +7,19 @@ import pytest
 from xpnet.training.schedule import Schedule
 
 
-@pytest.mark.parametrize("samples", [1, 40, 47])
+@pytest.mark.parametrize("per_epoch", [1, 4, 5])
 @pytest.mark.parametrize("evaluate_every", [None, 1, 3, 5, 100])
 @pytest.mark.parametrize("checkpoint_every", [None, 1, 4, 5, 100])
 @pytest.mark.parametrize("length", [{"epochs": 3}, {"steps": 13}, {"epochs": 4, "stop_after_epoch": 2}], ids=str)
 def test_checkpoints_are_at_evaluations_ends_of_epochs_and_every_so_many_steps(
-    samples: int, evaluate_every: int | None, checkpoint_every: int | None, length: dict[str, int]
+    per_epoch: int, evaluate_every: int | None, checkpoint_every: int | None, length: dict[str, int]
 ) -> None:
-    per_epoch = -(-samples // 10)
     total = length.get("steps", length.get("epochs", 0) * per_epoch)
     stop = min(total, length.get("stop_after_epoch", total) * per_epoch)
     evaluated = {step for step in range(1, stop + 1) if step % (evaluate_every or per_epoch) == 0 or step == total}
     by_step = {step for step in range(1, stop + 1) if checkpoint_every and step % checkpoint_every == 0}
     ends = {step for step in range(1, stop + 1) if step % per_epoch == 0}
-    schedule = Schedule.of(samples, 10, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, **length)
+    schedule = Schedule.of(per_epoch, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, **length)
     assert (schedule.total, schedule.stop, schedule.steps_per_epoch) == (total, stop, per_epoch)
     expected = evaluated | by_step | ends | {stop}
     for step in range(stop):

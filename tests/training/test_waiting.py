@@ -11,7 +11,7 @@ import pytest
 
 import xpnet
 from xpnet.data import steps_per_epoch
-from xpnet.training import DeviceSamples
+from xpnet.training import batches_for
 from xpnet.training.trainer import REPORT_EVERY
 
 STAND_IN = pytest.mark.parametrize("backend", ["strict"], indirect=True)
@@ -93,12 +93,12 @@ def trainer_on(device: xpnet.Backend, optimizer: str, loss: xpnet.Loss | None = 
 )
 def test_a_step_reads_nothing_from_the_device(device, looks, optimizer, options, more):
     trainer = trainer_on(device, optimizer, options=options, **more)
-    data = DeviceSamples(trainer.model, xpnet.data.load("digits").train)
+    batches = batches_for(trainer.model, xpnet.data.load("digits").train, trainer.loss, batch_size=32)
     context = xpnet.Context(device, training=True, reuse=True)
-    order = device.asarray(np.arange(len(data)))
+    batches.order(0)
     looks.clear()
-    for step in range(40):
-        trainer.train_step(data, order[32 * step : 32 * (step + 1)], context)
+    for _ in range(40):
+        trainer.train_step(batches, context)
     assert looks == {}
     device.to_numpy(trainer.report)
     assert looks == {"to_numpy": 1}  # the counter counts
@@ -118,13 +118,12 @@ def test_a_step_reads_nothing_from_the_device(device, looks, optimizer, options,
 def test_a_step_with_another_loss_reads_nothing_from_the_device(device, looks, loss):
     trainer, digits = trainer_on(device, "SGD", loss), xpnet.data.load("digits")
     y = digits.y_train if isinstance(loss, xpnet.SoftmaxCrossEntropy) else np.eye(10)[digits.y_train]
-    data = DeviceSamples(trainer.model, (digits.x_train, y), loss)
+    batches = batches_for(trainer.model, (digits.x_train, y), loss, batch_size=32)
     context = xpnet.Context(device, training=True, reuse=True)
-    order = device.asarray(np.arange(len(data)))
-    trainer.train_step(data, order[:32], context)
+    trainer.train_step(batches, context)
     looks.clear()
-    for step in range(1, 5):
-        trainer.train_step(data, order[32 * step : 32 * (step + 1)], context)
+    for _ in range(4):
+        trainer.train_step(batches, context)
     assert looks == {}
 
 
@@ -141,11 +140,13 @@ def test_metrics_read_nothing_from_the_device(device, looks):
 def test_an_embedding_reads_nothing_from_the_device(device, looks):
     layers = xpnet.Embedding(6, 4), xpnet.Flatten(), xpnet.Linear(12, 2)
     trainer = xpnet.Trainer(xpnet.Sequential(*layers).initialize(device), xpnet.SoftmaxCrossEntropy(), xpnet.Adam(0.1))
-    data = DeviceSamples(trainer.model, (np.arange(60).reshape(20, 3) % 6, np.arange(20) % 2))
-    context, order = xpnet.Context(device, training=True, reuse=True), device.asarray(np.arange(20))
+    samples = np.arange(240).reshape(80, 3) % 6, np.arange(80) % 2
+    batches = batches_for(trainer.model, samples, trainer.loss, batch_size=20)
+    context = xpnet.Context(device, training=True, reuse=True)
+    batches.order(0)
     looks.clear()
     for _ in range(3):
-        trainer.train_step(data, order, context)
+        trainer.train_step(batches, context)
     assert looks == {}
 
 

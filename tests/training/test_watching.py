@@ -1,15 +1,11 @@
-"""xpnet.training.watching: layers by their places, whole batches, and methods that are watched for a while."""
+"""xpnet.training.watching: layers by their places, and methods that are watched for a while."""
 
 from __future__ import annotations
 
-import itertools
-
-import numpy as np
 import pytest
 
-from xpnet.data import InOrder, Shuffled
 from xpnet.layers import Flatten, Linear, ReLU, Sequential
-from xpnet.training.watching import full_batches, layers_by_place, watched
+from xpnet.training.watching import layers_by_place, watched
 
 
 def test_layers_have_their_places_and_what_they_are_made_of_comes_first():
@@ -23,18 +19,6 @@ def test_layers_have_their_places_and_what_they_are_made_of_comes_first():
         ("2 Linear", model.layers[2]),
         ("Sequential", model),
     ]
-
-
-def test_batches_are_whole_and_epoch_follows_epoch(backend):
-    batches = [backend.to_numpy(rows) for rows in itertools.islice(full_batches(backend, Shuffled(), 7, 3, 5), 5)]
-    epochs = [Shuffled().epoch(7, 3, 5, epoch) for epoch in range(3)]
-    expected = [epoch[start : start + 3] for epoch in epochs for start in (0, 3)][:5]
-    np.testing.assert_array_equal(batches, expected)
-
-
-def test_a_batch_larger_than_the_data_is_the_data(cpu):
-    first = next(full_batches(cpu, InOrder(), 4, 100, 0))
-    assert cpu.to_numpy(first).tolist() == [0, 1, 2, 3]
 
 
 class Adder:

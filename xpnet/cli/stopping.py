@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from xpnet.cli.signals import Interrupted, handling
-from xpnet.training.callbacks import Callback, Trainer
+from xpnet.training import Callback, Trainer
 
 
 class StopOnSignal(Callback):
@@ -35,7 +35,7 @@ class StopOnSignal(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Note whether steps are missing."""
-        if trainer.step < trainer.schedule.stop:
+        if trainer.schedule is not None and trainer.step < trainer.schedule.stop:
             self._stopped_after = trainer.step
 
     def require_done(self, summary: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpnet.data.batches import Batch, Batches
 from xpnet.data.book import load_mnist
 from xpnet.data.dataset import Dataset
 from xpnet.data.loading import load
@@ -11,6 +12,8 @@ from xpnet.data.splits import split_validation
 
 __all__ = [
     "SAMPLERS",
+    "Batch",
+    "Batches",
     "Dataset",
     "InOrder",
     "Sampler",

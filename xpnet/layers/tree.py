@@ -17,6 +17,8 @@ Kind = TypeVar("Kind")
 def held(value: Any, kind: type[Kind], name: str) -> Iterator[tuple[str, Kind]]:
     """The objects of a kind that a value is, or holds in lists, tuples and dictionaries; with their names.
 
+    Those in a dictionary come in the order of their keys.
+
     >>> list(held({"left": 1, "right": [2, "three"]}, int, "heads"))
     [('heads.left', 1), ('heads.right.0', 2)]
     """
@@ -26,8 +28,8 @@ def held(value: Any, kind: type[Kind], name: str) -> Iterator[tuple[str, Kind]]:
         for place, item in enumerate(value):
             yield from held(item, kind, f"{name}.{place}")
     elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from held(item, kind, f"{name}.{key}")
+        for key in sorted(value, key=str):  # files keep no other order
+            yield from held(value[key], kind, f"{name}.{key}")
 
 
 def replaced(value: Any, kind: type[Kind], change: Callable[[Kind], Kind]) -> Any:

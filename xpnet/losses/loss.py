@@ -2,79 +2,68 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from xpnet import ops
 from xpnet.backends import Array, Backend
 from xpnet.context import Context
-from xpnet.errors import CallOrderError, one_of
+from xpnet.errors import one_of
 from xpnet.parameters import Shape
 
 
 class Loss:
-    """A loss: a number for a batch of outputs and targets, and its gradient.
+    """A loss: a number for a batch of outputs and targets, and its gradient, from the same pass.
 
-    The loss stays on the device until somebody reads it (``float(loss)``). A subclass keeps its constructor's
-    arguments under their own names, and defines ``compute`` and ``require_targets``.
+    A subclass defines ``per_row``, and keeps its constructor's arguments under their own names. Means, sums and what a
+    training run reports are made from the values per row. (xpnet's own losses define ``compute`` instead, the whole
+    operation.) A loss without arguments may be a function: see :class:`FunctionLoss`.
 
     Args:
         reduction: "mean", "sum" or "none". Under "none" the call gives every loss, and row i of the gradient is that of
-            row i's loss; a trainer makes their sum small.
+            row i's loss; a trainer minimises their sum.
 
     Raises:
         ConfigurationError: an unknown reduction.
 
     >>> import xpnet
-    >>> class AbsoluteError(Loss):
-    ...     def compute(self, backend, outputs, targets, gradient, out):
-    ...         distance, n = outputs - targets, targets.shape[0]
-    ...         losses, slope = backend.xp.abs(distance), backend.xp.sign(distance) / n
-    ...         return ops.BatchLoss(losses.mean(), losses, float("nan"), slope, weight=n, rows=n)
-    ...     def require_targets(self, y, output_shape):
-    ...         pass
+    >>> class Huber(Loss):
+    ...     def per_row(self, outputs, targets):
+    ...         error = outputs[:, 0] - targets
+    ...         inside, slope = abs(error) < 1, error.clip(-1, 1)
+    ...         return inside * error**2 / 2 + ~inside * (abs(error) - 0.5), slope[:, None]
     >>> cpu = xpnet.backend("cpu")
-    >>> float(AbsoluteError()(cpu, cpu.asarray([[1.0], [5.0]]), cpu.asarray([[1.0], [3.0]])))
-    1.0
+    >>> result = Huber().forward(cpu.asarray([[1.0], [5.0]]), cpu.asarray([0.5, 3.0]), Context(cpu, training=True))
+    >>> float(result.loss), result.gradient.tolist()
+    (0.8125, [[0.25], [0.5]])
     """
-
-    _gradient: Array | None = None
 
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = one_of("reduction", reduction, ops.REDUCTIONS)
 
+    def per_row(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
+        """The loss of each row, (N,), and the gradient of each row's loss with respect to its outputs."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither per_row nor compute")
+
     def compute(
         self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
     ) -> ops.BatchLoss:
-        """The operation."""
-        raise NotImplementedError(f"{type(self).__name__} defines no compute")
+        """The operation: loss, losses per row and, where it is asked for, the gradient (in ``out`` when given)."""
+        losses, slopes = self.per_row(outputs, targets)
+        return ops.batch_loss(backend, outputs, losses, slopes if gradient else None, out, reduction=self.reduction)
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
-        """Raise for targets, on the host and for a whole set, that outputs of that shape cannot be held against."""
-        raise NotImplementedError(f"{type(self).__name__} defines no require_targets")
+        """Raise for targets, on the host and for a whole set, that cannot be compared with outputs of that shape."""
 
-    def __call__(self, backend: Backend, outputs: Array, targets: Array) -> Array:
-        """The loss, a 0-d float64 array; under the reduction "none" the losses."""
+    def __call__(self, backend: Backend, outputs: Any, targets: Any) -> Array:
+        """The loss, a 0-d float64 array on the device; under the reduction "none" the losses."""
         result = self.forward(outputs, targets, Context(backend))
         return result.losses if self.reduction == "none" else result.loss
 
     def forward(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:
-        """The loss, and under ``context.training`` its gradient too, from the same pass."""
+        """The loss of a batch and, under ``context.training``, its gradient."""
         for array in (outputs, targets):
             context.backend.require(array)
         out = context.empty(self, "gradient", outputs.shape, outputs.dtype) if context.training else None
-        result = self.compute(context.backend, outputs, targets, context.training, out)
-        self._gradient = result.gradient
-        return result
-
-    def backward(self, context: Context) -> Array:
-        """d loss / d outputs, of the outputs' shape.
-
-        Raises:
-            CallOrderError: no forward pass under ``training=True`` came before, or it was already used.
-        """
-        gradient, self._gradient = self._gradient, None
-        if gradient is None:
-            raise CallOrderError(
-                f"{type(self).__name__}.backward needs a forward pass under Context(training=True) before it"
-            )
-        return gradient
+        return self.compute(context.backend, outputs, targets, context.training, out)

@@ -19,7 +19,7 @@ from xpnet.ops.activations import (
     tanh,
     tanh_backward,
 )
-from xpnet.ops.batch_loss import REDUCTIONS, BatchLoss
+from xpnet.ops.batch_loss import REDUCTIONS, BatchLoss, batch_loss
 from xpnet.ops.clipping import clip_norm, clip_value
 from xpnet.ops.convolution import columns_shape, convolve, convolve_backward
 from xpnet.ops.cross_entropy import softmax, softmax_backward, softmax_cross_entropy
@@ -51,6 +51,7 @@ __all__ = [
     "adam_update",
     "average_pool",
     "average_pool_backward",
+    "batch_loss",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xpnet.backends import Array, Backend
+from xpnet.errors import ShapeError
+from xpnet.ops.outputs import store
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -39,6 +41,55 @@ class BatchLoss(NamedTuple):
     rows: Array | int
     reduction: str = "mean"
     bad_row: Array | None = None
+
+
+def batch_loss(
+    backend: Backend,
+    outputs: Array,
+    losses: Array,
+    slopes: Array | None,
+    out: Array | None = None,
+    *,
+    reduction: str = "mean",
+) -> BatchLoss:
+    """A batch's result from the loss of each row and the gradient of each row's loss.
+
+    Args:
+        backend: where the arrays live.
+        outputs: (N, …).
+        losses: (N,).
+        slopes: of the outputs' shape: d losses[i] / d outputs[i]; None where no gradient is wanted.
+        out: of the outputs' shape, receives the gradient when given.
+        reduction: "mean", "sum" or "none".
+
+    Returns:
+        With ``correct`` NaN: no row is right or wrong.
+
+    Raises:
+        ShapeError: losses or slopes of another shape.
+        BackendError: losses or slopes that are not arrays of the backend.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> result = batch_loss(cpu, cpu.asarray([[1.0], [5.0]]), cpu.asarray([1.0, 3.0]), cpu.asarray([[2.0], [4.0]]))
+    >>> float(result.loss), result.gradient.tolist()
+    (2.0, [[1.0], [2.0]])
+    """
+    rows = int(outputs.shape[0])
+    backend.require(losses)
+    if tuple(losses.shape) != (rows,):
+        raise ShapeError(f"expected a loss for each of {rows} rows, of shape ({rows},), got {tuple(losses.shape)}")
+    gradient = None
+    if slopes is not None:
+        backend.require(slopes)
+        if slopes.shape != outputs.shape:
+            raise ShapeError(
+                f"expected a gradient of the outputs' shape {tuple(outputs.shape)}, got {tuple(slopes.shape)}"
+            )
+        slopes = backend.xp.astype(slopes, outputs.dtype, copy=False)
+        gradient = store(slopes / denominator(backend, rows, reduction, outputs.dtype), out)
+    loss = reduce_losses(backend, losses, rows, reduction)
+    return BatchLoss(loss, losses, float("nan"), gradient, rows, rows, reduction)
 
 
 def reduce_losses(backend: Backend, losses: Array, weight: Array | int, reduction: str) -> Array:

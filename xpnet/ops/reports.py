@@ -34,6 +34,19 @@ def new_report(backend: Backend) -> Array:
     return from_names(backend, NEW)
 
 
+def of_new_epoch(backend: Backend, report: Array) -> Array:
+    """A new report that keeps the count of skipped steps, which is the whole run's.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> of_new_epoch(cpu, cpu.asarray([2.0, 4.0, 4.0, 3.0, -1.0, -1.0, 0.5, 7.0]))
+    array([ 0.,  0.,  0.,  0., -1., -1.,  0.,  7.])
+    """
+    new = new_report(backend)
+    new[SKIPPED_STEPS] = report[SKIPPED_STEPS, ...]
+    return new
+
+
 def by_name(backend: Backend, report: Array) -> dict[str, float]:
     """The report on the host, as a checkpoint keeps it."""
     return dict(zip(NEW, backend.to_numpy(report).tolist(), strict=True))

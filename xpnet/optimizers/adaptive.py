@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Unpack
 
 from xpnet import ops
 from xpnet.errors import finite_number
-from xpnet.optimizers.optimizer import Optimizer
+from xpnet.optimizers.optimizer import CommonOptions, Optimizer, OptimizerOptions
 from xpnet.schedules import Schedule
 
 
@@ -29,7 +29,9 @@ class AdaGrad(Optimizer):
     slots = ("squares",)
     operation = staticmethod(ops.adagrad_update)
 
-    def __init__(self, learning_rate: float | Schedule = 1e-2, epsilon: float = 1e-10, **options: Any) -> None:
+    def __init__(
+        self, learning_rate: float | Schedule = 1e-2, epsilon: float = 1e-10, **options: Unpack[OptimizerOptions]
+    ) -> None:
         super().__init__(learning_rate, **options)
         self.epsilon = finite_number("epsilon", epsilon, low=0.0)
 
@@ -60,7 +62,7 @@ class RMSProp(Optimizer):
         learning_rate: float | Schedule = 1e-2,
         alpha: float = 0.99,
         epsilon: float = 1e-8,
-        **options: Any,
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         super().__init__(learning_rate, **options)
         self.alpha = finite_number("alpha", alpha, low=0.0, below=1.0)
@@ -95,7 +97,7 @@ class Adam(Optimizer):
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
-        **options: Any,
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         super().__init__(learning_rate, **options)
         self.beta1 = finite_number("beta1", beta1, low=0.0, below=1.0)
@@ -133,7 +135,7 @@ class AdamW(Adam):
         beta2: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float = 1e-2,
-        **options: Any,
+        **options: Unpack[CommonOptions],
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay=weight_decay, **options)
 

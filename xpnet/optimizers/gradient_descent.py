@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from xpnet import ops
 from xpnet.errors import finite_number
-from xpnet.optimizers.optimizer import Optimizer
+from xpnet.optimizers.optimizer import Optimizer, OptimizerOptions
 from xpnet.schedules import Schedule
 
 
@@ -23,7 +23,7 @@ class SGD(Optimizer):
 
     operation = staticmethod(ops.sgd_update)
 
-    def __init__(self, learning_rate: float | Schedule = 1e-3, **options: Any) -> None:
+    def __init__(self, learning_rate: float | Schedule = 1e-3, **options: Unpack[OptimizerOptions]) -> None:
         super().__init__(learning_rate, **options)
 
 
@@ -44,7 +44,9 @@ class Momentum(Optimizer):
     slots = ("velocity",)
     operation = staticmethod(ops.momentum_update)
 
-    def __init__(self, learning_rate: float | Schedule = 1e-3, momentum: float = 0.9, **options: Any) -> None:
+    def __init__(
+        self, learning_rate: float | Schedule = 1e-3, momentum: float = 0.9, **options: Unpack[OptimizerOptions]
+    ) -> None:
         super().__init__(learning_rate, **options)
         self.momentum = finite_number("momentum", momentum, low=0.0, below=1.0)
 

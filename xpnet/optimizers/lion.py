@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from xpnet import ops
 from xpnet.errors import finite_number
-from xpnet.optimizers.optimizer import Optimizer
+from xpnet.optimizers.optimizer import Optimizer, OptimizerOptions
 from xpnet.schedules import Schedule
 
 
@@ -30,7 +30,11 @@ class Lion(Optimizer):
     decoupled_weight_decay = True
 
     def __init__(
-        self, learning_rate: float | Schedule = 1e-4, beta1: float = 0.9, beta2: float = 0.99, **options: Any
+        self,
+        learning_rate: float | Schedule = 1e-4,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         super().__init__(learning_rate, **options)
         self.beta1 = finite_number("beta1", beta1, low=0.0, below=1.0)

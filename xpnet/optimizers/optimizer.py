@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from xpnet import ops
 from xpnet.backends import Array
@@ -17,13 +17,31 @@ from xpnet.schedules import Schedule, as_schedule
 _OF_INITIALIZE = {"_backend", "_parameters", "_groups", "_hyperparameters", "_current", "_pieces"}  # from the model
 
 
+class CommonOptions(TypedDict, total=False):
+    """What every optimizer takes by keyword, whatever its weight decay is: ``**options``, for type checkers."""
+
+    weight_decay_mask: str | Iterable[str] | None
+    learning_rate_factors: Mapping[str, float] | None
+    frozen: str | Iterable[str]
+    clip_norm: float | None
+    clip_value: float | None
+
+
+class OptimizerOptions(CommonOptions, total=False):
+    """The same for an optimizer whose weight decay is 0 by default."""
+
+    weight_decay: float
+
+
 class Optimizer:
     """What every optimizer is: hyperparameters, state vectors laid out like the parameters, and ``update``.
 
-    A subclass names its state vectors in ``slots``, and the operation that updates them with the parameters:
-    ``operation(backend, values, gradients, *state, hyperparameters, found_inf)``, as those of :mod:`xpnet.ops` are. It
-    passes what it does not know to this constructor, so that every optimizer takes these options. A pattern is a name
-    with ``*`` for any text: "0.*" is layer 0, "*.b" all biases.
+    A subclass names its state vectors in ``slots`` and defines ``rule(backend, values, gradients, *state,
+    learning_rate)``, which updates parameters and state in place: flat vectors, and a 0-d array of their type. It
+    passes what it does not know to this constructor, so that every optimizer takes these options. (xpnet's own
+    optimizers name an ``operation`` of :mod:`xpnet.ops` instead, ``operation(backend, values, gradients, *state,
+    hyperparameters, found_inf)``, which may be a fused kernel.) A pattern is a name with ``*`` for any text: "0.*" is
+    layer 0, "*.b" all biases.
 
     Args:
         learning_rate: η, the step's length: a number or a :class:`~xpnet.schedules.Schedule`.
@@ -55,10 +73,9 @@ class Optimizer:
     >>> [round(float(moved[start]), 3) for start in model.parameters.starts.values()]
     [0.0, 0.0, -0.5, -1.0]
 
-    >>> def sign_update(backend, values, gradients, hyperparameters, found_inf=None):
-    ...     values -= hyperparameters[0] * backend.xp.sign(gradients)
     >>> class SignDescent(Optimizer):
-    ...     operation = staticmethod(sign_update)
+    ...     def rule(self, backend, values, gradients, learning_rate):
+    ...         values -= learning_rate * backend.xp.sign(gradients)
     >>> optimizer = SignDescent(0.25)
     >>> optimizer.initialize(model)
     >>> before = model.parameters.vector.copy()
@@ -68,7 +85,8 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    operation: Callable[..., None]
+    rule: Callable[..., None] | None = None
+    operation: Callable[..., None] | None = None
     decoupled_weight_decay: bool = False
 
     def __init__(
@@ -112,8 +130,13 @@ class Optimizer:
         """Take an initialised model, and start from zero state.
 
         Raises:
-            ConfigurationError: a pattern matches no parameter of the model, or all of them are frozen.
+            ConfigurationError: a pattern matches no parameter of the model, all of them are frozen, or the class has no
+                rule.
         """
+        if self.rule is None and self.operation is None:
+            raise ConfigurationError(
+                f"{type(self).__name__} has no rule: define rule(self, backend, values, gradients, learning_rate)"
+            )
         parameters, gradients, _ = model.vectors
         for option in ("weight_decay_mask", "learning_rate_factors", "frozen"):
             groups.require_matches(option, getattr(self, option) or (), parameters)
@@ -137,6 +160,11 @@ class Optimizer:
             added = 0.0 if self.decoupled_weight_decay else group.weight_decay
             hyperparameters = self._hyperparameters[start : start + width]
             self._pieces.append((hyperparameters, added, [vector[place] for vector in vectors]))
+
+    @property
+    def reads_found_inf(self) -> bool:
+        """Whether ``update`` itself leaves everything as it is where ``found_inf`` is set."""
+        return self.operation is not None and type(self).update is Optimizer.update
 
     def update(self, step: int, found_inf: Array | None = None) -> None:
         """Move the parameters against their gradients, in place.
@@ -166,7 +194,11 @@ class Optimizer:
             self._clip()
         for own_hyperparameters, added_decay, (values, gradients, *state) in self._pieces:
             total = gradients + added_decay * values if added_decay else gradients
-            self.operation(self._backend, values, total, *state, own_hyperparameters, found_inf)
+            if self.operation is not None:
+                self.operation(self._backend, values, total, *state, own_hyperparameters, found_inf)
+            elif self.rule is not None:
+                learning_rate = self._backend.xp.astype(own_hyperparameters[0, ...], values.dtype)
+                self.rule(self._backend, values, total, *state, learning_rate)
 
     def set_total_steps(self, total_steps: int, step: int) -> None:
         """Learn how many steps the run has in all, before ``step`` is taken; a schedule may depend on it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from xpnet.configuration import Recipe
 from xpnet.data import SAMPLERS, Dataset, Sampler, Samples, Shuffled
 from xpnet.errors import ConfigurationError, positive_integer
 from xpnet.layers import Layer
-from xpnet.losses import Loss
+from xpnet.losses import Loss, as_loss
 from xpnet.ops.reports import LAST_LOSS
 from xpnet.optimizers import Optimizer
 from xpnet.parity.isolation import taken_apart
@@ -24,7 +23,6 @@ from xpnet.parity.rounding import ROUNDOFF, erring_backend, rounding_bounds
 from xpnet.parity.workbench import Quantity, Workbench
 from xpnet.registry import build
 from xpnet.training.runs import require_trainable
-from xpnet.training.watching import full_batches
 
 # Backends order their operations differently, and round constants to their own type. With this margin, λ in the bound
 # of a sum is 8, and the probability of going beyond it 2 exp(-32) for each rounding.
@@ -165,17 +163,15 @@ def compare(
         raise ConfigurationError(f"parity needs at least two backends of different names, not {', '.join(names)!r}")
     positive_integer("steps", steps)
     narrowest = "float32" if any(backend.dtype == "float32" for backend in backends) else "float64"
-    ground = (model, loss, optimizer, Samples(*train), seed, narrowest)
+    ground = (model, as_loss(loss), optimizer, Samples(*train), batch_size, sampler or Shuffled(), seed, narrowest)
     runs, benches = ([Workbench(backend, *ground) for backend in backends] for _ in range(2))
     erring = erring_backend()
     bounding = Workbench(erring, *ground, reuse=False)
     for bench in (*runs, *benches, bounding):
         bench.trainer.optimizer.set_total_steps(total_steps or steps, step=0)
     rows: dict[tuple[str, ...], Row] = {}
-    batches = full_batches(backends[0], sampler or Shuffled(), len(runs[0].data), batch_size, seed)
-    for step, rows_of_step in enumerate(itertools.islice(batches, steps), start=1):
-        indices = backends[0].to_numpy(rows_of_step)
-        for part in taken_apart(runs[0], indices):
+    for step in range(1, steps + 1):
+        for part in taken_apart(runs[0]):
             if isinstance(part, Inference) and all(map(part.is_as_in_training, benches)):
                 continue
             bounds = rounding_bounds(erring, partial(bounding.compute, part))
@@ -187,7 +183,7 @@ def compare(
                     key = row.backend, row.layer, row.quantity
                     rows[key] = max(rows.get(key, row), row, key=_share)
         for run in runs[1:]:
-            run.train(indices)
+            run.train()
         if not all(row.agrees for row in rows.values()):
             break
     return Parity(names, step, list(rows.values()), [_drift(runs[0], run) for run in runs[1:]])

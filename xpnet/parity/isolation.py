@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.backends import Array
-from xpnet.layers import Context, Layer, Sequential
+from xpnet.context import Context
+from xpnet.layers import Layer, Sequential
 from xpnet.ops import BatchLoss
 from xpnet.ops.batch_loss import counted_loss
-from xpnet.parity.parts import Batch, Inference, LossPass, Pass, Update
+from xpnet.parity.parts import Inference, LossPass, Pass, Rows, Update
 from xpnet.parity.workbench import Part, Workbench
 from xpnet.training.watching import watched
 
 
-def taken_apart(bench: Workbench, indices: np.ndarray) -> list[Part]:
+def taken_apart(bench: Workbench) -> list[Part]:
     """Train a step, and return its parts as they were computed, but for rounding what each was given."""
     step, trainer = bench.trainer.step, bench.trainer
+    indices = bench.fetch(bench.batches.at(step).indices)
     layers = {name: layer for name, layer in bench.layers.items() if type(layer) is not Sequential}
     before = {name: (bench.fetched(layer.parameters), bench.fetched(layer.buffers)) for name, layer in layers.items()}
     watcher = _Watcher(bench)
@@ -32,9 +34,9 @@ def taken_apart(bench: Workbench, indices: np.ndarray) -> list[Part]:
         for method in ("forward", "backward", *(["backward_parameters"] if own_form else [])):
             methods.append((layer, method, partial(watcher.layer_pass, (name, method.partition("_")[0]), method)))
     with watched(methods):
-        bench.train(indices)
+        bench.train()
 
-    parts: list[Part] = [Batch(indices)]
+    parts: list[Part] = [Rows(indices)]
     for name, (parameters, buffers) in before.items():
         if (name, "forward") in watcher.passes:
             forward, backward = watcher.passes[name, "forward"], watcher.passes.get((name, "backward"))

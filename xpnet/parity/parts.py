@@ -8,19 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from xpnet import ops
-from xpnet.layers import Context
+from xpnet.context import Context
+from xpnet.data import Batch
 from xpnet.parity.workbench import Numbers, Quantity, Workbench
 
 
 @dataclass(frozen=True)
-class Batch:
+class Rows:
     """The rows of a step, gathered."""
 
     indices: np.ndarray
 
     def compute(self, bench: Workbench) -> dict[Quantity, np.ndarray]:
         """x and y."""
-        x, y = bench.data.batch(bench.backend.asarray(self.indices), bench.context, bench.model.dtype)
+        x, y = bench.batches.gather(Batch(bench.backend.asarray(self.indices)), bench.context)
         return {Quantity("data", "batch", name): bench.fetch(array) for name, array in (("x", x), ("y", y))}
 
 
@@ -99,9 +100,9 @@ class LossPass:
     def compute(self, bench: Workbench) -> dict[Quantity, np.ndarray]:
         """The mean loss and its gradient."""
         loss, labels = bench.trainer.loss, bench.backend.asarray(self.labels)
-        value = loss.forward(bench.bring(self.logits), labels, bench.context).loss
-        found = {Quantity("loss", "forward", "loss"): bench.fetch(value)}
-        return found | {Quantity("loss", "gradient", "logits"): bench.fetch(loss.backward(bench.context))}
+        result = loss.forward(bench.bring(self.logits), labels, bench.context)
+        found = {Quantity("loss", "forward", "loss"): bench.fetch(result.loss)}
+        return found | {Quantity("loss", "gradient", "logits"): bench.fetch(result.gradient)}
 
 
 @dataclass(frozen=True)

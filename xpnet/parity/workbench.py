@@ -9,11 +9,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from xpnet.backends import Array, Backend
-from xpnet.data import Samples
-from xpnet.layers import Context, Layer
+from xpnet.context import Context
+from xpnet.data import Sampler, Samples
+from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.optimizers import Optimizer
-from xpnet.training import DeviceSamples, Trainer
+from xpnet.training import Trainer, batches_for
 from xpnet.training.watching import layers_by_place
 
 Numbers = Mapping[str, np.ndarray]
@@ -41,7 +42,9 @@ class Workbench:
         backend: where.
         model, loss, optimizer: what is copied; the optimizer's state starts from zero.
         train: samples.
-        seed: for layers that draw.
+        batch_size: rows in a step.
+        sampler: the order.
+        seed: of the order, and for layers that draw random numbers.
         narrowest: the element type that the weights, and the inputs of a step's parts, are rounded to.
         reuse: whether layers reuse their memory from step to step, as in training.
     """
@@ -53,6 +56,8 @@ class Workbench:
         loss: Loss,
         optimizer: Optimizer,
         train: Samples,
+        batch_size: int,
+        sampler: Sampler,
         seed: int,
         narrowest: str,
         reuse: bool = True,
@@ -65,7 +70,9 @@ class Workbench:
         optimizer = copy.copy(optimizer)
         optimizer.learning_rate = copy.deepcopy(optimizer.learning_rate)  # a schedule may have a state
         self.trainer = Trainer(self.model, copy.copy(loss), optimizer, seed=seed)
-        self.data = DeviceSamples(self.model, train, loss)
+        self.batches = batches_for(
+            self.model, train, self.trainer.loss, batch_size=batch_size, sampler=sampler, seed=seed, drop_last=True
+        )
         self.context = Context(backend, training=True, seed=seed, reuse=reuse)
         self.layers = dict(layers_by_place(self.model))
 
@@ -91,10 +98,10 @@ class Workbench:
         """The numbers, rounded to the narrowest type unless they are integers."""
         return numbers.astype(self.narrowest).astype(np.float64) if numbers.dtype.kind == "f" else numbers
 
-    def train(self, indices: np.ndarray) -> None:
-        """A step on those rows."""
+    def train(self) -> None:
+        """Take the next step."""
         with self.backend.ignoring_overflow():
-            self.trainer.train_step(self.data, self.backend.asarray(indices), self.context)
+            self.trainer.train_step(self.batches, self.context)
 
     def compute(self, part: Part) -> dict[Quantity, np.ndarray]:
         """What a part gives here."""

@@ -1,78 +1,71 @@
-"""Gradient accumulation: a large batch in small ones, with less memory."""
+"""Gradient accumulation: the gradient of a batch from those of its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 
 from xpnet import ops
 from xpnet.backends import Array, Backend
-from xpnet.errors import positive_integer
-from xpnet.layers import Context, Layer
 from xpnet.ops.batch_loss import counted_loss, denominator
+from xpnet.parameters import NamedVector
 
-_STRIDE = 2**32  # a step's number in the upper half of the generator's counter: no run takes so many steps
 
+class GradientAccumulation:
+    """g = Σᵢ wᵢ gᵢ / Σᵢ wᵢ: the gradient of a batch's mean loss, from those of its parts of weights wᵢ.
 
-class MicroBatches:
-    """g = Σᵢ wᵢ gᵢ / Σᵢ wᵢ: the gradient of a batch's mean loss, from those of its micro-batches of weights wᵢ.
+    The weight is what the loss's mean divides by; for losses that are summed, gradients are summed.
 
-    The weight is what the loss's mean divides by; losses that are summed have gradients that are.
-
-    Layers that draw draw anew in each micro-batch; those that look at the whole batch see the micro-batch alone.
+    Layers that draw random numbers draw anew in each part; those that look at the whole batch (BatchNorm) see the part
+    alone.
 
     Args:
-        model: initialised; its gradients are what is accumulated.
-        rows: in a micro-batch; the last one takes what is left.
+        gradients: the model's, where each part leaves its own.
 
     >>> import numpy as np, xpnet
     >>> model = xpnet.Linear(1, 1).initialize(xpnet.backend("cpu-reference"))
-    >>> context = xpnet.Context(model.backend, training=True)
     >>> def compute(part):
     ...     model.gradients["b"][...] = part.mean()
-    ...     return xpnet.ops.BatchLoss(part.mean(), part, 0.0, None, weight=len(part), rows=len(part))
-    >>> result = MicroBatches(model, rows=2).accumulate(np.array([1.0, 2.0, 6.0]), context, compute)
+    ...     return ops.BatchLoss(part.mean(), part, 0.0, None, weight=len(part), rows=len(part))
+    >>> parts = np.array([1.0, 2.0]), np.array([6.0])
+    >>> result = GradientAccumulation(model.gradients)(map(compute, parts), len(parts))
     >>> float(result.loss), model.gradients["b"].tolist()
     (3.0, [3.0])
     """
 
-    def __init__(self, model: Layer, rows: int) -> None:
-        self.rows = positive_integer("micro_batch_size", rows)
-        self._gradients = model.vectors.gradients
-        self._sum = self._gradients.backend.xp.zeros_like(self._gradients.vector)
+    def __init__(self, gradients: NamedVector) -> None:
+        self._backend, self._gradients = gradients.backend, gradients.vector
+        self._sum: Array | None = None
 
-    def parts(self, indices: Array, context: Context) -> Iterator[Array]:
-        """The micro-batches' rows, one after the other; while each is out, the context's step is what it draws by."""
-        count, step = indices.shape[0], context.step
-        for place, start in enumerate(range(0, count, self.rows)):
-            context.step = step + place * _STRIDE
-            yield indices[start : min(start + self.rows, count)]
-        context.step = step
+    def __call__(self, results: Iterable[ops.BatchLoss], parts: int) -> ops.BatchLoss:
+        """The batch's result; its gradient is left where the parts' were.
 
-    def accumulate(self, indices: Array, context: Context, compute: Callable[[Array], ops.BatchLoss]) -> ops.BatchLoss:
-        """The whole batch's loss, with its gradient left in the model; ``compute`` is that of a part of ``indices``."""
-        count, gradients = indices.shape[0], self._gradients.vector
-        if count <= self.rows:
-            return compute(indices)
+        Args:
+            results: of the parts, each computed when it is taken: its gradient stands until the next one is taken.
+            parts: how many there are.
+        """
+        if parts == 1:
+            (result,) = results
+            return result
+        if self._sum is None:
+            self._sum = self._backend.xp.zeros_like(self._gradients)
         self._sum[...] = 0.0
-        results = []
-        for part in self.parts(indices, context):
-            result = compute(part)
-            results.append(result)
-            self._sum[...] = self._sum + self._factor(result, result.weight) * gradients
-        starts = list(range(0, count, self.rows))
-        joined = _joined(self._gradients.backend, results, starts)
-        gradients[...] = self._sum / self._factor(joined, _or_one(self._gradients.backend, joined.weight))
+        taken = []
+        for result in results:
+            taken.append(result)
+            self._sum[...] = self._sum + self._factor(result, result.weight) * self._gradients
+        joined = _joined(self._backend, taken)
+        self._gradients[...] = self._sum / self._factor(joined, _or_one(self._backend, joined.weight))
         return joined
 
     def _factor(self, result: ops.BatchLoss, weight: Array | int) -> Array | int:
-        """What a gradient is weighed by: a number, or a 0-d array of the gradients' type."""
+        """The weight of a gradient: a number, or a 0-d array of the gradients' type."""
         if result.reduction != "mean":
             return 1
-        return weight if isinstance(weight, int) else self._gradients.backend.xp.astype(weight, self._sum.dtype)
+        return weight if isinstance(weight, int) else self._backend.xp.astype(weight, self._gradients.dtype)
 
 
-def _joined(backend: Backend, results: list[ops.BatchLoss], starts: list[int]) -> ops.BatchLoss:
-    """The result of the batch whose rows from each start on gave these."""
+def _joined(backend: Backend, results: list[ops.BatchLoss]) -> ops.BatchLoss:
+    """The result of the batch whose consecutive parts gave these."""
     weight, reduction = sum(result.weight for result in results), results[0].reduction
     total = sum(counted_loss(backend, result) * (result.weight if reduction == "mean" else 1) for result in results)
     return ops.BatchLoss(
@@ -83,16 +76,18 @@ def _joined(backend: Backend, results: list[ops.BatchLoss], starts: list[int]) -
         weight=weight,
         rows=sum(result.rows for result in results),
         reduction=reduction,
-        bad_row=_first_bad_row(backend, results, starts),
+        bad_row=_first_bad_row(backend, results),
     )
 
 
-def _first_bad_row(backend: Backend, results: list[ops.BatchLoss], starts: list[int]) -> Array | None:
-    xp, first = backend.xp, None
-    for result, start in zip(results, starts, strict=True):
+def _first_bad_row(backend: Backend, results: list[ops.BatchLoss]) -> Array | None:
+    """The first row with a bad label, counted from the batch's first row."""
+    xp, first, start = backend.xp, None, 0
+    for result in results:
         if result.bad_row is not None:
             row = xp.where(result.bad_row < 0, result.bad_row, result.bad_row + start)
             first = row if first is None else xp.where(first < 0, row, first)
+        start += int(result.losses.shape[0])
     return first
 
 

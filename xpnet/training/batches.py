@@ -1,27 +1,39 @@
-"""Samples on the device, and the batches drawn from them."""
+"""Samples as batches for a model, once it is known that they fit it and its loss."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet import ops
-from xpnet.backends import Array
-from xpnet.data import Samples
+from xpnet.data import Batches, Sampler, Samples
 from xpnet.errors import ConfigurationError, DTypeError, ShapeError, finite_number
-from xpnet.layers import Context, Layer
-from xpnet.losses import Loss, SoftmaxCrossEntropy
+from xpnet.layers import Layer
+from xpnet.losses import Loss
 
 
-class DeviceSamples:
-    """Samples copied to a backend once; bytes stay bytes there.
+class _Divisor(NamedTuple):
+    divisor: float
+
+
+def batches_for(
+    model: Layer,
+    samples: Samples | tuple[Any, ...],
+    loss: Loss,
+    *,
+    batch_size: int = 1000,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    drop_last: bool = False,
+) -> Batches:
+    """The batches of samples that a model is trained or evaluated on, resident on the model's device.
 
     Args:
-        model: initialised; the samples go to its backend, and are held against its inputs and outputs.
+        model: initialised.
         samples: :class:`~xpnet.data.Samples`, or a tuple (x, y).
-        loss: says which y fit the outputs; softmax cross-entropy when None.
+        loss: says which y fit the outputs.
+        batch_size, sampler, seed, drop_last: as for :class:`~xpnet.data.Batches`.
 
     Raises:
         ShapeError: no samples, x and y of different lengths, or samples that the model or the loss does not take.
@@ -31,50 +43,34 @@ class DeviceSamples:
 
     >>> import xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
-    >>> data = DeviceSamples(model, (np.array([[0, 255], [255, 0]], np.uint8), [0, 2], 255.0))
-    >>> data.batch(np.array([1]), Context(model.backend), "float32")
+    >>> samples = np.array([[0, 255], [255, 0]], np.uint8), [0, 2], 255.0
+    >>> batches = batches_for(model, samples, xpnet.SoftmaxCrossEntropy(), batch_size=1)
+    >>> batches.gather(batches.at(1), xpnet.Context(model.backend))
     (array([[1., 0.]], dtype=float32), array([2]))
     """
-
-    def __init__(self, model: Layer, samples: Samples | tuple[Any, ...], loss: Loss | None = None) -> None:
-        self.backend = model.require_backend()
-        x, y, pixel_range = Samples(*samples)
-        x, y = np.asarray(x), np.asarray(y)
-        if x.ndim < 2 or len(x) == 0 or len(x) != len(y):
-            raise ShapeError(
-                f"expected samples x of shape (N, ...) and as many labels y, N at least 1, got {x.shape} and {y.shape}"
-            )
-        output_shape = model.output_shape(x.shape[1:])
-        self.outputs = output_shape[-1]
-        (loss or SoftmaxCrossEntropy()).require_targets(y, output_shape)
-        self.pixel_range = finite_number("pixel_range", pixel_range, low=sys.float_info.min)
-        self.indices = model.takes_integers
-        if self.indices and x.dtype.kind not in "iu":
-            raise DTypeError(f"this model takes indices, which must be integers, not {x.dtype}")
-        if self.indices and self.pixel_range != 1.0:
-            raise ConfigurationError(
-                f"this model takes indices, and a pixel range of {self.pixel_range:g} would divide them: give 1 "
-                "(scale = false in the recipe)"
-            )
-        with self.backend.memory_for(f"{len(x):,} samples, which stay on the device: take fewer, or use the CPU"):
-            self.x = self.backend.asarray(np.ascontiguousarray(x))
-            self.y = self.backend.asarray(np.ascontiguousarray(y))
-
-    def __len__(self) -> int:
-        return int(self.x.shape[0])
-
-    def batch(self, indices: Array, context: Context, dtype: str) -> tuple[Array, Array]:
-        """The rows at ``indices``: x divided by the pixel range and in ``dtype``, or indices as they are; and y."""
-        take = self.backend.xp.take
-        if self.indices:
-            x = take(self.x, indices, axis=0)
-        else:
-            shape = (indices.shape[0], *self.x.shape[1:])
-            out = context.empty(self, "x", shape, getattr(self.backend.xp, dtype))
-            x = ops.gather(self.backend, self.x, indices, self.pixel_range, dtype, out)
-        return x, self.y[indices] if self.y.ndim == 1 else take(self.y, indices, axis=0)  # take: a microsecond more
-
-    def head(self, count: int, context: Context, dtype: str) -> Array:
-        """The first ``count`` rows of x, as ``batch`` gives them."""
-        rows = self.backend.xp.arange(min(count, len(self)), device=self.backend.device)
-        return self.batch(rows, context, dtype)[0]
+    x, y, pixel_range = Samples(*samples)
+    x, y = np.asarray(x), np.asarray(y)
+    if x.ndim < 2 or len(x) == 0 or len(x) != len(y):
+        raise ShapeError(
+            f"expected samples x of shape (N, ...) and as many labels y, N at least 1, got {x.shape} and {y.shape}"
+        )
+    loss.require_targets(y, model.output_shape(x.shape[1:]))
+    divisor = finite_number("pixel_range", pixel_range, low=sys.float_info.min)
+    if model.takes_integers and x.dtype.kind not in "iu":
+        raise DTypeError(f"this model takes indices, which must be integers, not {x.dtype}")
+    if model.takes_integers and divisor != 1.0:
+        raise ConfigurationError(
+            f"this model takes indices, and a pixel range of {divisor:g} would divide them: give 1 (scale = false in "
+            "the recipe)"
+        )
+    return Batches(
+        model.require_backend(),
+        x,
+        y,
+        batch_size=batch_size,
+        sampler=sampler,
+        seed=seed,
+        dtype=model.input_dtype,
+        rescale=_Divisor(divisor),
+        drop_last=drop_last,
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # it imports this module
+    from xpnet.training.trainer import Trainer
 
 Record = dict[str, Any]
-Trainer = Any  # xpnet.training.Trainer, which imports this module
 
 VALIDATION_NAMES = ("test", "validation")  # what records call the set that the best is chosen by; the first: by default
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from xpnet.atomic import write_atomically
 from xpnet.errors import RunFolderError
-from xpnet.training.callbacks import Callback, Record, Trainer
+from xpnet.training.callbacks import Callback, Record
 from xpnet.training.run_folder import finite_or_null
+from xpnet.training.trainer import Trainer
 
 
 class CSVLog(Callback):

@@ -8,21 +8,22 @@ from collections.abc import Iterator
 import numpy as np
 
 from xpnet.backends import Array
-from xpnet.layers import Context, Layer, Sequential
+from xpnet.context import Context
+from xpnet.data import Batches
+from xpnet.layers import Layer, Sequential
 from xpnet.layers.tree import walk
-from xpnet.training.batches import DeviceSamples
 
 FAR_OUTSIDE = 10.0  # standardised data stay well below; raw bytes reach 255
 PROBE_ROWS = 256
 STEPS_TO_LEARN = 20  # before so many nothing can be said of the loss: a full-batch run has one step an epoch
 
 
-def inputs_out_of_range(data: DeviceSamples) -> str | None:
+def inputs_out_of_range(batches: Batches) -> str | None:
     """Inputs far outside [0, 1]: the first layer's sums, and with them its updates, are out of proportion."""
-    if data.indices:
+    if batches.dtype is None:
         return None
-    first = data.x[: min(PROBE_ROWS, len(data)), ...]
-    largest = float(np.abs(data.backend.to_numpy(first).astype(np.float64)).max()) / data.pixel_range
+    first = batches.head(PROBE_ROWS, Context(batches.backend))
+    largest = float(np.abs(batches.backend.to_numpy(first)).max())
     if largest <= FAR_OUTSIDE:
         return None
     return (
@@ -31,11 +32,12 @@ def inputs_out_of_range(data: DeviceSamples) -> str | None:
     )
 
 
-def dead_units(model: Layer, data: DeviceSamples) -> str | None:
+def dead_units(model: Layer, batches: Batches) -> str | None:
     """A hidden layer whose ReLUs are 0 for every sample: no gradient passes it, so nothing before it can learn."""
-    x = data.head(PROBE_ROWS, Context(data.backend), model.dtype)
-    for name, layer, y in _trace(model, x, Context(data.backend)):
-        if getattr(layer, "activation", None) == "relu" and float(data.backend.xp.max(y)) <= 0.0:
+    context = Context(batches.backend)
+    x = batches.head(PROBE_ROWS, context)
+    for name, layer, y in _trace(model, x, context):
+        if getattr(layer, "activation", None) == "relu" and float(batches.backend.xp.max(y)) <= 0.0:
             return (
                 f"all {y.shape[1]} hidden units of layer {name} are dead (a ReLU that is 0 for every sample passes no "
                 "gradient): scale the inputs to [0, 1], lower the learning rate, or start from other weights"

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from xpnet.configuration import MONITORS
 from xpnet.errors import ConfigurationError, finite_number, one_of, positive_integer
-from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record, Trainer
+from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
+from xpnet.training.trainer import Trainer
 
 
 class EarlyStopping(Callback):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xpnet import ops
-from xpnet.data import Samples
+from xpnet.context import Context
+from xpnet.data import Batches, Samples
 from xpnet.errors import positive_integer
-from xpnet.layers import Context, Layer
-from xpnet.losses import Loss, SoftmaxCrossEntropy
+from xpnet.layers import Layer
+from xpnet.losses import Loss, RowLoss, as_loss
 from xpnet.ops import reports
-from xpnet.training.batches import DeviceSamples
+from xpnet.training.batches import batches_for
 
 
 class Evaluation(NamedTuple):
@@ -32,8 +33,8 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     model: Layer,
-    samples: Samples | tuple[Any, ...] | DeviceSamples,
-    loss: Loss | None = None,
+    samples: Samples | tuple[Any, ...],
+    loss: Loss | RowLoss | None = None,
     batch_size: int = 1000,
 ) -> Evaluation:
     """Loss and accuracy in inference; the device is asked once, at the end.
@@ -54,16 +55,28 @@ def evaluate(
     5
     """
     positive_integer("batch_size", batch_size)
-    backend, loss = model.require_backend(), loss or SoftmaxCrossEntropy()
-    if not isinstance(samples, DeviceSamples):
-        samples = DeviceSamples(model, samples, loss)
-    context = Context(backend, reuse=True)
-    report, rows = ops.new_report(backend), backend.xp.arange(len(samples), device=backend.device)
-    with backend.memory_for(f"an evaluation with batches of {batch_size:,} rows: make them smaller, or use the CPU"):
-        for start in range(0, len(samples), batch_size):
-            indices = rows[start : min(start + batch_size, len(samples))]
-            x, y = samples.batch(indices, context, model.dtype)
-            result = loss.forward(model.forward(x, context), y, context)
-            ops.accumulate(backend, report, result, step=start // batch_size)
+    loss = as_loss(loss)
+    return evaluate_batches(model, batches_for(model, samples, loss, batch_size=batch_size), loss)
+
+
+def evaluate_batches(model: Layer, batches: Batches, loss: Loss) -> Evaluation:
+    """As ``evaluate``, over the batches of an epoch.
+
+    Raises:
+        OutOfMemoryError: a batch is too large for the device.
+
+    >>> import numpy as np, xpnet
+    >>> model = xpnet.Sequential(xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
+    >>> batches = Batches(model.backend, np.zeros((5, 2)), np.array([0, 1, 2, 0, 1]), batch_size=2)
+    >>> evaluate_batches(model, batches, xpnet.SoftmaxCrossEntropy()).samples
+    5
+    """
+    backend = batches.backend
+    context, report = Context(backend, reuse=True), ops.new_report(backend)
+    purpose = f"an evaluation with batches of {batches.batch_size:,} rows: make them smaller, or use the CPU"
+    with backend.memory_for(purpose):
+        for number, batch in enumerate(batches.epoch()):
+            x, y = batches.gather(batch, context)
+            ops.accumulate(backend, report, loss.forward(model.forward(x, context), y, context), step=number)
     figures = reports.read(backend, report)
     return Evaluation(*reports.means(figures), int(figures[reports.COUNT]))

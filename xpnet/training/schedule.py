@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xpnet.data import steps_per_epoch
 from xpnet.errors import ConfigurationError, positive_integer
 
 
@@ -12,7 +11,7 @@ from xpnet.errors import ConfigurationError, positive_integer
 class Schedule:
     """How long to train, when to evaluate and when to save: all in steps.
 
-    >>> schedule = Schedule.of(1000, 100, epochs=2, evaluate_every=15, checkpoint_every=6)
+    >>> schedule = Schedule.of(10, epochs=2, evaluate_every=15, checkpoint_every=6)
     >>> step, saved = 0, []
     >>> while step < schedule.stop:
     ...     step = schedule.next_checkpoint(step)
@@ -39,16 +38,14 @@ class Schedule:
     @classmethod
     def of(
         cls,
-        samples: int,
-        batch_size: int,
+        per_epoch: int,
         epochs: int | None = None,
         steps: int | None = None,
         evaluate_every: int | None = None,
         checkpoint_every: int | None = None,
         stop_after_epoch: int | None = None,
     ) -> Schedule:
-        """The schedule of a run on so many samples; the arguments are those of :meth:`Trainer.fit`."""
-        per_epoch = steps_per_epoch(samples, batch_size)
+        """The schedule of a run; ``per_epoch`` is steps in an epoch, the others are :meth:`Trainer.fit`'s."""
         if (epochs is None) == (steps is None):
             raise ConfigurationError(f"give either epochs or steps, not epochs={epochs} and steps={steps}")
         total = positive_integer("steps", steps) if epochs is None else positive_integer("epochs", epochs) * per_epoch

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.errors import ConfigurationError, RunFolderError
-from xpnet.training.callbacks import Callback, Record, Trainer
+from xpnet.training.callbacks import Callback, Record
+from xpnet.training.trainer import Trainer
 
 _PARTS = ("train", "validation", "test")
 _FIGURES = ("loss", "accuracy")

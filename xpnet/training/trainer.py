@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
-from functools import lru_cache
 from typing import Any
 
-from xpnet import ops
 from xpnet.backends import Array
 from xpnet.configuration import ON_NONFINITE
-from xpnet.data import Sampler, Samples, Shuffled, epoch_order
-from xpnet.errors import CallOrderError, NonFiniteError, one_of
-from xpnet.layers import Context, Layer
-from xpnet.losses import Loss, SoftmaxCrossEntropy
+from xpnet.context import Context
+from xpnet.data import Batches, Sampler, Samples, Shuffled
+from xpnet.errors import CallOrderError, NonFiniteError, one_of, positive_integer
+from xpnet.layers import Layer
+from xpnet.losses import Loss, RowLoss, SoftmaxCrossEntropy, as_loss
 from xpnet.ops import reports
-from xpnet.ops.batch_loss import counted_loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
-from xpnet.training.accumulation import MicroBatches
-from xpnet.training.batches import DeviceSamples
+from xpnet.training.batches import batches_for
 from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
-from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.evaluation import Evaluation, evaluate_batches
 from xpnet.training.moving_average import MovingAverage
 from xpnet.training.replay import first_non_finite
 from xpnet.training.schedule import Schedule
-
-BatchOf = Callable[[int], Array]  # from a step's number to the rows of its batch
+from xpnet.training.step import TrainingStep
 
 REPORT_EVERY = 100  # steps; the host waits for the device only then
 
@@ -38,8 +34,8 @@ class Trainer:
 
     Args:
         model: initialised.
-        loss: what to make small.
-        optimizer: how.
+        loss: to minimise: a :class:`~xpnet.losses.Loss`, or a function as :class:`~xpnet.losses.FunctionLoss` takes.
+        optimizer: how to minimise it.
         seed: of the order of samples, and of layers that draw.
         micro_batch_size: how many rows of a batch are computed at a time, to save memory: their gradients are
             accumulated to that of the batch, and make one step. None: all at once.
@@ -51,6 +47,8 @@ class Trainer:
             and counted, and the run goes on.
 
     Attributes:
+        training_step: gradients → reduce → update, each of which can be replaced, see
+            :class:`~xpnet.training.TrainingStep`.
         average: the :class:`~xpnet.training.MovingAverage`; None without ``ema_decay``.
         step: steps taken so far. A trainer whose step, model, optimizer state and report were restored goes on as if
             it had never stopped, for everything that is drawn depends on the seed and the step's number alone.
@@ -75,10 +73,12 @@ class Trainer:
     [0, 1, 1, 0]
     """
 
+    schedule: Schedule  # of the last fit
+
     def __init__(
         self,
         model: Layer,
-        loss: Loss,
+        loss: Loss | RowLoss,
         optimizer: Optimizer,
         *,
         seed: int = 0,
@@ -88,7 +88,7 @@ class Trainer:
         on_nonfinite: str = ON_NONFINITE[0],
     ) -> None:
         self.on_nonfinite = one_of("on_nonfinite", on_nonfinite, ON_NONFINITE)
-        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.model, self.loss, self.optimizer = model, as_loss(loss), optimizer
         self.seed = seed
         self.callbacks = list(callbacks)
         self.backend = model.require_backend()
@@ -99,16 +99,31 @@ class Trainer:
         self.best_step: int | None = None
         self.training_seconds = 0.0
         self.samples_seen = 0
-        self.report = ops.new_report(self.backend)
-        self.schedule: Schedule | None = None
-        self._stopping = False
-        self._found_inf = self.backend.aligned_zeros(1, "int32")
-        _, gradients, buffers = model.vectors
-        self._gradients, self._buffers = gradients.vector, buffers.vector
-        self.micro_batches = None if micro_batch_size is None else MicroBatches(model, micro_batch_size)
         self.average = None if ema_decay is None else MovingAverage(model, ema_decay)
         optimizer.initialize(model)
         self._optimizer_state = optimizer.state
+        if micro_batch_size is not None:
+            micro_batch_size = positive_integer("micro_batch_size", micro_batch_size)
+        self.training_step = TrainingStep(
+            model,
+            self.loss,
+            optimizer,
+            micro_batch_size=None
+            if micro_batch_size is None
+            else positive_integer("micro_batch_size", micro_batch_size),
+            average=self.average,
+            hold=self.on_nonfinite == "stop",
+        )
+        self._stopping = False
+
+    @property
+    def report(self) -> Array:
+        """The report vector of the epoch under way, see :mod:`xpnet.ops.reports`."""
+        return self.training_step.report
+
+    @report.setter
+    def report(self, report: Array) -> None:
+        self.training_step.report = report
 
     def fit(
         self,
@@ -152,37 +167,29 @@ class Trainer:
         if self.optimizer.state is not self._optimizer_state:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
         one_of("validation_name", validation_name, VALIDATION_NAMES)
-        data = DeviceSamples(self.model, train, self.loss)
-        held_out = None if validation is None else DeviceSamples(self.model, validation, self.loss)
-        schedule = Schedule.of(len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch)
-        self.optimizer.set_total_steps(schedule.total, self.step)
-        self.schedule = schedule
-        self._stopping = False
+        batches = batches_for(
+            self.model, train, self.loss, batch_size=batch_size, sampler=sampler or Shuffled(), seed=self.seed
+        )
+        held_out = None if validation is None else batches_for(self.model, validation, self.loss)
+        self.schedule = Schedule.of(
+            batches.steps_per_epoch, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch
+        )
+        self.optimizer.set_total_steps(self.schedule.total, self.step)
+        self._batches, self._stopping = batches, False
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
-        sampler = sampler or Shuffled()
-
-        @lru_cache(maxsize=1)
-        def order_of(epoch: int) -> Array:
-            return self.backend.asarray(epoch_order(sampler, len(data), batch_size, self.seed, epoch))
-
-        def batch_of(step: int) -> Array:
-            epoch, place = divmod(step, schedule.steps_per_epoch)
-            order = order_of(epoch)
-            return order[place * batch_size : min((place + 1) * batch_size, order.shape[0])]  # no slice past the end
-
         try:
             self._notify("on_fit_begin")
-            self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
+            self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(batches))
             with (
                 self.backend.ignoring_overflow(),  # the report tells
                 self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
             ):
-                while self.step < schedule.stop:
-                    self._train_until_due(schedule, data, batch_of, context)
-                    report = self._finite_report(data, batch_of)
-                    if schedule.evaluates_after(self.step):
+                while self.step < self.schedule.stop:
+                    self._train_until_due(context)
+                    report = self._finite_report()
+                    if self.schedule.evaluates_after(self.step):
                         with nullcontext() if self.average is None else self.average.applied():
-                            self._evaluate(schedule, data, held_out, validation_name, evaluate_train, report)
+                            self._evaluate(held_out, validation_name, evaluate_train, report)
                     self._notify("on_checkpoint")
                     if self._stopping:
                         break
@@ -197,75 +204,38 @@ class Trainer:
         """
         self._stopping = True
 
-    def _train_until_due(
-        self,
-        schedule: Schedule,
-        data: DeviceSamples,
-        batch_of: BatchOf,
-        context: Context,
-    ) -> None:
+    def _train_until_due(self, context: Context) -> None:
         """Take steps to the next checkpoint, or until somebody asks for a stop."""
-        began = time.perf_counter()
-        if self.step % schedule.steps_per_epoch == 0:
-            left_out = self.report[reports.SKIPPED_STEPS, ...]  # of the whole run
-            self.report = ops.new_report(self.backend)
-            self.report[reports.SKIPPED_STEPS] = left_out
-        for step in range(self.step, schedule.next_checkpoint(self.step)):
-            indices = batch_of(step)
-            self.train_step(data, indices, context)
-            self.samples_seen += indices.shape[0]
-            if step % schedule.steps_per_epoch % REPORT_EVERY == 0:
-                self._report_batch(data, batch_of)
+        began, per_epoch = time.perf_counter(), self.schedule.steps_per_epoch
+        if self.step % per_epoch == 0:
+            self.report = reports.of_new_epoch(self.backend, self.report)
+        for step in range(self.step, self.schedule.next_checkpoint(self.step)):
+            self.train_step(self._batches, context)
+            if step % per_epoch % REPORT_EVERY == 0:
+                self._report_batch()
             if self._stopping:
                 break
         self.backend.synchronize()
         self.training_seconds += time.perf_counter() - began
 
-    def train_step(self, data: DeviceSamples, indices: Array, context: Context) -> None:
-        """One step on the rows at ``indices``, under a training context; nothing waits for the device."""
-        context.step = self.step
-        kept_buffers = self.backend.xp.asarray(self._buffers, copy=True) if self._buffers.shape[0] else None
-        if self.micro_batches is None:
-            result = self._backpropagate(data, indices, context)
-        else:
-            result = self.micro_batches.accumulate(
-                indices, context, lambda part: self._backpropagate(data, part, context)
-            )
-        ops.check_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._found_inf)
-        if self.on_nonfinite == "stop":
-            reports.hold(self.backend, self.report, self._found_inf)
-        self.optimizer.update(self.step, self._found_inf)
-        if self.average is not None:
-            self.average.update(self._found_inf)
-        if kept_buffers is not None:
-            ops.take_back(self.backend, self._buffers, kept_buffers, self._found_inf)
+    def train_step(self, batches: Batches, context: Context) -> None:
+        """Take the next step, under a training context; nothing waits for the device."""
+        self.samples_seen += self.training_step(batches, self.step, context)
         self.step += 1
-        ops.accumulate(self.backend, self.report, result, self.step, self._found_inf)
 
-    def _backpropagate(self, data: DeviceSamples, indices: Array, context: Context) -> ops.BatchLoss:
-        """The loss on these rows, with its gradient left in the model."""
-        x, y = data.batch(indices, context, self.model.dtype)
-        result = self.loss.forward(self.model.forward(x, context), y, context)
-        self.model.backward_parameters(self.loss.backward(context), context)
-        return result
-
-    def _read_report(self, data: DeviceSamples, batch_of: BatchOf) -> list[float]:
+    def _read_report(self) -> list[float]:
         """The report vector on the host: the one place where training waits for the device."""
         report = reports.read(self.backend, self.report)
         bad_step = int(report[reports.FIRST_NON_FINITE_STEP])
         if bad_step >= 0 and self.on_nonfinite == "stop":
-            context = Context(self.backend, training=True, seed=self.seed)
-            context.step = bad_step - 1
-            batch = batch_of(bad_step - 1)
-            parts = [batch] if self.micro_batches is None else self.micro_batches.parts(batch, context)
-            places = (first_non_finite(self.model, self.loss, data, part, context) for part in parts)
-            where = next(filter(None, places), None)
-            raise self._non_finite(f"step {bad_step} stopped being finite in {where or 'a place that a replay hides'}")
+            where = first_non_finite(self.training_step, self._batches, bad_step - 1, self.seed)
+            where = f"in {where}" if where else "(could not locate the first non-finite array)"
+            raise self._non_finite(f"step {bad_step} stopped being finite {where}")
         return report
 
-    def _finite_report(self, data: DeviceSamples, batch_of: BatchOf) -> list[float]:
-        """What is not finite shall not become a checkpoint: neither the loss nor what the last step left behind."""
-        report, xp = self._read_report(data, batch_of), self.backend.xp
+    def _finite_report(self) -> list[float]:
+        """The report, once loss, parameters and running statistics are known to be finite: nothing else is saved."""
+        report, xp = self._read_report(), self.backend.xp
         parameters, _, buffers = self.model.vectors
         finite = [xp.all(xp.isfinite(vector)) for vector in (parameters.vector, buffers.vector)]
         if not bool(xp.logical_and(*finite)):
@@ -279,8 +249,8 @@ class Trainer:
             f"{what}, with the learning rate {rate:g}: lower it, and check the data for values that are not finite"
         )
 
-    def _report_batch(self, data: DeviceSamples, batch_of: BatchOf) -> None:
-        report = self._read_report(data, batch_of)
+    def _report_batch(self) -> None:
+        report = self._read_report()
         self._diagnose("skipped steps", self._steps_left_out(report))
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
@@ -291,22 +261,20 @@ class Trainer:
 
     def _evaluate(
         self,
-        schedule: Schedule,
-        data: DeviceSamples,
-        held_out: DeviceSamples | None,
+        held_out: Batches | None,
         name: str,
         evaluate_train: bool,
         report: list[float],
     ) -> None:
         train_loss, train_accuracy = reports.means(report)
         if evaluate_train:
-            train_loss, train_accuracy, _ = evaluate(self.model, data, self.loss)
+            train_loss, train_accuracy, _ = evaluate_batches(self.model, self._batches.in_order(), self.loss)
         figures = {"train_loss": train_loss, "train_accuracy": train_accuracy}
         if self.on_nonfinite == "skip":
             figures["skipped_steps"] = int(report[reports.SKIPPED_STEPS])
         improved = False
         if held_out is not None:
-            outcome = evaluate(self.model, held_out, self.loss)
+            outcome = evaluate_batches(self.model, held_out, self.loss)
             improved = self._is_best(outcome)
             if improved:
                 self.best_accuracy, self.best_loss, self.best_step = outcome.accuracy, outcome.loss, self.step
@@ -314,10 +282,11 @@ class Trainer:
             figures[f"best_{name}_accuracy"] = self.best_accuracy  # type: ignore[assignment]
         self.optimizer.schedule.observe(figures.get(f"{name}_loss", train_loss))
         self._diagnose("skipped steps", self._steps_left_out(report))
-        self._diagnose("dead units", diagnoses.dead_units(self.model, data))
-        classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == 1
-        if classifies and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
-            self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, data.outputs))
+        self._diagnose("dead units", diagnoses.dead_units(self.model, self._batches))
+        classifies = isinstance(self.loss, SoftmaxCrossEntropy) and self._batches.y.ndim == 1
+        if classifies and self.step >= max(self.schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
+            classes = self.model.output_shape(tuple(self._batches.x.shape[1:]))[-1]
+            self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, classes))
         self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
 
     def _is_best(self, outcome: Evaluation) -> bool:
@@ -334,7 +303,7 @@ class Trainer:
             self._record("diagnosis", "on_diagnosis", kind=kind, message=message)
 
     def _record(self, event: str, moment: str, *more: Any, **figures: Any) -> None:
-        epoch = max(1, math.ceil(self.step / self.schedule.steps_per_epoch))  # type: ignore[union-attr]
+        epoch = max(1, math.ceil(self.step / self.schedule.steps_per_epoch))
         record = {"event": event, "step": self.step, "epoch": epoch, **figures}
         self.history.append(record)
         self._notify(moment, record, *more)

@@ -1,15 +1,12 @@
-"""Looking into a training step: its layers by place, its batches, and their methods with a watcher in between."""
+"""Looking into a training step: its layers by place, and methods with a watcher in between."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from xpnet.backends import Array, Backend
-from xpnet.data import Sampler
 from xpnet.layers import Layer
 from xpnet.layers.tree import walk
 
@@ -23,15 +20,6 @@ def layers_by_place(model: Layer) -> Iterator[tuple[str, Layer]]:
     """
     for name, layer in walk(model, children_first=True):
         yield f"{name} {type(layer).__name__}".strip(), layer
-
-
-def full_batches(backend: Backend, sampler: Sampler, samples: int, batch_size: int, seed: int) -> Iterator[Array]:
-    """The row indices of step after step, epoch after epoch, without partial batches."""
-    size = min(batch_size, samples)
-    for epoch in itertools.count():
-        order = backend.asarray(sampler.epoch(samples, size, seed, epoch))
-        for start in range(0, samples - size + 1, size):
-            yield order[start : start + size]
 
 
 @contextmanager

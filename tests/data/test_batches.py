@@ -1,0 +1,99 @@
+"""xpnet.data.batches: order, slices, parts and gathering, for samples on the device, on the host, and in a file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet.context import Context
+from xpnet.data import Batch, Batches, InOrder, Shuffled, WithReplacement
+from xpnet.errors import ConfigurationError
+
+X = np.arange(7 * 6, dtype=np.uint8).reshape(7, 2, 3)
+Y = np.array([3, 1, 4, 1, 5, 9, 2])
+
+
+def rows_of(batches: Batches, step: int) -> list[int]:
+    return batches.backend.to_numpy(batches.at(step).indices).tolist()
+
+
+@pytest.mark.parametrize("sampler", [Shuffled(), InOrder(), WithReplacement()])
+def test_steps_are_slices_of_one_epoch_after_the_other(backend, sampler) -> None:
+    batches = Batches(backend, X, Y, batch_size=3, sampler=sampler, seed=5)
+    assert batches.steps_per_epoch == 3
+    expected = [sampler.epoch(7, 3, 5, epoch)[start : start + 3].tolist() for epoch in range(3) for start in (0, 3, 6)]
+    assert [rows_of(batches, step) for step in range(9)] == expected
+    assert [rows_of(batches, step) for step in (8, 0, 4)] == [expected[step] for step in (8, 0, 4)]
+    assert [backend.to_numpy(batch.indices).tolist() for batch in batches.epoch(1)] == expected[3:6]
+
+
+def test_partial_batches_can_be_left_out(backend) -> None:
+    batches = Batches(backend, X, Y, batch_size=3, sampler=Shuffled(), seed=5, drop_last=True)
+    epochs = [Shuffled().epoch(7, 3, 5, epoch) for epoch in range(2)]
+    expected = [epoch[start : start + 3].tolist() for epoch in epochs for start in (0, 3)]
+    assert batches.steps_per_epoch == 2
+    assert [rows_of(batches, step) for step in range(4)] == expected
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_batch_larger_than_the_set_is_the_set(cpu, drop_last) -> None:
+    batches = Batches(cpu, X, Y, batch_size=100, drop_last=drop_last)
+    assert (batches.steps_per_epoch, rows_of(batches, 0)) == (1, list(range(7)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, None])
+def test_parts_cover_the_batch_in_order(cpu, size) -> None:
+    batch = Batch(np.array([7, 1, 4, 0, 2, 9, 5]))
+    parts = list(batch.parts(size))
+    assert len(parts) == batch.count_parts(size)
+    np.testing.assert_array_equal(np.concatenate([part.indices for part in parts]), batch.indices)
+    assert [part.number for part in parts] == list(range(len(parts)))
+    assert [part.start for part in parts] == [(size or 0) * number for number in range(len(parts))]
+    assert {part.rows for part in parts[:-1]} <= {size}
+
+
+class By:
+    divisor = 255.0
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64", None])
+def test_a_batch_is_gathered_and_divided(backend, resident, dtype) -> None:
+    rescale = None if dtype is None else By()
+    batches = Batches(backend, X, Y, batch_size=4, dtype=dtype, rescale=rescale, resident=resident)
+    context = Context(backend, reuse=True)
+    for rows in ([2, 0, 2, 6], [5]):
+        x, y = batches.gather(Batch(backend.asarray(np.array(rows))), context)
+        expected = X[rows] if dtype is None else X[rows] / np.dtype(dtype).type(255)
+        np.testing.assert_array_equal(backend.to_numpy(x), expected, strict=True)
+        assert backend.to_numpy(y).tolist() == Y[rows].tolist()
+        assert context.prescaled is rescale
+
+
+def test_samples_without_targets(backend) -> None:
+    x, y = Batches(backend, X, dtype="float32").gather(Batch(backend.asarray(np.array([1]))), Context(backend))
+    assert (backend.to_numpy(x).tolist(), y) == (X[1:2].astype(float).tolist(), None)
+
+
+def test_a_file_larger_than_memory_is_read_batch_by_batch(cpu, tmp_path) -> None:
+    """A sparse file of 1 TiB: all of it would fit nowhere."""
+    images = np.memmap(tmp_path / "images", np.uint8, "w+", shape=(2**30, 1024))
+    images[2**29 + 1] = 7
+    batches = Batches(cpu, images, batch_size=2, resident=False)
+    x, _ = batches.gather(Batch(np.array([0, 2**29 + 1])), Context(cpu))
+    assert (x[0] == 0).all()
+    assert (x[1] == 7).all()
+
+
+def test_in_order_of_the_set_for_evaluations(backend) -> None:
+    batches = Batches(backend, X, Y, batch_size=3, sampler=Shuffled(), seed=5)
+    rows_of(batches, 0)
+    ordered = batches.in_order(batch_size=5)
+    assert [rows_of(ordered, step) for step in range(2)] == [[0, 1, 2, 3, 4], [5, 6]]
+    assert rows_of(batches, 1) == Shuffled().epoch(7, 3, 5, 0)[3:6].tolist()
+
+
+@pytest.mark.parametrize("batch_size", [0, 2.5, True, "all"])
+def test_a_batch_size_that_cannot_be(cpu, batch_size) -> None:
+    with pytest.raises(ConfigurationError, match="batch_size must be a whole number of at least 1"):
+        Batches(cpu, X, Y, batch_size=batch_size)

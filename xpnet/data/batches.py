@@ -1,0 +1,180 @@
+"""The batches of a set of samples: the order of an epoch, its slices, the parts of a batch, and gathering."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from xpnet import ops
+from xpnet.backends import Array, Backend
+from xpnet.context import Context
+from xpnet.data.samplers import InOrder, Sampler, epoch_order, steps_per_epoch
+
+
+class Batch(NamedTuple):
+    """The rows of a step, or of a part of it.
+
+    Attributes:
+        indices: (N,) which rows of the set, on the device.
+        number: of the part within the batch, from 0.
+        start: place of the part's first row within the batch.
+
+    >>> [(part.indices.tolist(), part.number, part.start) for part in Batch(np.array([7, 1, 4])).parts(2)]
+    [([7, 1], 0, 0), ([4], 1, 2)]
+    """
+
+    indices: Array
+    number: int = 0
+    start: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return int(self.indices.shape[0])
+
+    def count_parts(self, rows: int | None) -> int:
+        """How many parts of ``rows`` rows there are."""
+        return 1 if rows is None else -(-self.rows // rows)
+
+    def parts(self, rows: int | None) -> Iterator[Batch]:
+        """Consecutive parts of ``rows`` rows, the last one of what is left; the batch itself where that is None."""
+        if rows is None or self.rows <= rows:
+            yield self
+            return
+        for number, start in enumerate(range(0, self.rows, rows)):
+            yield Batch(self.indices[start : min(start + rows, self.rows)], number, start)
+
+
+class Divides(Protocol):
+    """A layer that divides its input by a number, which ``gather`` does in the same pass over the bytes."""
+
+    @property
+    def divisor(self) -> float:
+        """What it divides by."""
+
+
+class Batches:
+    """The batches of samples, by step: a pure function of seed and step.
+
+    Step s belongs to epoch s // steps_per_epoch, whose order the sampler gives; batches are consecutive slices of it,
+    and the last one of an epoch may be partial.
+
+    Args:
+        backend: where batches are needed.
+        x: (N, *sample shape), on the host or on the backend; N at least 1.
+        y: (N, …) targets; None: there are none.
+        batch_size: rows in a batch.
+        sampler: the order; that of the rows when None.
+        seed: of the order.
+        dtype: floating-point type that x is converted to; None: x is left as it is (indices).
+        rescale: the layer whose division is done while gathering, see :class:`~xpnet.layers.Rescale`; None: none.
+        drop_last: leave partial batches out.
+        resident: keep the samples on the device. Otherwise each batch is copied there when it is needed, from memory or
+            from a file that is mapped into it (``numpy.memmap``).
+
+    Attributes:
+        steps_per_epoch: batches in an epoch.
+
+    Raises:
+        ConfigurationError: a batch size that is no whole number of at least 1.
+        OutOfMemoryError: the samples are too large for the device.
+
+    >>> from xpnet.backends import backend
+    >>> cpu = backend("cpu-reference")
+    >>> batches = Batches(cpu, np.array([[0, 51], [102, 153], [204, 255]], np.uint8), np.array([2, 0, 1]), batch_size=2)
+    >>> x, y = batches.gather(batches.at(1), Context(cpu))
+    >>> batches.steps_per_epoch, x, y
+    (2, array([[204., 255.]], dtype=float32), array([1]))
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int = 1000,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        dtype: str | None = "float32",
+        rescale: Divides | None = None,
+        drop_last: bool = False,
+        resident: bool = True,
+    ) -> None:
+        self.backend = backend
+        self.samples = len(x)
+        self.batch_size = batch_size if not drop_last else min(batch_size, self.samples)
+        self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
+        if drop_last:
+            self.steps_per_epoch = self.samples // self.batch_size
+        self.seed = seed
+        self.rescale = rescale
+        self._sampler = sampler or InOrder()
+        self.dtype = dtype
+        self._resident = resident
+        self._epoch, self._order = -1, self.backend.asarray([], "int64")
+        if not resident:
+            self.x, self.y = x, y
+            return
+        purpose = f"{self.samples:,} samples, which stay on the device: take fewer, or use the CPU"
+        with backend.memory_for(purpose):
+            self.x, self.y = self._placed(x), None if y is None else self._placed(y)
+
+    def order(self, epoch: int) -> Array:
+        """The rows of an epoch, one after the other, on the device; the last one asked for is kept.
+
+        Raises:
+            DTypeError, ShapeError, OutOfRangeError: the sampler gave something else than rows of the set.
+        """
+        if epoch != self._epoch:
+            order = epoch_order(self._sampler, self.samples, self.batch_size, self.seed, epoch)
+            self._epoch, self._order = epoch, self.backend.asarray(order)
+        return self._order
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order, start = self.order(epoch), place * self.batch_size
+        return Batch(order[start : min(start + self.batch_size, order.shape[0])])  # no slice past the end
+
+    def epoch(self, number: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch."""
+        first = number * self.steps_per_epoch
+        return map(self.at, range(first, first + self.steps_per_epoch))
+
+    def in_order(self, batch_size: int = 1000) -> Batches:
+        """Batches of the same arrays in the order of the set, as evaluations take them."""
+        twin = copy.copy(self)
+        twin.batch_size, twin.steps_per_epoch = batch_size, steps_per_epoch(self.samples, batch_size)
+        twin._sampler, twin._epoch = InOrder(), -1
+        return twin
+
+    def gather(self, batch: Batch, context: Context) -> tuple[Array, Array]:
+        """x and y of a batch: x in ``dtype`` and divided as ``rescale`` says; y as it is, None where there is none."""
+        context.prescaled = self.rescale
+        x, y, indices = self.x, self.y, batch.indices
+        if not self._resident:
+            rows = self.backend.to_numpy(indices)
+            x, y = (None if array is None else self.backend.asarray(array[rows]) for array in (x, y))
+            indices = self.backend.xp.arange(batch.rows, device=self.backend.device)
+        take = self.backend.xp.take
+        if self.dtype is None:
+            x = take(x, indices, axis=0)
+        else:
+            out = context.empty(self, "x", (batch.rows, *x.shape[1:]), getattr(self.backend.xp, self.dtype))
+            divisor = 1.0 if self.rescale is None else self.rescale.divisor
+            x = ops.gather(self.backend, x, indices, divisor, self.dtype, out)
+        if y is None:
+            return x, None
+        return x, y[indices] if y.ndim == 1 else take(y, indices, axis=0)  # take costs a microsecond more
+
+    def head(self, rows: int, context: Context) -> Array:
+        """x of the first rows of the set, at most that many, as ``gather`` gives it."""
+        indices = self.backend.xp.arange(min(rows, self.samples), device=self.backend.device)
+        return self.gather(Batch(indices), context)[0]
+
+    def _placed(self, array: Any) -> Array:
+        return self.backend.asarray(np.ascontiguousarray(array) if not self.backend.owns(array) else array)

@@ -1,0 +1,114 @@
+"""One step of training: gradients → reduce → update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from xpnet import ops
+from xpnet.backends import Array
+from xpnet.context import Context
+from xpnet.data import Batches
+from xpnet.layers import Layer
+from xpnet.losses import Loss
+from xpnet.ops import reports
+from xpnet.ops.batch_loss import counted_loss
+from xpnet.optimizers import Optimizer
+from xpnet.training.accumulation import GradientAccumulation
+from xpnet.training.moving_average import MovingAverage
+
+RNG_STRIDE = (
+    2**32
+)  # between the RNG steps of a batch's parts: the upper half of the counter, which no run's steps reach
+
+
+class TrainingStep:
+    """θ ← update(reduce(gradients of the batch's parts)); nothing waits for the device.
+
+    The three functions are attributes, which can be replaced, watched and timed:
+
+    - ``gradients(x, y, context)``: forward pass, loss and backward pass of a part of the batch. Leaves the gradient in
+      the model and returns the :class:`~xpnet.ops.BatchLoss`.
+    - ``reduce(results, parts)``: the batch's result and gradient from those of its parts, each of which is computed
+      when it is taken from ``results``, see :class:`~xpnet.training.accumulation.GradientAccumulation`.
+    - ``update(step, found_inf)``: the optimizer's update. Where the loss or a gradient is not finite, ``found_inf`` is
+      set and the update has no effect on parameters and optimizer state: a rule need not know of it.
+
+    Args:
+        model: initialised.
+        loss: to minimise.
+        optimizer: initialised with the model.
+        micro_batch_size: rows in a part; None: the batch is one part.
+        average: moving average of the weights; None: there is none.
+        hold: whether no later step is taken after one that is not finite.
+
+    Attributes:
+        report: the report vector, see :mod:`xpnet.ops.reports`.
+
+    >>> import numpy as np, xpnet
+    >>> model = xpnet.Linear(1, 2).initialize(xpnet.backend("cpu-reference"))
+    >>> optimizer = xpnet.SGD(0.1)
+    >>> optimizer.initialize(model)
+    >>> step = TrainingStep(model, xpnet.SoftmaxCrossEntropy(), optimizer)
+    >>> batches = Batches(model.backend, np.ones((3, 1)), np.array([0, 1, 0]), batch_size=2)
+    >>> step(batches, 0, Context(model.backend, training=True))
+    2
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        loss: Loss,
+        optimizer: Optimizer,
+        *,
+        micro_batch_size: int | None = None,
+        average: MovingAverage | None = None,
+        hold: bool = True,
+    ) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.micro_batch_size, self.average, self.hold = micro_batch_size, average, hold
+        self.backend = model.require_backend()
+        self.report = ops.new_report(self.backend)
+        parameters, gradients, buffers = model.vectors
+        self._parameters, self._gradients, self._buffers = parameters.vector, gradients.vector, buffers.vector
+        self._found_inf = self.backend.aligned_zeros(1, "int32")
+        self.gradients: Callable[[Array, Array, Context], ops.BatchLoss] = self._backpropagate
+        self.reduce: Callable[[Iterable[ops.BatchLoss], int], ops.BatchLoss] = GradientAccumulation(gradients)
+        self.update: Callable[[int, Array], None] = self._optimize
+
+    def __call__(self, batches: Batches, step: int, context: Context) -> int:
+        """Take a step on its batch, under a training context; how many rows that has."""
+        batch = batches.at(step)
+        buffers = self.backend.xp.asarray(self._buffers, copy=True) if self._buffers.shape[0] else None
+        result = self.reduce(self.results(batches, step, context), batch.count_parts(self.micro_batch_size))
+        context.step = step
+        ops.check_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._found_inf)
+        if self.hold:
+            reports.hold(self.backend, self.report, self._found_inf)
+        self._guarded_update(step)
+        if self.average is not None:
+            self.average.update(self._found_inf)
+        if buffers is not None:
+            ops.take_back(self.backend, self._buffers, buffers, self._found_inf)
+        ops.accumulate(self.backend, self.report, result, step + 1, self._found_inf)
+        return batch.rows
+
+    def results(self, batches: Batches, step: int, context: Context) -> Iterator[ops.BatchLoss]:
+        """Of the parts of a step's batch: each is computed, and its gradient left in the model, when it is taken."""
+        for part in batches.at(step).parts(self.micro_batch_size):
+            context.step = step + part.number * RNG_STRIDE  # each part draws random numbers of its own
+            yield self.gradients(*batches.gather(part, context), context)
+
+    def _backpropagate(self, x: Array, y: Array, context: Context) -> ops.BatchLoss:
+        result = self.loss.forward(self.model.forward(x, context), y, context)
+        self.model.backward_parameters(result.gradient, context)
+        return result
+
+    def _optimize(self, step: int, found_inf: Array) -> None:
+        self.optimizer.update(step, found_inf)
+
+    def _guarded_update(self, step: int) -> None:
+        if self.optimizer.reads_found_inf and self.update == self._optimize:
+            self.update(step, self._found_inf)
+            return
+        written = [self._parameters, *(vector.vector for vector in self.optimizer.state.values())]
+        self.backend.unless(self._found_inf, written, lambda: self.update(step, self._found_inf))
