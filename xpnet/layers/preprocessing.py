@@ -1,0 +1,229 @@
+"""Layers that scale a network's inputs: what a file or a camera gives becomes what training saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from xpnet import ops
+from xpnet.backends import Array
+from xpnet.context import Context
+from xpnet.errors import CallOrderError, ConfigurationError, DTypeError, ShapeError, finite_number, positive_integer
+from xpnet.initializers import Constant
+from xpnet.layers.layer import Layer, ParameterSpec
+from xpnet.layers.sequential import Sequential
+from xpnet.parameters import Shape
+
+Chunks = Callable[[], Iterator[np.ndarray]]
+_CHUNK = 1000  # rows that statistics are gathered from at a time
+
+
+class Preprocessing(Layer):
+    """A layer that scales the inputs, and learns how from the training set before the first step.
+
+    It stands first in a model. It is called by its kind there, "rescale" or "standardize", and the layers after it keep
+    the numbers that they would have without it.
+    """
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it knows how to scale."""
+        raise NotImplementedError
+
+    def fit(self, x: np.ndarray) -> None:
+        """Learn how to scale from the samples of a training set, (N, *sample shape)."""
+        x = np.asarray(x)
+        self._fit(lambda: (x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK)))
+
+    def _fit(self, chunks: Chunks) -> None:
+        """As ``fit``, from samples that come in pieces, as often as they are asked for."""
+        raise NotImplementedError
+
+
+class Rescale(Preprocessing):
+    """y = x / divisor: pixels from 0 to 255 become numbers from 0 to 1.
+
+    In training and evaluation the division is done while a batch is gathered, in one pass over its bytes.
+
+    Args:
+        divisor: above 0. None: settled when training begins, as 255 for bytes (uint8), as 1 for floating point.
+
+    Raises:
+        ConfigurationError: a divisor that is not above 0.
+        CallOrderError: in a pass, a divisor that is not settled yet.
+        DTypeError: in ``fit``, samples of another type than bytes or floating point.
+
+    >>> import numpy as np, xpnet
+    >>> model = xpnet.Sequential(Rescale(255.0), xpnet.Flatten()).initialize(xpnet.backend("cpu-reference"))
+    >>> model.predict(np.array([[[0, 255]]], np.uint8))
+    array([[0., 1.]], dtype=float32)
+    """
+
+    def __init__(self, divisor: float | None = None) -> None:
+        self.divisor = None if divisor is None else finite_number("divisor", divisor)
+        if self.divisor is not None and self.divisor <= 0.0:
+            raise ConfigurationError(f"divisor must be above 0, not {divisor!r}")
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the divisor is settled."""
+        return self.divisor is not None
+
+    def _fit(self, chunks: Chunks) -> None:
+        first = next(chunks())
+        if first.dtype == np.uint8:
+            self.divisor = 255.0
+        elif first.dtype.kind == "f":
+            self.divisor = 1.0
+        else:
+            raise DTypeError(f"Rescale() knows the range of uint8 and of floating point, not of {first.dtype}: give it")
+
+    def forward(self, x: Array, context: Context) -> Array:
+        """y; x itself where it was divided when it was gathered."""
+        if context.prescaled is self:
+            return x
+        if self.divisor is None:
+            raise CallOrderError("Rescale has no divisor yet: give one, such as Rescale(255.0), or train the model")
+        return ops.rescale(context.backend, x, self.divisor, context.empty(self, "y", x.shape, x.dtype))
+
+    def backward(self, dy: Array, context: Context) -> Array:
+        """dx = dy / divisor."""
+        return ops.rescale(context.backend, dy, self.divisor or 1.0, context.empty(self, "dx", dy.shape, dy.dtype))
+
+
+class Standardize(Preprocessing):
+    """y = (x - μ) / σ, with the mean μ and standard deviation σ of each feature or channel over the training set.
+
+    Buffers are ``mean`` and ``deviation``, (features,) each, in the model's files like its weights. They are measured
+    when training begins, in float64, unless they were before; a feature that never changes has σ = 1.
+
+    Args:
+        features: F for samples of shape (F,), C for images (C, H, W); 1: one mean and deviation for all values of
+            samples of any shape.
+
+    Raises:
+        ConfigurationError: a number that is no whole number of at least 1.
+        ShapeError: samples with another number of features.
+        CallOrderError: in ``predict`` and evaluations, statistics that were never measured.
+
+    Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.3.
+
+    >>> import numpy as np, xpnet
+    >>> layer = Standardize(2).initialize(xpnet.backend("cpu-reference"))
+    >>> layer.fit(np.array([[1.0, 10.0], [3.0, 30.0]]))
+    >>> layer.predict(np.array([[3.0, 20.0]]))
+    array([[1., 0.]], dtype=float32)
+    """
+
+    def __init__(self, features: int) -> None:
+        self.features = positive_integer("features", features)
+
+    def buffer_specs(self) -> dict[str, ParameterSpec]:
+        """mean and deviation; a deviation of 0 says that they were not measured yet."""
+        shape = (self.features,)
+        return {"mean": ParameterSpec(shape, Constant(0.0)), "deviation": ParameterSpec(shape, Constant(0.0))}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's."""
+        if self.features != 1 and (not input_shape or input_shape[0] != self.features):
+            raise ShapeError(
+                f"Standardize({self.features}) takes samples of shape ({self.features},) or ({self.features}, height, "
+                f"width), not {tuple(input_shape)}"
+            )
+        return input_shape
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether mean and deviation were measured, or came with the weights; waits for the device."""
+        deviation = self.require_backend().to_numpy(self.buffers["deviation"])
+        return bool((deviation != 0.0).all())
+
+    def _fit(self, chunks: Chunks) -> None:
+        rows = (self._by_feature(chunk) for chunk in chunks())
+        count, total = 0, np.zeros(self.features)
+        for row in rows:
+            count, total = count + row.shape[1], total + row.sum(axis=1)
+        mean = total / count
+        # Two passes: E[x²] - E[x]² loses every digit where the mean is large.
+        squares = sum(((self._by_feature(chunk) - mean[:, None]) ** 2).sum(axis=1) for chunk in chunks())
+        deviation = np.sqrt(squares / count)
+        deviation[deviation == 0.0] = 1.0
+        backend = self.require_backend()
+        self.buffers["mean"][...] = backend.asarray(mean, self.dtype)
+        self.buffers["deviation"][...] = backend.asarray(deviation, self.dtype)
+
+    def _by_feature(self, x: np.ndarray) -> np.ndarray:
+        """(features, values of each), float64."""
+        self.output_shape(x.shape[1:])
+        x = x.astype(np.float64)
+        return x.reshape(1, -1) if self.features == 1 else np.moveaxis(x, 1, 0).reshape(self.features, -1)
+
+    def forward(self, x: Array, context: Context) -> Array:
+        """y."""
+        self.output_shape(x.shape[1:])
+        out = context.empty(self, "y", x.shape, x.dtype)
+        return ops.standardize(context.backend, x, self.buffers["mean"], self.buffers["deviation"], out)
+
+    def backward(self, dy: Array, context: Context) -> Array:
+        """dx = dy / σ."""
+        xp = context.backend.xp
+        out = context.empty(self, "dx", dy.shape, dy.dtype)
+        zero = xp.zeros_like(self.buffers["mean"])
+        return ops.standardize(context.backend, dy, zero, self.buffers["deviation"], out)
+
+
+def leading_preprocessing(model: Layer) -> list[Preprocessing]:
+    """The preprocessing layers that a model begins with.
+
+    >>> import xpnet
+    >>> [type(layer).__name__ for layer in leading_preprocessing(Sequential(Rescale(), xpnet.Linear(2, 3)))]
+    ['Rescale']
+    """
+    found: list[Preprocessing] = []
+    for layer in model.layers if isinstance(model, Sequential) else [model]:
+        if not isinstance(layer, Preprocessing):
+            return found
+        found.append(layer)
+    return found
+
+
+def leading_rescale(model: Layer) -> Rescale | None:
+    """The Rescale that a model begins with, whose division can be done while a batch is gathered."""
+    first = next(iter(leading_preprocessing(model)), None)
+    return first if isinstance(first, Rescale) else None
+
+
+def fit_preprocessing(model: Layer, x: np.ndarray) -> None:
+    """Fit the preprocessing layers that a model begins with, as far as they are not fitted, to a training set.
+
+    Each is fitted to what the ones before it make of the samples.
+
+    >>> import xpnet
+    >>> model = Sequential(Rescale(), Standardize(1)).initialize(xpnet.backend("cpu-reference"), dtype="float64")
+    >>> fit_preprocessing(model, np.array([[0], [255]], np.uint8))
+    >>> model.predict(np.array([[255]], np.uint8))
+    array([[1.]])
+    """
+    layers = leading_preprocessing(model)
+    for place, layer in enumerate(layers):
+        if not layer.is_fitted:
+            layer._fit(lambda before=layers[:place]: _preprocessed(before, x))  # type: ignore[misc]
+
+
+def require_fitted(model: Layer) -> None:
+    """Raise CallOrderError where a preprocessing layer that a model begins with does not know yet how to scale."""
+    for layer in leading_preprocessing(model):
+        if not layer.is_fitted:
+            raise CallOrderError(
+                f"{type(layer).__name__} does not know yet how to scale the inputs: train the model, or call "
+                "fit(x) on that layer with the training set"
+            )
+
+
+def _preprocessed(layers: Sequence[Preprocessing], x: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(x), _CHUNK):
+        chunk = x[start : start + _CHUNK]
+        for layer in layers:
+            chunk = layer.predict(chunk)
+        yield chunk
