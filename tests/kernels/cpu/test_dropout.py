@@ -75,7 +75,7 @@ def test_what_is_not_served():
         dropout(x, 0.5, (2**32, 0), 0, x)
     with pytest.raises(ValueError, match="x and out must be contiguous"):
         dropout(x[:, ::2], 0.5, (0, 0), 0, np.empty((4, 2)))
-    with pytest.raises(ValueError, match="out overlaps with x, element for another"):
+    with pytest.raises(ValueError, match="out overlaps with x at other elements"):
         dropout(x[:2], 0.5, (0, 0), 0, x[1:3])
     with pytest.raises(TypeError, match="x must be float32 or float64, not int64"):
         dropout(np.ones(3, np.int64), 0.5, (0, 0), 0, np.ones(3, np.int64))

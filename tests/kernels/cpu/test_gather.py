@@ -1,4 +1,4 @@
-"""A gathered and divided batch is, bit for bit, what NumPy's indexing and division give."""
+"""A gathered and divided batch is, bit for bit, what NumPy's indexing and partition give."""
 
 from __future__ import annotations
 
