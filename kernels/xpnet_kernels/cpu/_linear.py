@@ -70,8 +70,8 @@ def linear(x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: str | None, 
 def _fused_linear(x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int, out: np.ndarray) -> bool:
     """Check the arguments and compute the layer in one compiled call, or do nothing and return false.
 
-    For a small layer, checks in Python and separate calls take as long as the product. What this does not serve takes
-    the general path, which raises the errors.
+    For a small layer, checks in Python and separate calls take as long as the product. Anything else takes the general
+    path, which raises the errors.
     """
     work = own_product_work(x, W)
     if work == 0 or is_matrix_vector(x.shape[0], work):

@@ -107,8 +107,8 @@ def _fused_linear_backward(
 ) -> bool:
     """Check the arguments and compute all gradients in one compiled call, or do nothing and return false.
 
-    For a small layer, checks in Python and separate calls take as long as the products. What this does not serve takes
-    the general path, which raises the errors.
+    For a small layer, checks in Python and separate calls take as long as the products. Anything else takes the general
+    path, which raises the errors.
     """
     work = own_product_work(x, W)
     if work == 0:

@@ -90,7 +90,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch, activation):
             np.testing.assert_array_equal(array, reference)
 
 
-def test_what_is_not_served():
+def test_invalid_arguments():
     z, bias = np.ones((2, 3), np.float32), np.ones(3, np.float32)
     with pytest.raises(ValueError, match="unknown activation 'gelu'; the choices are None, 'relu', 'sigmoid' and"):
         bias_activation(z, bias, "gelu", z)

@@ -95,7 +95,7 @@ def test_sizes_from_1_to_67(case, dtype):
 @dtypes
 @pytest.mark.parametrize("activation", [None, "tanh"])
 @pytest.mark.parametrize("case", [forward_case, backward_case])
-def test_anywhere_in_memory(case, dtype, activation, place):
+def test_any_memory_layout(case, dtype, activation, place):
     case(33, 70, 50, dtype, activation, place)
 
 
@@ -127,7 +127,7 @@ SPECIAL = np.array([np.nan, -0.0, 0.0, np.inf, -np.inf, 1.5, -1.5, 1e-42, -1e-42
 
 
 @pytest.mark.parametrize("outputs", [1, 9, 16, 17, 50, 70])
-def test_the_rectifier_of_special_values(outputs):
+def test_relu_of_special_values(outputs):
     b = np.resize(SPECIAL, outputs)
     x, W, out = np.zeros((3, 784), np.float32), np.zeros((784, outputs), np.float32), np.empty((3, outputs), np.float32)
     linear(x, W, b, "relu", out)
@@ -137,7 +137,7 @@ def test_the_rectifier_of_special_values(outputs):
 
 
 @pytest.mark.parametrize("outputs", [1, 9, 16, 17, 50, 70])
-def test_the_rectifiers_derivative_at_special_values(outputs):
+def test_the_derivative_of_relu_at_special_values(outputs):
     y, dy, x = np.tile(np.resize(SPECIAL, outputs), (4, 1)), normal(4, outputs), normal(4, 3)
     W, dW, db = normal(3, outputs), np.empty((3, outputs), np.float32), np.empty(outputs, np.float32)
     dz = np.full((4, outputs), np.nan, np.float32)
@@ -157,7 +157,7 @@ def test_without_an_activation_neither_y_nor_dz_is_needed():
     np.testing.assert_allclose(db, dy.sum(axis=0, dtype=np.float64), rtol=1e-6)
 
 
-def test_what_forward_does_not_serve():
+def test_invalid_arguments_of_the_forward_pass():
     x, W, b, out = normal(5, 4), normal(4, 3), normal(3), np.zeros((5, 3), np.float32)
     with pytest.raises(ValueError, match="unknown activation 'gelu'"):
         linear(x, W, b, "gelu", out)
@@ -184,7 +184,7 @@ def test_what_forward_does_not_serve():
             linear(*arguments, None, square)
 
 
-def test_what_backward_does_not_serve():
+def test_invalid_arguments_of_the_backward_pass():
     dy, x, y, W = normal(5, 3), normal(5, 4), normal(5, 3), normal(4, 3)
     dW, db, dz = np.zeros((4, 3), np.float32), np.zeros(3, np.float32), np.zeros((5, 3), np.float32)
     with pytest.raises(ValueError, match="unknown activation 'gelu'"):

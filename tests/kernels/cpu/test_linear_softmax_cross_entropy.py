@@ -67,7 +67,7 @@ def test_probabilities(expected):
 
 
 @pytest.mark.parametrize("wanted", ["dx", "dW", "db", None])
-def test_only_what_is_wanted(wanted):
+def test_each_output_is_optional(wanted):
     everything, problem = Problem(np.float32), Problem(np.float32)
     everything.run(chunk_rows=6)
     problem.run(chunk_rows=6, **{name: None for name in ("dx", "dW", "db") if name != wanted})
@@ -104,7 +104,7 @@ def test_chunks_change_the_loss_only_within_rounding():
     np.testing.assert_allclose(problem.losses, whole.losses, rtol=1e-5)
 
 
-def test_what_is_not_served():
+def test_invalid_arguments():
     problem = Problem(np.float32)
     for error, message, options in (
         (ValueError, r"W must have the shape \(7, 31\), not \(6, 31\)", {"W": problem.W[:6]}),

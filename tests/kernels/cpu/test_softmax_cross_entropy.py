@@ -148,7 +148,7 @@ class TestOneResult:
         rng = np.random.default_rng(classes)
         return rng.normal(size=(9, classes)).astype(dtype), rng.integers(0, classes, 9)
 
-    def test_wherever_the_arrays_lie(self, batch, options, place):
+    def test_any_memory_layout(self, batch, options, place):
         logits, labels = batch
         gradient = place(np.zeros_like(logits))
         gradient = gradient if gradient.flags.writeable else True
@@ -262,7 +262,7 @@ def test_minus_infinity_adds_nothing_where_the_target_is_zero(classes, labels):
 
 @pytest.mark.parametrize("classes", [10, 3000])
 @pytest.mark.parametrize("options", [{"ignore_index": 7}, {"row_weights": np.array([1, 0, 1], np.float32)}])
-def test_what_counts_for_nothing_may_hold_anything(classes, options):
+def test_ignored_rows_may_hold_anything(classes, options):
     rng = np.random.default_rng(3)
     logits, labels = rng.normal(size=(3, classes)).astype(np.float32), np.array([1, 7, 3])
     logits[1] = [np.nan, np.inf] * (classes // 2)
@@ -288,7 +288,7 @@ def test_in_place_in_descending_order_when_the_last_block_is_one_row():
 
 @pytest.mark.parametrize("extras", [True, False])
 @pytest.mark.parametrize("rows", [3, 7, 100])
-def test_the_gradient_of_a_sure_row_keeps_its_sign(rows, extras):
+def test_the_gradient_of_a_saturated_row_keeps_its_sign(rows, extras):
     logits = np.zeros((rows, 10), np.float32)
     logits[:, 4] = 25
     gradient, more = np.empty_like(logits), {"predictions": np.empty(rows, np.int64)} if extras else {}

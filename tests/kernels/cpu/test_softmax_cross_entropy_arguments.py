@@ -1,4 +1,4 @@
-"""What the softmax cross-entropy refuses, in which words, and that it has then written nothing."""
+"""Invalid arguments of the softmax cross-entropy: the error, and that nothing has been written."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_first_bad_label_is_named_also_in_large_batches():
 
 @pytest.fixture(params=[True, False])
 def name(request, arguments):
-    """Of an output, with and without the extras; without them the arguments are looked at by compiled code."""
+    """Of an output, with and without the extras; without them compiled code checks the arguments."""
     if not request.param[1]:
         arguments |= {"log_sum_exp": None, "predictions": None}
     return request.param[0]
@@ -93,7 +93,7 @@ class TestOutputs:
         refused(arguments, ValueError, f"{name} must have contiguous rows", **{name: output})
         assert (output == 7).all()
 
-    def test_no_array(self, arguments, name):
+    def test_not_an_array(self, arguments, name):
         message = f"{name} must be a NumPy array, not list; numpy.asarray makes one"
         refused(arguments, TypeError, message, **{name: arguments[name].tolist()})
 
@@ -116,7 +116,7 @@ def test_probabilities_of_no_class(arguments):
 
 
 @pytest.mark.parametrize("extras", [True, False])
-def test_inputs_that_are_not_served(arguments, extras):
+def test_invalid_inputs(arguments, extras):
     if not extras:
         arguments |= {"log_sum_exp": None, "predictions": None}
     logits, labels = arguments["logits"], arguments["labels"]
@@ -147,7 +147,7 @@ def test_a_gradient_of_another_shape_is_not_taken_for_none(arguments, shape):
     refused(arguments, ValueError, r"gradient must have the shape \(3, 5\)", gradient=gradient)
 
 
-def test_options_that_make_no_sense(arguments):
+def test_invalid_options(arguments):
     dtype = arguments["logits"].dtype
     refused(arguments, ValueError, "unknown reduction 'avg'; the choices are mean, sum, none", reduction="avg")
     refused(arguments, ValueError, "label_smoothing must be a number from 0 to 1, not 1.5", label_smoothing=1.5)

@@ -45,8 +45,8 @@ def fused_small_batch(
 ) -> bool:
     """Check and compute a small batch in one compiled call, or write nothing and return false.
 
-    The work is so short that checks in Python would double it. What this does not serve takes the general path, which
-    raises the errors.
+    The work is so short that checks in Python would double it. Anything else takes the general path, which raises
+    the errors.
     """
     try:
         dtype, (rows, classes) = logits.dtype, logits.shape

@@ -18,7 +18,7 @@ def callback(function: Any) -> Any:
     """In compiled code, ``callback(function)(arguments)`` is (function pointer, pointer to the arguments).
 
     Invoking it calls ``function(*arguments, block)``. The function is compiled and returns nothing. It must neither
-    raise nor allocate, since nobody would see the error. The arguments lie on the stack of the function that makes the
+    raise nor allocate, since the error would be lost. The arguments lie on the stack of the function that makes the
     callback, so the callback is valid until that function returns.
     """
 

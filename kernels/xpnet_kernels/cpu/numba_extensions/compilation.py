@@ -6,11 +6,8 @@ it is compiled for, float32 or float64. Vectors are contiguous; matrices may hav
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import numba
@@ -18,6 +15,7 @@ import numpy as np
 from numba import types
 
 from xpnet_kernels.cpu.numba_extensions.array_arguments import ArrayArgument
+from xpnet_kernels.source_hash import source_hash
 
 # "contract" allows fused multiply-adds; "reassoc" would remove the rounding step of the exponential. Division follows
 # NumPy: Python's check for zero is a branch, and prevents vectorisation.
@@ -60,20 +58,6 @@ REALS = (np.dtype(np.float32), np.dtype(np.float64))
 _SCALARS = {int: types.int64, float: types.float64, bool: types.boolean}
 
 
-@functools.cache
-def source_hash() -> str:
-    """A hash of the sources of all CPU kernels.
-
-    Numba's cache on disk goes by a function's name and its file's time stamp, so it misses changes in other files whose
-    functions the function calls. With this hash in its name, a kernel is compiled again when any source changes.
-    """
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
-
-
 class kernel(dict[np.dtype, Callable[..., Any]]):  # noqa: N801
     """Decorates a function; ``decorated[dtype]`` is its machine code for an element type.
 
@@ -97,7 +81,7 @@ class kernel(dict[np.dtype, Callable[..., Any]]):  # noqa: N801
     def __missing__(self, dtype: np.dtype) -> Callable[..., Any]:
         if dtype not in REALS:
             raise KeyError(dtype)
-        self.function.__qualname__ = f"{self.function.__name__}_{source_hash()}"
+        self.function.__qualname__ = f"{self.function.__name__}_{source_hash('cpu')}"  # its name in the cache
         signature = self.signature(numba.from_dtype(dtype))
         try:
             compiled = numba.njit([signature], cache=True, **ARITHMETIC)(self.function)

@@ -1,4 +1,4 @@
-"""Matrix products of our own, against NumPy's in float64."""
+"""Our own matrix products against NumPy's in float64."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_all_shapes_up_to_67(terms, transposed):
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_nothing(shape, transposed):
+def test_empty_matrices(shape, transposed):
     A, B, C = matrices(*shape)
     multiply(A, B.T.copy() if transposed else B, C, transposed=transposed)
     np.testing.assert_array_equal(C, A @ B)
@@ -47,7 +47,7 @@ def test_nothing(shape, transposed):
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("left_transposed", [False, True])
-def test_anywhere_in_memory(transposed, left_transposed, place):
+def test_any_memory_layout(transposed, left_transposed, place):
     A, B, _ = matrices(23, 140, 67)
     left = place(A.T.copy()).T if left_transposed else place(A)
     C = np.full((25, 70), 7, np.float32)
@@ -97,7 +97,7 @@ def test_large_products(shape, transposed):
 
 
 @pytest.mark.skipif(not simd.LANES, reason="this processor's products are NumPy's")
-def test_whose_product_it_is(monkeypatch):
+def test_which_products_are_numpys(monkeypatch):
     def numpys(*arguments: np.ndarray, out: np.ndarray) -> None:
         out[...] = 7
 
@@ -143,7 +143,7 @@ def test_an_element_does_not_depend_on_its_place(shape):
 
 @pytest.mark.skipif(simd.LANES != 16, reason="this processor's products of that size are NumPy's")
 def test_an_element_does_not_depend_on_how_the_left_side_is_read():
-    """A transposed one is copied beside many columns; else it is read where it lies, row by row or column by column."""
+    """A transposed left side is copied if there are many columns; otherwise it is read in place."""
     A, B, C = matrices(271, 261, 600)
     multiply(A, B, C)
     for left in (A, np.asfortranarray(A)):

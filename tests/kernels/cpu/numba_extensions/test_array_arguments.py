@@ -1,4 +1,4 @@
-"""What compiled code reads of an array is what NumPy says of it, and what is no such array it refuses."""
+"""The custom unboxer reads of an array what NumPy says of it, and rejects everything else."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ REFUSED = {
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("real", [SINGLE, DOUBLE])
-def test_what_is_no_such_matrix_is_refused(name, real):
+def test_anything_but_such_a_matrix_is_rejected(name, real):
     report = np.full(5, 9.0)
     with pytest.raises(TypeError, match=f"expected a {real} array of 2 dimension"):
         of_matrix[real](REFUSED[name](BASE.astype(real)), report)
@@ -185,8 +185,8 @@ def test_vectors_are_contiguous_and_outputs_writable():
     assert not matrix.any()
 
 
-def test_what_an_array_says_of_itself_is_not_asked():
-    """An update by its word would write behind its end; one that is not made must not pass for one that was."""
+def test_overridden_attributes_of_an_array_are_not_used():
+    """An update that trusted them would write past the end; a rejected update must raise."""
     liar = np.ones(8, np.float32).view(Liar)
     with pytest.raises(TypeError, match=r"expected a contiguous writable float64 array of 1 .*, not a Liar"):
         sgd_update(liar, np.ones(8), np.array([0.5]))
@@ -196,7 +196,7 @@ def test_what_an_array_says_of_itself_is_not_asked():
 
 
 @pytest.mark.parametrize("make", [np.asarray, lambda a: np.asarray(a).view(np.memmap), lambda a: "no array"])
-def test_nothing_is_kept(make):
+def test_no_reference_is_leaked(make):
     matrix, report = make(np.ones((2, 2))), np.zeros(5)
 
     def call() -> None:
@@ -204,7 +204,7 @@ def test_nothing_is_kept(make):
             of_matrix[DOUBLE](matrix, report)
 
     call()
-    checks = [thing for thing in gc.get_objects() if isinstance(thing, partial) and thing.func is _check_array_object]
+    checks = [thing for thing in gc.get_objects() if type(thing) is partial and thing.func is _check_array_object]
     watched = [matrix, report, np.ndarray, DOUBLE, None, *checks]
     before = [sys.getrefcount(thing) for thing in watched]
     for _ in range(1000):
@@ -215,7 +215,7 @@ def test_nothing_is_kept(make):
 
 
 def test_code_from_the_cache_knows_arrays_of_another_process(tmp_path):
-    """Addresses differ from one process to the next; the second takes what the first has compiled."""
+    """Addresses differ between processes; the second loads what the first has compiled."""
     code = """if True:
         import numpy as np, numba
         from xpnet_kernels.cpu import sgd_update
@@ -262,8 +262,8 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_wrong_elsewhere_is_not_taken_for_a_wrong_argument(name, monkeypatch):
-    """What was not done must not pass for done, nor be done the slow way for ever, without a word."""
+def test_other_errors_are_not_taken_for_an_invalid_argument(name, monkeypatch):
+    """Such an error must reach the caller, not select the general path."""
 
     def broken(*arguments: Any) -> bool:
         raise ValueError("XPNET_NUM_THREADS is wrong")

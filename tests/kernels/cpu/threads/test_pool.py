@@ -1,4 +1,4 @@
-"""The thread pool: all blocks, once each, in order, whoever calls and whatever fails."""
+"""The thread pool: every block runs once, results are in order, errors reach the caller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def threads(request, monkeypatch):
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2, 3, 50])
-def test_every_block_is_served_once_and_in_order(threads, blocks):
+def test_every_block_runs_once_and_results_are_in_order(threads, blocks):
     served = []
 
     def square(block: int) -> int:

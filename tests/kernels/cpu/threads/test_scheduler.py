@@ -1,4 +1,4 @@
-"""Blocks shared among threads: each is done once, whoever comes, and nobody returns too early."""
+"""The scheduler: every block runs once, and a caller returns only after its last block."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def step_of(team: Any, length: int, unit: int, longest: int) -> int:
 
 
 def team_of(members: int, awake: bool = True) -> np.ndarray:
-    """The team of a team whose threads are not there, but seem to be awake."""
+    """The state of a team whose workers seem to be awake, but do not exist."""
     team = np.zeros(state_size(members), np.int64)
     for member in range(1, members):
         team[member_index(member, AWAKE)] = awake
@@ -72,14 +72,14 @@ def team_of(members: int, awake: bool = True) -> np.ndarray:
 
 @pytest.mark.parametrize("members", [1, 2, 3, 8])
 @pytest.mark.parametrize("blocks", [0, 1, 2, 3, 7, 1000])
-def test_a_caller_whom_nobody_helps_does_every_block_once(members, blocks):
+def test_a_caller_without_workers_runs_every_block_once(members, blocks):
     team, counts = team_of(members), np.zeros(blocks, np.int64)
     assert count(team, counts) == OK
     assert counts.tolist() == [1] * blocks
 
 
 @pytest.mark.parametrize("members", [2, 3, 8])
-def test_every_block_is_done_once_by_threads_that_come_and_go(members):
+def test_every_block_runs_once_with_workers_that_come_and_go(members):
     team = team_of(members, awake=False)
     end = time.monotonic() + 0.3
 
@@ -104,7 +104,7 @@ def work_until(end: Callable[[], bool], team: np.ndarray, member: int) -> None:
         scheduler.worker_loop[ANY](team, member)
 
 
-def test_two_threads_are_at_one_job_together(until):
+def test_two_threads_run_blocks_of_one_job_at_the_same_time(until):
     team, over = team_of(2, awake=False), threading.Event()
     thread = threading.Thread(target=work_until, args=(over.is_set, team, 1))
     thread.start()
@@ -121,7 +121,7 @@ def test_two_threads_are_at_one_job_together(until):
         thread.join()
 
 
-def test_the_caller_waits_for_a_thread_that_looks_at_its_job(until):
+def test_the_caller_waits_for_active_workers(until):
     team, counts = team_of(2), np.zeros(5, np.int64)
     team[scheduler._ACTIVE_WORKERS] = 1
     caller = threading.Thread(target=count, args=(team, counts))
@@ -134,7 +134,7 @@ def test_the_caller_waits_for_a_thread_that_looks_at_its_job(until):
     assert not caller.is_alive()
 
 
-def test_a_thread_leaves_a_closed_job_alone():
+def test_a_worker_ignores_a_closed_job():
     team, counts = team_of(2), np.zeros(5, np.int64)
     count(team, counts)
     before = team.copy()
@@ -144,7 +144,7 @@ def test_a_thread_leaves_a_closed_job_alone():
     assert counts.tolist() == [1] * 5
 
 
-def test_a_team_that_another_caller_has_is_left_to_it():
+def test_a_caller_works_alone_while_another_has_locked_the_team():
     team, counts = team_of(2), np.zeros(5, np.int64)
     team[scheduler._LOCK] = 1
     before = team.copy()
@@ -153,7 +153,7 @@ def test_a_team_that_another_caller_has_is_left_to_it():
     assert counts.tolist() == [1] * 5
 
 
-def test_threads_that_sleep_are_asked_for_by_calls_that_follow_each_other(until):
+def test_calls_that_follow_each_other_report_sleeping_workers(until):
     team, counts = team_of(2, awake=False), np.zeros(5, np.int64)
     assert count(team, counts) == OK  # alone
     assert until(lambda: count(team, counts) == OK_WORKERS_ASLEEP)
@@ -161,7 +161,7 @@ def test_threads_that_sleep_are_asked_for_by_calls_that_follow_each_other(until)
     assert count(team, counts) == OK
 
 
-def test_what_does_not_pay_is_not_done_for_a_while(until):
+def test_sharing_is_suspended_while_the_balance_is_negative(until):
     team, counts = team_of(2, awake=False), np.zeros(5, np.int64)
     count(team, counts)
     assert scheduler.has_sleeping_workers[ANY](team)
@@ -180,7 +180,7 @@ def test_what_does_not_pay_is_not_done_for_a_while(until):
     assert team[JOB_COUNT] > jobs + 1
 
 
-def test_waiting_is_taken_from_what_was_saved(until):
+def test_waiting_reduces_the_balance(until):
     team, counts = team_of(2), np.zeros(5, np.int64)
     team[scheduler._ACTIVE_WORKERS] = 1
     caller = threading.Thread(target=count, args=(team, counts))
@@ -192,7 +192,7 @@ def test_waiting_is_taken_from_what_was_saved(until):
     assert team[scheduler._SUSPENDED_UNTIL] > 0  # ten milliseconds are more than it may owe
 
 
-def test_what_was_saved_is_not_remembered_for_ever():
+def test_the_balance_has_an_upper_limit():
     team, counts = team_of(2), np.zeros(5, np.int64)
     team[scheduler._BALANCE] = NEVER
     count(team, counts)
@@ -200,7 +200,7 @@ def test_what_was_saved_is_not_remembered_for_ever():
 
 
 @pytest.mark.parametrize("members", [1, 2, 3, 8])
-def test_blocks_are_as_many_as_members_or_short_enough(members):
+def test_the_number_of_blocks_is_that_of_the_members_unless_blocks_are_too_long(members):
     team = team_of(members)
     for length in (0, 1, 5, 100, 784, 39_872):
         for unit in (1, 6, 64, 4096):
@@ -215,7 +215,7 @@ def test_blocks_are_as_many_as_members_or_short_enough(members):
                 assert not blocks or (blocks[0][0], blocks[-1][1]) == (0, length)
 
 
-def test_a_rest_that_was_asked_for(until):
+def test_suspend_sharing(until):
     team, counts = team_of(2, awake=False), np.zeros(5, np.int64)
     count(team, counts)
     scheduler.suspend_sharing[ANY](team)

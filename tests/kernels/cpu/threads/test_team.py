@@ -104,7 +104,7 @@ def test_small_stacks_get_no_threads(team_of):
 
 
 def test_the_first_calls_of_two_threads(monkeypatch, team_of):
-    """Both see the same state, of which one of them compiles a part."""
+    """All see the same state."""
     team, seen = team_of(2), []
     real = team_module._new_state
 

@@ -1,37 +1,13 @@
-"""The linear layer and its activation, forward and backward: cuBLAS's products, and one kernel for all the rest."""
+"""The gradients of the linear layer and its activation: cuBLAS's products, and one kernel for the rest."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .activations import activation_code, launch_backward, launch_forward
+from ._bias_activation_backward import launch_backward
+from .activations import activation_code
 from .arrays import REALS, array, optional_output, output
 from .matrix_products import multiply, on_stream
-
-
-def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: int = 0) -> None:
-    """``out = act(x W + b)``, queued on the stream.
-
-    Needs CuPy, for cuBLAS; cannot be captured in a graph, as CuPy's matrix products cannot.
-
-    Args:
-        x: (N, inputs) of any element type.
-        W: (inputs, outputs).
-        b: (outputs,).
-        activation: ``None``, "relu", "sigmoid" or "tanh".
-        out: (N, outputs), output.
-        stream: the CUDA stream's handle.
-    """
-    code = activation_code(activation)
-    inputs = array("x", x, REALS, dimensions=2)
-    element, (rows, depth) = inputs.element, inputs.shape
-    columns = array("W", W, (element,), dimensions=2).shape[1]
-    weights = array("W", W, (element,), shape=(depth, columns))
-    bias = array("b", b, (element,), shape=(columns,))
-    result = output("out", out, (element,), shape=(rows, columns))
-    with on_stream(stream):
-        multiply(inputs, weights, result)
-    launch_forward(result, bias, result, code, stream)
 
 
 def linear_backward(
@@ -51,15 +27,15 @@ def linear_backward(
 
     Args:
         dy: (N, outputs) of any element type, the gradient with respect to the output.
-        x: (N, inputs), what the forward pass took.
-        y: (N, outputs), what it gave; act′ is taken from it.
+        x: (N, inputs), the input of the forward pass.
+        y: (N, outputs), its output, from which act′ is computed.
         W: (inputs, outputs).
         activation: as in the forward pass.
         dW: (inputs, outputs), output.
         db: (outputs,), output.
-        dz: (N, outputs), output. With the activation ``None`` dz is dy itself: then ``y`` and ``dz``
-            are not looked at, and may be ``None``.
-        dx: (N, inputs), output; ``None``: no work is done for it.
+        dz: (N, outputs), output. With the activation ``None`` dz is dy itself; then ``y`` and ``dz`` are
+            not read, and may be ``None``.
+        dx: (N, inputs), output; ``None``: it is not computed.
         stream: the CUDA stream's handle.
     """
     code = activation_code(activation)

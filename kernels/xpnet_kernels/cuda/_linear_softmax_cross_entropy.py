@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._softmax_cross_entropy import CrossEntropy
 from .arrays import REALS, array, optional, optional_output
-from .cross_entropy import CrossEntropy
 from .cross_entropy_kernels import TOTAL
 from .matrix_products import filled, multiply, on_stream
 from .primitives import BLOCK
