@@ -93,7 +93,7 @@ def limit(case: Case, device: str) -> Contender:
 
         source, target = cupy.ones((2, size), np.float32)
         return Contender(lambda: cupy.copyto(target, source), synchronize=cupy.cuda.get_current_stream().synchronize)
-    from xpnet_kernels.cpu.pool import over_rows
+    from xpnet_kernels.cpu.threads.pool import over_rows
 
     source, target = np.ones((2, size), np.float32)
     return Contender(lambda: over_rows(lambda i, j: np.copyto(target[i:j], source[i:j]), size, 1))

@@ -134,7 +134,7 @@ def limit(case: Case, device: str) -> Contender:
     source, target = xp.ones((64, count // 128), "f"), xp.empty((64, count // 128), "f")  # one half read, one written
     copy: Callable[[], Any] = partial(xp.copyto, target, source)
     if xp is np:
-        from xpnet_kernels.cpu.pool import over_rows
+        from xpnet_kernels.cpu.threads.pool import over_rows
 
         copy = partial(over_rows, lambda i, j: np.copyto(target[i:j], source[i:j]), *source.shape)
 

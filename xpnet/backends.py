@@ -248,7 +248,7 @@ def backend(name: str = "auto") -> Backend:
         return _cuda_backend()
     if name == "cpu":
         import xpnet_kernels.cpu
-        from xpnet_kernels.cpu.pool import thread_limit
+        from xpnet_kernels.cpu.threads.limit import thread_limit
 
         try:
             thread_limit()

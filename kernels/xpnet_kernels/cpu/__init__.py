@@ -1,32 +1,34 @@
-"""The kernels for NumPy arrays; the contract is ``kernels/README.md``. Numba is imported when the first one is used."""
+"""The kernels for NumPy arrays; the contract is ``kernels/README.md``. Numba is imported at the first use of a kernel.
+
+The kernel ``gather`` is in the module ``_gather``, and so on. Without the underscore, importing the module would hide
+the function of the same name.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-_HOMES = {
-    "adam_update": "optimizers",
-    "check_finite": "optimizers",
-    "bias_activation": "activations",
-    "bias_activation_backward": "activations",
-    "dropout": "dropout_mask",
-    "linear": "linear_layer",
-    "linear_backward": "linear_layer",
-    "linear_softmax_cross_entropy": "linear_cross_entropy",
-    "momentum_update": "optimizers",
-    "sgd_update": "optimizers",
-    "softmax_cross_entropy": "cross_entropy",
-    "gather": "gather_rows",
-}
-
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = [
+    "adam_update",
+    "bias_activation",
+    "bias_activation_backward",
+    "check_finite",
+    "dropout",
+    "gather",
+    "linear",
+    "linear_backward",
+    "linear_softmax_cross_entropy",
+    "momentum_update",
+    "sgd_update",
+    "softmax_cross_entropy",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}._{name}"), name)
     globals()[name] = value
     return value
 

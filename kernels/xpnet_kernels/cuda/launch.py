@@ -11,6 +11,8 @@ from typing import Any
 
 from numba import cuda, types
 
+from xpnet_kernels.source_hash import source_hash
+
 from .arrays import Argument
 from .primitives import BLOCK, SIMULATED
 
@@ -36,11 +38,8 @@ def flag(value: bool) -> Argument:
 
 @cache
 def compiled(kernel: Callable, signature: tuple[types.Type, ...]) -> Any:
-    """The kernel for these argument types on the current device, compiled or read from Numba's cache on disk.
-
-    Numba notices when the kernel's own file has changed, not when a device function in another file has: who edits
-    one sets NUMBA_CACHE_DIR to a new folder.
-    """
+    """The kernel for these argument types on the current device, compiled or read from Numba's cache on disk."""
+    kernel.__qualname__ = f"{kernel.__name__}_{source_hash('cuda')}"  # its name in the cache
     dispatcher = cuda.jit(types.void(*signature), cache=True, launch_bounds=BLOCK)(kernel)
     (overload,) = dispatcher.overloads.values()
     return overload

@@ -13,7 +13,7 @@ from .primitives import barrier, device_function, given, lead, width
 from .tiles import deliver, fetch
 
 RESET, CHECK = 1, 2
-TINY = 1e-36  # smaller moments become 0, before they decay into denormal numbers
+TINY = 1e-36  # smaller moments become 0, before they decay to denormal numbers
 
 
 @device_function

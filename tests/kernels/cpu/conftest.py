@@ -1,4 +1,4 @@
-"""The softmax cross-entropy in float64, equation by equation, to compare the kernels with."""
+"""The softmax cross-entropy in float64, equation by equation, to compare the kernels with; teams of threads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from xpnet_kernels.cpu.threads.scheduler import AWAKE, LINE_WORDS, member_index, state_size
+from xpnet_kernels.cpu.threads.team import Team
 
 
 @dataclass
@@ -136,3 +138,36 @@ def until() -> Callable[[Callable[[], bool]], bool]:
         return False
 
     return wait
+
+
+@pytest.fixture
+def team_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Team]:
+    """Make a team of its own with this many members."""
+
+    def make(members: int) -> Team:
+        monkeypatch.setenv("XPNET_NUM_THREADS", str(members))
+        return Team()
+
+    return make
+
+
+@pytest.fixture
+def awake() -> Callable[[Team], list[bool]]:
+    """Which workers of a team are awake."""
+
+    def look(team: Team) -> list[bool]:
+        members = (team.state.size - state_size(0)) // LINE_WORDS
+        return [bool(team.state[member_index(member, AWAKE)]) for member in range(1, members)]
+
+    return look
+
+
+@pytest.fixture
+def is_up(awake: Callable[[Team], list[bool]]) -> Callable[[Team], bool]:
+    """Wake a team; whether all of its workers are awake."""
+
+    def wake(team: Team) -> bool:
+        team.wake()
+        return all(awake(team))
+
+    return wake

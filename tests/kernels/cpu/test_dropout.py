@@ -1,4 +1,4 @@
-"""Dropout: published Philox words, a mask that NumPy computes too, and what is refused."""
+"""Dropout: published Philox words, a mask computed by NumPy too, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEYS = [(0, 0), (0xFFFFFFFF, 0xFFFFFFFE), (123, 456)]
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (5, 7), (3, 4, 500), (2**20 + 5,)])
 @pytest.mark.parametrize(("key", "step"), [*zip(KEYS, STEPS, strict=True)])
-def test_elements_are_kept_where_the_generators_words_say(dtype, shape, key, step):
+def test_the_random_words_decide(dtype, shape, key, step):
     x = RNG.normal(size=shape).astype(dtype)
     out = np.full(shape, 7, dtype)
     dropout(x, 0.3, key, step, out)
@@ -49,14 +49,14 @@ def test_probability_zero_keeps_everything():
     np.testing.assert_array_equal(out, x)
 
 
-def test_what_is_dropped_is_zero_whatever_it_was():
+def test_dropped_elements_are_zero_even_if_nan():
     x = np.array([np.nan, np.inf] * 500)
     out = np.empty_like(x)
     dropout(x, 0.999, (1, 2), 3, out)
     assert (out == 0).sum() > 900
 
 
-def test_wrong_arguments_are_refused():
+def test_invalid_arguments():
     x = np.full((4, 4), 7.0)
     for probability in (1.0, -0.1, np.nan):
         with pytest.raises(ValueError, match="probability must be a number from 0 to below 1"):
@@ -75,7 +75,7 @@ def test_wrong_arguments_are_refused():
         dropout(x, 0.5, (2**32, 0), 0, x)
     with pytest.raises(ValueError, match="x and out must be contiguous"):
         dropout(x[:, ::2], 0.5, (0, 0), 0, np.empty((4, 2)))
-    with pytest.raises(ValueError, match="out overlaps with x, element for another"):
+    with pytest.raises(ValueError, match="out overlaps with x at other elements"):
         dropout(x[:2], 0.5, (0, 0), 0, x[1:3])
     with pytest.raises(TypeError, match="x must be float32 or float64, not int64"):
         dropout(np.ones(3, np.int64), 0.5, (0, 0), 0, np.ones(3, np.int64))

@@ -14,7 +14,7 @@ ALL_PIXELS = np.arange(256, dtype=np.uint8).reshape(1, 256)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("index_dtype", [np.int64, np.int32, np.uint8, np.uint64])
 @pytest.mark.parametrize("divisor", [255, 16, 1, 0.3])
-def test_take_rows(dtype, index_dtype, divisor):
+def test_gather(dtype, index_dtype, divisor):
     for rows, positions in ((ROWS, RNG.integers(0, 50, 23)), (ALL_PIXELS, np.zeros(3)), (ROWS, np.empty(0))):
         rows.flags.writeable = False
         indices = positions.astype(index_dtype)
@@ -34,7 +34,7 @@ def test_rows_may_be_apart():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("divisor", [-255, -3, -1e-45, 1e-45, np.inf, np.nan, 0.0])
-def test_the_sign_of_zero_is_kept(dtype, divisor):
+def test_the_sign_of_zero(dtype, divisor):
     out = np.empty((1, 256), dtype)
     cpu.gather(ALL_PIXELS, np.array([0]), divisor, out)
     with np.errstate(all="ignore"):
@@ -75,7 +75,7 @@ def test_the_error_word_is_cleared(dtype):
     assert error[0] == -1
 
 
-def test_wrong_arguments_are_refused():
+def test_invalid_arguments():
     out = np.empty((1, 37), np.float32)
     with pytest.raises(TypeError, match="indices must be integers, not float64"):
         cpu.gather(ROWS, np.zeros(1), 255, out)

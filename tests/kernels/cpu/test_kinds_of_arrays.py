@@ -1,4 +1,4 @@
-"""Subclasses of NumPy's array: memory maps are served, and what would be misread as plain numbers is refused."""
+"""Subclasses of NumPy's array: memory maps are accepted; matrices and masked arrays are rejected."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def calls(make):
 
 
 @pytest.mark.parametrize("name", calls(None))
-def test_masked_arrays_are_refused(name):
+def test_masked_arrays_are_rejected(name):
     with pytest.raises(TypeError, match="must be a NumPy array, not MaskedArray"):
         calls(np.ma.masked_array)[name]()
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("name", ["softmax_cross_entropy", "linear", "gather", "bias_activation"])
-def test_matrices_are_refused(name):
+def test_numpy_matrices_are_rejected(name):
     with pytest.raises(TypeError, match="must be a NumPy array, not matrix"):
         calls(np.matrix)[name]()
 
 
 @pytest.mark.parametrize("name", calls(None))
-def test_memory_maps_are_served(name, tmp_path):
+def test_memory_maps_are_accepted(name, tmp_path):
     def mapped(array):
         array.tofile(tmp_path / "file")
         return np.memmap(tmp_path / "file", array.dtype, shape=array.shape)

@@ -1,4 +1,4 @@
-"""Every update against its equation in float64, and what an update must never do."""
+"""Every update against its equation in float64; skipped updates and invalid arguments."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_small_moments_become_zero():
 
 @pytest.mark.parametrize("gradient", [1e18, 1e20, 1e25, 3e38])
 @pytest.mark.parametrize("size", [1, 64, 67])
-def test_large_gradients_are_a_step_or_none(gradient, size):
+def test_huge_gradients_give_a_finite_step_or_none(gradient, size):
     values, m, v = np.ones(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
     hyperparameters = np.array([1e-3, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.0])
     cpu.adam_update(values, np.full(size, gradient, np.float32), m, v, hyperparameters)
@@ -141,7 +141,7 @@ UPDATES = {
 @pytest.mark.parametrize("change", [-1, 1, None])
 @dtypes
 def test_lengths_that_do_not_fit_are_named_and_nothing_is_touched(update, name, change, dtype):
-    """Compiled code sees to it: an update with a vector that is too short would go on behind its end."""
+    """The compiled code must check lengths: an update with a shorter vector would write past its end."""
     lengths = {cpu.sgd_update: 1, cpu.momentum_update: 3, cpu.adam_update: 7}
     arguments = {vector: np.ones(5, dtype) for vector in UPDATES[update]} | {"found_inf": np.zeros(1, np.int32)}
     if update in lengths:

@@ -205,14 +205,15 @@ def test_linear(launches, element, monkeypatch):
     """The products are cuBLAS's: which they are, and what is launched around them."""
     from contextlib import nullcontext
 
-    from xpnet_kernels.cuda import linear, linear_backward, linear_layer
+    from xpnet_kernels.cuda import _linear, _linear_backward, linear, linear_backward
 
     products = []
     streams = []
-    monkeypatch.setattr(linear_layer, "on_stream", lambda stream: streams.append(stream) or nullcontext())
-    monkeypatch.setattr(
-        linear_layer, "multiply", lambda a, b, out, **flips: products.append((a.name, b.name, out.name, flips))
-    )
+    for module in (_linear, _linear_backward):
+        monkeypatch.setattr(module, "on_stream", lambda stream: streams.append(stream) or nullcontext())
+        monkeypatch.setattr(
+            module, "multiply", lambda a, b, out, **flips: products.append((a.name, b.name, out.name, flips))
+        )
     x, W, b, y = (OnDevice(shape, element) for shape in ((100, 784), (784, 50), (50,), (100, 50)))
     for activation in (None, "relu"):
         linear(x, W, b, activation, y, stream=5)
@@ -234,15 +235,40 @@ def test_linear(launches, element, monkeypatch):
 def test_compiled_kernels_are_found_again_on_disk():
     """Numba's key for a kernel holds what its factory closed over: nothing that differs between processes."""
     from numba import types
-    from xpnet_kernels.cuda import activations, cross_entropy_kernels, dropout_mask, gather_rows, optimizer_kernels
+    from xpnet_kernels.cuda import (
+        _bias_activation,
+        _bias_activation_backward,
+        _dropout,
+        _gather,
+        cross_entropy_kernels,
+        optimizer_kernels,
+    )
 
     single = types.float32
     kernels = [
-        cross_entropy_kernels.cross_entropy_kernel(single, True, False), gather_rows.gather_kernel(single),
-        activations.forward_kernel(single), activations.backward_kernel(single), dropout_mask.dropout_kernel(single),
+        cross_entropy_kernels.cross_entropy_kernel(single, True, False), _gather.gather_kernel(single),
+        _bias_activation.forward_kernel(single), _bias_activation_backward.backward_kernel(single),
+        _dropout.dropout_kernel(single),
         optimizer_kernels.check_finite_kernel(single), optimizer_kernels.sgd_kernel(single),
         optimizer_kernels.momentum_kernel(single), optimizer_kernels.adam_kernel(single),
     ]  # fmt: skip
     for kernel in kernels:
         for cell in kernel.__closure__:
             assert isinstance(cell.cell_contents, (bool, int, float, np.floating, types.Type))
+
+
+def test_the_cache_on_disk_knows_a_kernel_by_the_hash_of_all_sources(monkeypatch):
+    from numba import cuda, types
+    from numba.cuda.dispatcher import CUDACache
+    from xpnet_kernels.cuda import _gather, launch
+    from xpnet_kernels.source_hash import source_hash
+
+    monkeypatch.setattr(cuda, "jit", lambda *_, **__: lambda kernel: SimpleNamespace(overloads={0: kernel}))
+
+    def name() -> str:
+        kernel = launch.compiled.__wrapped__(_gather.gather_kernel(types.float32), ())
+        return CUDACache(kernel)._impl.filename_base
+
+    assert name().split("-")[0].endswith(f"_{source_hash('cuda')}")
+    monkeypatch.setattr(launch, "source_hash", lambda package: f"{package}_has_changed")
+    assert name().split("-")[0].endswith("_cuda_has_changed")

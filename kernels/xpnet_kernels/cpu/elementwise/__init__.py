@@ -1,0 +1,1 @@
+"""Element-wise building blocks: the exponential, activations, sums of rows, updates of flat vectors."""

@@ -1,0 +1,1 @@
+"""Numba extensions: compiling and caching kernels, a custom unboxer for arrays, and LLVM intrinsics."""

@@ -1,0 +1,35 @@
+"""The linear layer and its activation: cuBLAS's product, and one kernel for the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._bias_activation import launch_forward
+from .activations import activation_code
+from .arrays import REALS, array, output
+from .matrix_products import multiply, on_stream
+
+
+def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: int = 0) -> None:
+    """``out = act(x W + b)``, queued on the stream.
+
+    Needs CuPy, for cuBLAS; cannot be captured in a graph, as CuPy's matrix products cannot.
+
+    Args:
+        x: (N, inputs) of any element type.
+        W: (inputs, outputs).
+        b: (outputs,).
+        activation: ``None``, "relu", "sigmoid" or "tanh".
+        out: (N, outputs), output.
+        stream: the CUDA stream's handle.
+    """
+    code = activation_code(activation)
+    inputs = array("x", x, REALS, dimensions=2)
+    element, (rows, depth) = inputs.element, inputs.shape
+    columns = array("W", W, (element,), dimensions=2).shape[1]
+    weights = array("W", W, (element,), shape=(depth, columns))
+    bias = array("b", b, (element,), shape=(columns,))
+    result = output("out", out, (element,), shape=(rows, columns))
+    with on_stream(stream):
+        multiply(inputs, weights, result)
+    launch_forward(result, bias, result, code, stream)

@@ -1,0 +1,60 @@
+"""The gradients of the linear layer and its activation: cuBLAS's products, and one kernel for the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._bias_activation_backward import launch_backward
+from .activations import activation_code
+from .arrays import REALS, array, optional_output, output
+from .matrix_products import multiply, on_stream
+
+
+def linear_backward(
+    dy: Any,
+    x: Any,
+    y: Any,
+    W: Any,
+    activation: str | None,
+    dW: Any,
+    db: Any,
+    dz: Any,
+    dx: Any = None,
+    *,
+    stream: int = 0,
+) -> None:
+    """With dz = dy · act′: ``dW = xᵀ dz``, ``db = Σ_rows dz``, ``dx = dz Wᵀ``; queued on the stream.
+
+    Args:
+        dy: (N, outputs) of any element type, the gradient with respect to the output.
+        x: (N, inputs), the input of the forward pass.
+        y: (N, outputs), its output, from which act′ is computed.
+        W: (inputs, outputs).
+        activation: as in the forward pass.
+        dW: (inputs, outputs), output.
+        db: (outputs,), output.
+        dz: (N, outputs), output. With the activation ``None`` dz is dy itself; then ``y`` and ``dz`` are
+            not read, and may be ``None``.
+        dx: (N, inputs), output; ``None``: it is not computed.
+        stream: the CUDA stream's handle.
+    """
+    code = activation_code(activation)
+    upstream = array("dy", dy, REALS, dimensions=2)
+    element, (rows, columns) = upstream.element, upstream.shape
+    depth = array("W", W, (element,), dimensions=2).shape[0]
+    weights = array("W", W, (element,), shape=(depth, columns))
+    inputs = array("x", x, (element,), shape=(rows, depth))
+    d_weights = output("dW", dW, (element,), shape=(depth, columns))
+    d_bias = output("db", db, (element,), shape=(columns,))
+    d_inputs = optional_output("dx", dx, element, (rows, depth))
+    if activation is None:
+        launch_backward(upstream, upstream, None, d_bias, code, stream)
+        gradient = upstream
+    else:
+        activated = array("y", y, (element,), shape=(rows, columns))
+        gradient = output("dz", dz, (element,), shape=(rows, columns))
+        launch_backward(upstream, activated, gradient, d_bias, code, stream)
+    with on_stream(stream):
+        multiply(inputs, gradient, d_weights, flip_a=True)
+        if d_inputs is not None:
+            multiply(gradient, weights, d_inputs, flip_b=True)

@@ -1,0 +1,97 @@
+"""The last layer and its loss together: the logits are never held whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._softmax_cross_entropy import CrossEntropy
+from .arrays import REALS, array, optional, optional_output
+from .cross_entropy_kernels import TOTAL
+from .matrix_products import filled, multiply, on_stream
+from .primitives import BLOCK
+
+_CHUNK_BYTES = 2**25  # of logits
+
+
+def linear_softmax_cross_entropy(
+    x: Any,
+    W: Any,
+    b: Any,
+    labels: Any,
+    *,
+    summary: Any,
+    losses: Any,
+    dx: Any = None,
+    dW: Any = None,
+    db: Any = None,
+    chunk_rows: int | None = None,
+    log_sum_exp: Any = None,
+    predictions: Any = None,
+    reduction: str = "mean",
+    upstream: Any = None,
+    label_smoothing: float = 0.0,
+    class_weights: Any = None,
+    row_weights: Any = None,
+    z_loss: float = 0.0,
+    ignore_index: int | None = None,
+    stream: int = 0,
+) -> None:
+    """The softmax cross-entropy of the logits x W + b, and its gradients; queued on the stream.
+
+    The logits are made ``chunk_rows`` rows at a time, turned into their gradient in place and used up in matrix
+    products, after Wijmans et al., "Cut your losses in large-vocabulary language models", ICLR 2025, though chunks
+    here are rows. Needs CuPy, from whose memory pool the chunk comes; cannot be captured in a graph, as CuPy's matrix
+    products cannot.
+
+    Args:
+        x: (N, D) of any element type.
+        W: (D, C).
+        b: (C,), or ``None``.
+        labels: (N,) integers in [0, C), or (N, C) probabilities.
+        summary: (4,) float64, output.
+        losses: (N,), output.
+        dx: (N, D), output.
+        dW: (D, C), output; the chunks' parts are added in its own type.
+        db: (C,), output, likewise.
+        chunk_rows: rows of logits to hold; ``None`` is what fills 32 MiB.
+
+    The other arguments, and what is raised, are those of :func:`softmax_cross_entropy`.
+    """
+    inputs = array("x", x, REALS, dimensions=2)
+    element, (rows, depth) = inputs.element, inputs.shape
+    weights = array("W", W, (element,), dimensions=2)
+    columns = weights.shape[1]
+    weights = array("W", W, (element,), shape=(depth, columns))
+    bias = optional("b", b, element, (columns,))
+    d_inputs = optional_output("dx", dx, element, (rows, depth))
+    d_weights = optional_output("dW", dW, element, (depth, columns))
+    d_bias = optional_output("db", db, element, (columns,))
+    if chunk_rows is None:
+        chunks = max(1, -(-rows * columns * element.bitwidth // (8 * _CHUNK_BYTES)))
+        chunk_rows = max(1, -(-rows // chunks))
+    elif chunk_rows < 1:
+        raise ValueError(f"chunk_rows must be at least 1, not {chunk_rows}")
+    loss = CrossEntropy.checked(
+        (rows, columns), element, labels, summary=summary, losses=losses, log_sum_exp=log_sum_exp,
+        predictions=predictions, reduction=reduction, upstream=upstream, label_smoothing=label_smoothing,
+        class_weights=class_weights, row_weights=row_weights, z_loss=z_loss, ignore_index=ignore_index,
+    )  # fmt: skip
+    wanted = not (dx is None and dW is None and db is None)
+    with on_stream(stream):
+        held = filled("logits", (min(chunk_rows, max(rows, 1)), columns), element)
+        ones = filled("ones", (held.shape[0], 1), element, 1.0)
+        loss.launch_prepare(held, stream)
+        for first in range(0, max(rows, 1), chunk_rows):
+            count = min(chunk_rows, rows - first)
+            chunk, logits, one = inputs.rows(first, count), held.rows(0, count), ones.rows(0, count)
+            if bias is not None:
+                multiply(one, bias.as_row(), logits)
+            multiply(chunk, weights, logits, add=bias is not None)
+            loss.rows(first, count).launch_rows(logits, logits if wanted else None, stream)
+            if d_inputs is not None:
+                multiply(logits, weights, d_inputs.rows(first, count), flip_b=True)
+            if d_weights is not None:
+                multiply(chunk, logits, d_weights, flip_a=True, add=first > 0)
+            if d_bias is not None:
+                multiply(one, logits, d_bias.as_row(), flip_a=True, add=first > 0)
+        loss.launch(TOTAL, held, None, 1, (BLOCK, 1), stream)

@@ -1,0 +1,53 @@
+"""Checking and launching kernels on flat vectors, such as optimizer updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+
+from .arrays import REALS, DeviceArray, accumulator, array, optional, output, pointer
+from .launch import launch, number
+from .primitives import BLOCK
+
+_THREADS = min(256, BLOCK)  # in a block
+_MAX_BLOCKS = 2048  # enough to fill any GPU; beyond that a thread takes more than one vector
+SMALL = 16 * _THREADS  # vectors that one block processes sooner than a second kernel starts
+
+
+def update(
+    kernel: Callable,
+    values: Any,
+    gradients: Any,
+    moments: list[tuple[str, Any]],
+    hyperparameters: Any,
+    length: int,
+    found_inf: Any,
+    stream: int,
+) -> None:
+    """Check the arrays of an optimizer's update and queue it."""
+    element = array("values", values, REALS, dimensions=1).element
+    shape = array("values", values, REALS).shape
+    arrays = [
+        output("values", values, (element,), shape=shape),
+        array("gradients", gradients, (element,), shape=shape),
+        *(output(name, moment, (element,), shape=shape) for name, moment in moments),
+    ]
+    arguments = [
+        *(pointer(vector, element) for vector in arrays),
+        pointer(array("hyperparameters", hyperparameters, (types.float64,), shape=(length,)), types.float64),
+        pointer(optional("found_inf", found_inf, types.int32, (1,)), types.int32),
+        number(shape[0]),
+    ]
+    launch(kernel(accumulator(element)), arguments, *grid_of(arrays[0]), stream)
+
+
+def vectors(flat: DeviceArray) -> int:
+    """The number of 16-byte pieces that a flat vector touches, at most."""
+    return flat.shape[0] * flat.element.bitwidth // 128 + 2
+
+
+def grid_of(flat: DeviceArray) -> tuple[int, tuple[int, int]]:
+    """The grid and the block for a flat vector."""
+    return min(-(-vectors(flat) // _THREADS), _MAX_BLOCKS), (_THREADS, 1)
