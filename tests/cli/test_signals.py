@@ -88,7 +88,7 @@ def test_before_there_is_anything_to_save(
 
 TOO_LATE = {
     "the last step": (Trainer, "train_step", 90),
-    "the evaluation on the test set": (runs, "evaluate_best", 1),
+    "the evaluation on the test set": (runs, "measure_test", 1),
 }
 
 

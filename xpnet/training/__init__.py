@@ -5,6 +5,7 @@ from xpnet.training.callbacks import Callback
 from xpnet.training.csv_log import CSVLog
 from xpnet.training.early_stopping import EarlyStopping
 from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.initial_weights import LoadedWeights, load_weights
 from xpnet.training.moving_average import MovingAverage
 from xpnet.training.progress import Progress
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
@@ -19,6 +20,7 @@ __all__ = [
     "DeviceSamples",
     "EarlyStopping",
     "Evaluation",
+    "LoadedWeights",
     "MovingAverage",
     "Progress",
     "RunFolder",
@@ -29,6 +31,7 @@ __all__ = [
     "finite_or_null",
     "load_model",
     "load_model_and_metadata",
+    "load_weights",
     "model_from",
     "recipe_of",
     "resume",

@@ -1,4 +1,4 @@
-"""Ending a run that gets no better."""
+"""Ending a run that no longer improves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from xpnet.configuration import MONITORS
 from xpnet.errors import ConfigurationError, finite_number, one_of, positive_integer
-from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record, Trainer
+from xpnet.training.callbacks import Callback, Record, Trainer
 
 
 class EarlyStopping(Callback):
@@ -21,8 +21,8 @@ class EarlyStopping(Callback):
     ended. The weights stay those of the last step; the best are in ``best.safetensors`` of a run's folder.
 
     Args:
-        patience: evaluations to wait for a better one, at least 1.
-        min_delta: how much better it must be, at least 0.
+        patience: evaluations without improvement to wait for, at least 1.
+        min_delta: minimum improvement that counts, at least 0.
         monitor: "accuracy" or "loss".
 
     Raises:
@@ -78,11 +78,10 @@ class EarlyStopping(Callback):
             self.waited += 1
 
     def _score(self, record: Record) -> float:
-        """What shall become large."""
-        part = next((name for name in VALIDATION_NAMES if f"{name}_loss" in record), None)
-        if part is None:
-            raise ConfigurationError("early stopping goes by a validation set: give fit one (validation=…)")
-        figure = record[f"{part}_{self.monitor}"]
+        """The figure, or minus the loss: the larger, the better."""
+        if "validation_loss" not in record:
+            raise ConfigurationError("early stopping needs a validation set: give fit one (validation=…)")
+        figure = record[f"validation_{self.monitor}"]
         missing = figure is None or math.isnan(figure)  # metrics.jsonl has null for what is not finite
         if self.monitor == "loss":
             return -math.inf if missing else -figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, TextIO
 
-from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
+from xpnet.training.callbacks import Callback, Record
 from xpnet.training.trainer import Trainer
 
 
@@ -33,13 +33,13 @@ class Progress(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Open the bar."""
-        schedule = trainer.schedule
-        if schedule is None or not (self._in_notebook or self._stream.isatty()):
+        intervals = trainer.intervals
+        if intervals is None or not (self._in_notebook or self._stream.isatty()):
             return
         from tqdm.auto import tqdm
 
         self._bar = tqdm(
-            total=schedule.stop,
+            total=intervals.stop,
             initial=trainer.step,
             unit="step",
             file=self._stream,
@@ -65,10 +65,9 @@ class Progress(Callback):
             f"epoch {record['epoch']:>3}  step {record['step']:>6}  "
             f"train loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}"
         )
-        for part in VALIDATION_NAMES:
-            if f"{part}_loss" in record:
-                line += f"  |  {part} loss {record[f'{part}_loss']:.4f}  accuracy {record[f'{part}_accuracy']:.4f}"
-                line += "  best" if improved else ""
+        if "validation_loss" in record:
+            loss, accuracy = record["validation_loss"], record["validation_accuracy"]
+            line += f"  |  validation loss {loss:.4f}  accuracy {accuracy:.4f}" + ("  best" if improved else "")
         self._print(line)
 
     def on_fit_end(self, trainer: Trainer) -> None:

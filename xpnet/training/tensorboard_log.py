@@ -11,7 +11,7 @@ from typing import Any
 from xpnet.errors import ConfigurationError, RunFolderError
 from xpnet.training.callbacks import Callback, Record, Trainer
 
-_PARTS = ("train", "validation", "test")
+_PARTS = ("train", "validation")
 _FIGURES = ("loss", "accuracy")
 
 
@@ -29,9 +29,9 @@ def require_tensorboard() -> Any:
 class TensorBoardLog(Callback):
     """Curves for ``tensorboard --logdir FOLDER``: a point for each evaluation, and the loss at each reporting point.
 
-    The curves are called "loss/batch", "loss/train", "loss/validation", "loss/test", and "accuracy/…" alike, over the
-    steps; TensorBoard keeps float32. A resumed run writes a file of its own, which tells TensorBoard to forget what the
-    first part had after its last checkpoint.
+    The curves are called "loss/batch", "loss/train", "loss/validation", and "accuracy/…" alike, over the steps;
+    TensorBoard keeps float32. A resumed run writes a file of its own, which tells TensorBoard to forget what the first
+    part had after its last checkpoint.
 
     The files are written by TensorBoard's own package (``pip install 'xpnet[tensorboard]'``), as PyTorch's
     ``SummaryWriter`` does it.

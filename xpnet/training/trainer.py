@@ -22,11 +22,11 @@ from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
 from xpnet.training.accumulation import MicroBatches
 from xpnet.training.batches import DeviceSamples
-from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
+from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.intervals import Intervals
 from xpnet.training.moving_average import MovingAverage
 from xpnet.training.replay import first_non_finite
-from xpnet.training.schedule import Schedule
 
 BatchOf = Callable[[int], Array]  # from a step's number to the rows of its batch
 
@@ -55,8 +55,9 @@ class Trainer:
         step: steps taken so far. A trainer whose step, model, optimizer state and report were restored goes on as if
             it had never stopped, for everything that is drawn depends on the seed and the step's number alone.
         history: the records so far, see :class:`~xpnet.training.Callback`.
-        best_accuracy, best_loss, best_step: of the best evaluation so far, by accuracy, or by loss where the loss calls
-            no row right or wrong; None before the first.
+        best_accuracy, best_loss, best_step: of the best evaluation so far, on the validation set, by accuracy, or by
+            loss where the loss calls no row right or wrong; None before the first.
+        intervals: when the run under way evaluates, saves and ends, in steps; None before ``fit``.
         training_seconds: spent in steps so far, without evaluations and checkpoints; the compilation of kernels, on
             their first use, included.
         samples_seen: rows trained on so far.
@@ -100,7 +101,7 @@ class Trainer:
         self.training_seconds = 0.0
         self.samples_seen = 0
         self.report = ops.new_report(self.backend)
-        self.schedule: Schedule | None = None
+        self.intervals: Intervals | None = None
         self._stopping = False
         self._found_inf = self.backend.aligned_zeros(1, "int32")
         _, gradients, buffers = model.vectors
@@ -119,7 +120,6 @@ class Trainer:
         batch_size: int = 100,
         sampler: Sampler | None = None,
         validation: Samples | tuple[Any, ...] | None = None,
-        validation_name: str = VALIDATION_NAMES[0],
         evaluate_every: int | None = None,
         evaluate_train: bool = False,
         checkpoint_every: int | None = None,
@@ -133,8 +133,6 @@ class Trainer:
             batch_size: rows in a step; the last batch of an epoch takes what is left.
             sampler: the order; shuffled when None.
             validation: what to evaluate on, and to choose the best by.
-            validation_name: what the records call its figures: "test" (test_loss, …), or "validation" where the test
-                set is kept for the end.
             evaluate_every: steps between evaluations; None: at the end of each epoch.
             evaluate_train: evaluate on ``train`` too; otherwise its figures are gathered while training.
             checkpoint_every: steps between checkpoints, beside those after each evaluation and at the end of each
@@ -151,12 +149,13 @@ class Trainer:
         """
         if self.optimizer.state is not self._optimizer_state:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
-        one_of("validation_name", validation_name, VALIDATION_NAMES)
         data = DeviceSamples(self.model, train, self.loss)
         held_out = None if validation is None else DeviceSamples(self.model, validation, self.loss)
-        schedule = Schedule.of(len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch)
-        self.optimizer.set_total_steps(schedule.total, self.step)
-        self.schedule = schedule
+        intervals = Intervals.of(
+            len(data), batch_size, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch
+        )
+        self.optimizer.set_total_steps(intervals.total_steps, self.step)
+        self.intervals = intervals
         self._stopping = False
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
         sampler = sampler or Shuffled()
@@ -166,23 +165,23 @@ class Trainer:
             return self.backend.asarray(epoch_order(sampler, len(data), batch_size, self.seed, epoch))
 
         def batch_of(step: int) -> Array:
-            epoch, place = divmod(step, schedule.steps_per_epoch)
+            epoch, place = divmod(step, intervals.steps_per_epoch)
             order = order_of(epoch)
             return order[place * batch_size : min((place + 1) * batch_size, order.shape[0])]  # no slice past the end
 
         try:
             self._notify("on_fit_begin")
-            self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
+            self.diagnose("inputs out of range", diagnoses.inputs_out_of_range(data))
             with (
                 self.backend.ignoring_overflow(),  # the report tells
                 self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
             ):
-                while self.step < schedule.stop:
-                    self._train_until_due(schedule, data, batch_of, context)
+                while self.step < intervals.stop:
+                    self._train_until_due(intervals, data, batch_of, context)
                     report = self._finite_report(data, batch_of)
-                    if schedule.evaluates_after(self.step):
+                    if intervals.evaluates_after(self.step):
                         with nullcontext() if self.average is None else self.average.applied():
-                            self._evaluate(schedule, data, held_out, validation_name, evaluate_train, report)
+                            self._evaluate(intervals, data, held_out, evaluate_train, report)
                     self._notify("on_checkpoint")
                     if self._stopping:
                         break
@@ -199,22 +198,22 @@ class Trainer:
 
     def _train_until_due(
         self,
-        schedule: Schedule,
+        intervals: Intervals,
         data: DeviceSamples,
         batch_of: BatchOf,
         context: Context,
     ) -> None:
         """Take steps to the next checkpoint, or until somebody asks for a stop."""
         began = time.perf_counter()
-        if self.step % schedule.steps_per_epoch == 0:
+        if self.step % intervals.steps_per_epoch == 0:
             left_out = self.report[reports.SKIPPED_STEPS, ...]  # of the whole run
             self.report = ops.new_report(self.backend)
             self.report[reports.SKIPPED_STEPS] = left_out
-        for step in range(self.step, schedule.next_checkpoint(self.step)):
+        for step in range(self.step, intervals.next_checkpoint(self.step)):
             indices = batch_of(step)
             self.train_step(data, indices, context)
             self.samples_seen += indices.shape[0]
-            if step % schedule.steps_per_epoch % REPORT_EVERY == 0:
+            if step % intervals.steps_per_epoch % REPORT_EVERY == 0:
                 self._report_batch(data, batch_of)
             if self._stopping:
                 break
@@ -281,7 +280,7 @@ class Trainer:
 
     def _report_batch(self, data: DeviceSamples, batch_of: BatchOf) -> None:
         report = self._read_report(data, batch_of)
-        self._diagnose("skipped steps", self._steps_left_out(report))
+        self.diagnose("skipped steps", self._steps_left_out(report))
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
     def _steps_left_out(self, report: list[float]) -> str | None:
@@ -291,10 +290,9 @@ class Trainer:
 
     def _evaluate(
         self,
-        schedule: Schedule,
+        intervals: Intervals,
         data: DeviceSamples,
         held_out: DeviceSamples | None,
-        name: str,
         evaluate_train: bool,
         report: list[float],
     ) -> None:
@@ -310,14 +308,14 @@ class Trainer:
             improved = self._is_best(outcome)
             if improved:
                 self.best_accuracy, self.best_loss, self.best_step = outcome.accuracy, outcome.loss, self.step
-            figures |= {f"{name}_loss": outcome.loss, f"{name}_accuracy": outcome.accuracy}
-            figures[f"best_{name}_accuracy"] = self.best_accuracy  # type: ignore[assignment]
-        self.optimizer.schedule.observe(figures.get(f"{name}_loss", train_loss))
-        self._diagnose("skipped steps", self._steps_left_out(report))
-        self._diagnose("dead units", diagnoses.dead_units(self.model, data))
+            figures |= {"validation_loss": outcome.loss, "validation_accuracy": outcome.accuracy}
+            figures["best_validation_accuracy"] = self.best_accuracy  # type: ignore[assignment]
+        self.optimizer.schedule.observe(figures.get("validation_loss", train_loss))
+        self.diagnose("skipped steps", self._steps_left_out(report))
+        self.diagnose("dead units", diagnoses.dead_units(self.model, data))
         classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == 1
-        if classifies and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
-            self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, data.outputs))
+        if classifies and self.step >= max(intervals.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
+            self.diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, data.outputs))
         self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
 
     def _is_best(self, outcome: Evaluation) -> bool:
@@ -327,14 +325,14 @@ class Trainer:
             return outcome.loss < self.best_loss
         return outcome.accuracy > self.best_accuracy
 
-    def _diagnose(self, kind: str, message: str | None) -> None:
-        """Record trouble the first time it is seen."""
+    def diagnose(self, kind: str, message: str | None) -> None:
+        """Record a kind of trouble, the first time that it is seen; a message of None is no trouble."""
         known = any(record["event"] == "diagnosis" and record["kind"] == kind for record in self.history)
         if message is not None and not known:
             self._record("diagnosis", "on_diagnosis", kind=kind, message=message)
 
     def _record(self, event: str, moment: str, *more: Any, **figures: Any) -> None:
-        epoch = max(1, math.ceil(self.step / self.schedule.steps_per_epoch))  # type: ignore[union-attr]
+        epoch = max(1, math.ceil(self.step / self.intervals.steps_per_epoch))  # type: ignore[union-attr]
         record = {"event": event, "step": self.step, "epoch": epoch, **figures}
         self.history.append(record)
         self._notify(moment, record, *more)

@@ -9,27 +9,27 @@ from xpnet.errors import ConfigurationError, positive_integer
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long to train, when to evaluate and when to save: all in steps.
+class Intervals:
+    """When a run evaluates, saves and ends: all in steps.
 
-    >>> schedule = Schedule.of(1000, 100, epochs=2, evaluate_every=15, checkpoint_every=6)
+    >>> intervals = Intervals.of(1000, 100, epochs=2, evaluate_every=15, checkpoint_every=6)
     >>> step, saved = 0, []
-    >>> while step < schedule.stop:
-    ...     step = schedule.next_checkpoint(step)
+    >>> while step < intervals.stop:
+    ...     step = intervals.next_checkpoint(step)
     ...     saved.append(step)
-    >>> saved, [step for step in saved if schedule.evaluates_after(step)]
+    >>> saved, [step for step in saved if intervals.evaluates_after(step)]
     ([6, 10, 12, 15, 18, 20], [15, 20])
     """
 
     steps_per_epoch: int
-    total: int
+    total_steps: int
     stop: int
     evaluate_every: int
     checkpoint_every: int
 
     def evaluates_after(self, step: int) -> bool:
         """Whether an evaluation is due when ``step`` steps were taken."""
-        return step % self.evaluate_every == 0 or step == self.total
+        return step % self.evaluate_every == 0 or step == self.total_steps
 
     def next_checkpoint(self, step: int) -> int:
         """The first step after ``step`` at which the run is saved: every evaluation and end of an epoch is one."""
@@ -46,8 +46,8 @@ class Schedule:
         evaluate_every: int | None = None,
         checkpoint_every: int | None = None,
         stop_after_epoch: int | None = None,
-    ) -> Schedule:
-        """The schedule of a run on so many samples; the arguments are those of :meth:`Trainer.fit`."""
+    ) -> Intervals:
+        """The intervals of a run on so many samples; the arguments are those of :meth:`Trainer.fit`."""
         per_epoch = steps_per_epoch(samples, batch_size)
         if (epochs is None) == (steps is None):
             raise ConfigurationError(f"give either epochs or steps, not epochs={epochs} and steps={steps}")
