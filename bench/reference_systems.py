@@ -39,6 +39,8 @@ COLUMNS = ("test_accuracy", "best_test_accuracy", "test_loss", "seconds", "diagn
 def train_once(name: str, seed: int, device: str) -> dict[str, object]:
     """One row: the figures of a run, and the batch losses of its first and last epoch."""
     recipe = xpnet.load_recipe(name)
+    if not recipe.validate_on_test:  # figures of networks that were trained on the whole training set
+        recipe = recipe.with_options(validation_fraction=0.0)
     with tempfile.TemporaryDirectory() as folder:
         dataset = xpnet.data.load(recipe.data)
         began = time.process_time()
@@ -53,7 +55,7 @@ def train_once(name: str, seed: int, device: str) -> dict[str, object]:
     return {
         "case": name,
         "seed": seed,
-        **{column: figures[column] for column in COLUMNS},
+        **{column: figures.get(column) for column in COLUMNS},
         "cpu_seconds": cpu_seconds,
         **losses,
     }

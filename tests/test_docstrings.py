@@ -62,8 +62,8 @@ def function_of(member: Any) -> Any:
 
 
 def fields_of(cls: type) -> list[str]:
-    if dataclasses.is_dataclass(cls):
-        return [field.name for field in dataclasses.fields(cls)]
+    if dataclasses.is_dataclass(cls):  # a training option describes itself, and docs/training-options.md lists them
+        return [field.name for field in dataclasses.fields(cls) if "option" not in field.metadata]
     return list(getattr(cls, "_fields", ()))  # of a named tuple
 
 

@@ -14,9 +14,34 @@ def upgrade(metadata: dict[str, Any]) -> dict[str, Any]:
     upgraded = dict(metadata)
     if isinstance(report := metadata.get("report"), dict):
         upgraded["report"] = _renamed(report, {"steps_left_out": "skipped_steps"})
-    recipe = metadata.get("recipe")
-    if isinstance(recipe, dict) and isinstance(optimizer := recipe.get("optimizer"), dict):
-        upgraded["recipe"] = {**recipe, "optimizer": _renamed(optimizer, {"decayed": "weight_decay_mask"})}
+    if isinstance(recipe := metadata.get("recipe"), dict):
+        upgraded["recipe"] = _upgraded_recipe(recipe)
+    return upgraded
+
+
+def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of a format 1 run's history as format 2 has it; one of format 2 as it is.
+
+    >>> upgrade_record({"event": "evaluation", "test_loss": 0.5, "best_test_accuracy": 0.75})
+    {'event': 'evaluation', 'validation_loss': 0.5, 'best_validation_accuracy': 0.75}
+    """
+    return _renamed(record, _VALIDATION) if record.get("event") == "evaluation" else record
+
+
+_VALIDATION = {
+    "test_loss": "validation_loss",
+    "test_accuracy": "validation_accuracy",
+    "best_test_accuracy": "best_validation_accuracy",
+}
+
+
+def _upgraded_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Without a validation fraction, format 1 chose the best checkpoint by the test set."""
+    upgraded = dict(recipe)
+    if isinstance(optimizer := recipe.get("optimizer"), dict):
+        upgraded["optimizer"] = _renamed(optimizer, {"decayed": "weight_decay_mask"})
+    if isinstance(training := recipe.get("training"), dict) and "validation_fraction" not in training:
+        upgraded["training"] = {**training, "validate_on_test": True}
     return upgraded
 
 

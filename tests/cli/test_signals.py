@@ -88,7 +88,7 @@ def test_a_signal_before_the_first_step_leaves_no_run(
 
 TOO_LATE = {
     "the last step": (Trainer, "train_step", 90),
-    "the evaluation on the test set": (runs, "evaluate_best", 1),
+    "the evaluation on the test set": (runs, "measure_test", 1),
 }
 
 

@@ -40,6 +40,8 @@ KEYS = [
     "run_dir",
     "diagnoses",
 ]
+KEYS_WITH_VALIDATION = [*KEYS[:6], "validation_loss", "validation_accuracy", "best_validation_accuracy"]
+KEYS_WITH_VALIDATION += [key for key in KEYS[6:] if key != "best_test_accuracy"]
 WALL_CLOCK = ("seconds", "samples_per_second", "run_dir")
 IDX = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 
@@ -296,12 +298,12 @@ def test_the_digits_by_data_alone_come_with_their_recipe(xpnet: Any) -> None:
         (["--data", "minst"], "unknown data set 'minst' (did you mean 'mnist'?); the choices are mnist, "),
         (["--data", "none.npz"], "FOLDER/none.npz cannot be read: No such file or directory"),
         (["--data-dir", "nowhere"], "data_dir must be a folder that exists, not 'nowhere'"),
-        (["--epochs", "0"], "epochs must be a whole number of at least 1, not 0"),
-        (["--checkpoint-every", "0"], "checkpoint_every must be a whole number of at least 1, not 0"),
-        (["--batch-size", "-5"], "batch_size must be a whole number of at least 1, not -5"),
-        (["--lr", "nan"], "learning rate must be a number of at least 0.0, not nan"),
-        (["--lr", "-0.1"], "learning rate must be a number of at least 0.0, not -0.1"),
-        (["--optimizer", "adamm"], "unknown optimizer 'adamm' (did you mean 'adam'?); the choices are sgd, "),
+        (["--epochs", "0"], "--epochs must be a whole number of at least 1, not 0"),
+        (["--checkpoint-every", "0"], "--checkpoint-every must be a whole number of at least 1, not 0"),
+        (["--batch-size", "-5"], "--batch-size must be a whole number of at least 1, not -5"),
+        (["--lr", "nan"], "--lr must be a number of at least 0.0, not nan"),
+        (["--lr", "-0.1"], "--lr must be a number of at least 0.0, not -0.1"),
+        (["--optimizer", "adamm"], "unknown --optimizer 'adamm' (did you mean 'adam'?); the choices are sgd, "),
         (
             ["--recipe", "digits", "--stop-after-epoch", "0"],
             "stop_after_epoch must be a whole number of at least 1, not 0",
@@ -385,12 +387,12 @@ def test_cuda_where_there_is_none(xpnet: Any) -> None:
 )
 def test_a_resumed_run_has_its_own_configuration(xpnet: Any, option: tuple[str, str]) -> None:
     complaint = xpnet("train", *CPU, "--resume", "run", *option).complaint
-    assert complaint == f"xpnet train: --resume goes by the run's own configuration: leave out {option[0]}"
+    assert complaint == f"xpnet train: --resume continues with the run's own configuration: leave out {option[0]}"
 
 
 def test_all_that_must_be_left_out_is_named_at_once(xpnet: Any) -> None:
     complaint = xpnet("train", "--resume", "run", "--lr", 1, "--seed", 3, *CPU).complaint
-    assert complaint.endswith("leave out --lr, --seed")
+    assert complaint.endswith("leave out --seed, --lr")
 
 
 def test_a_complete_run_wants_more_epochs(xpnet: Any) -> None:
@@ -403,8 +405,7 @@ def test_a_validation_part_early_stopping_and_a_table(xpnet: Any) -> None:
     options = ("--validation-fraction", 0.1, "--patience", 2, "--min-delta", 0.01, "--log", "csv", "--epochs", 50)
     outcome = xpnet(*DIGITS, *options, "--out", "run")
     result = outcome.result
-    added = ["validation_loss", "validation_accuracy", "best_validation_accuracy"]
-    assert list(result) == [*KEYS[:6], *added, *KEYS[6:], "stopped_early"]
+    assert list(result) == [*KEYS_WITH_VALIDATION, "stopped_early"]
     assert result["stopped_early"] is True
     assert result["epochs"] == result["steps"] / 41 < 50  # 1,293 of the 1,437 samples, 32 a step
     assert f"validation loss {result['validation_loss']:.4f}" in outcome.err
@@ -423,10 +424,16 @@ def test_a_validation_part_early_stopping_and_a_table(xpnet: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--patience", 2), "early stopping goes by a validation set, so that the test set stays unseen: give a"),
-        (("--validation-fraction", 1.5), "validation_fraction must be a number above 0 and below 1, not 1.5"),
+        (
+            ("--patience", 2),
+            "early stopping needs a validation set other than the test set: give a",
+        ),
+        (
+            ("--validation-fraction", 1.5),
+            "--validation-fraction must be a number of at least 0.0 and below 1",
+        ),
         (("--validation-fraction", 1e-5), "a validation fraction of 1e-05 sets 0 of 1,437 samples aside"),
-        (("--log", "csv", "--log", "wandb"), "unknown logs entry 'wandb'; the choices are csv, tensorboard"),
+        (("--log", "csv", "--log", "wandb"), "unknown --log entry 'wandb'; the choices are csv, tensorboard"),
     ],
 )
 def test_validation_options_that_cannot_be(xpnet: Any, options: tuple[Any, ...], complaint: str) -> None:

@@ -12,6 +12,12 @@ from xpnet.configuration import recipe_from_table
 from xpnet.errors import ConfigurationError
 from xpnet.registry import Table
 
+CHOICES = (
+    "epochs, steps, batch_size, micro_batch_size, sampler, evaluate_every, evaluate_train, checkpoint_every, "
+    "on_nonfinite, ema_decay, validation_fraction, validate_on_test, patience, min_delta, monitor, logs, optimizer, "
+    "learning_rate"
+)
+
 
 def test_options_replace_what_they_name_and_nothing_else(table: Table) -> None:
     recipe = recipe_from_table(table)
@@ -54,24 +60,36 @@ def test_another_learning_rate_is_that_of_the_schedule(table: Table) -> None:
     [
         ({"epochs": 0}, "epochs must be a whole number of at least 1, not 0"),
         ({"batch_size": -3}, "batch_size must be a whole number of at least 1, not -3"),
-        ({"learning_rate": float("nan")}, "learning rate must be a number of at least 0.0, not nan"),
-        ({"learning_rate": -0.5}, "learning rate must be a number of at least 0.0, not -0.5"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0.0, not nan"),
+        ({"learning_rate": -0.5}, "learning_rate must be a number of at least 0.0, not -0.5"),
         (
             {"optimizer": "adm"},
             "unknown optimizer 'adm' (did you mean 'adam'?); the choices are sgd, adagrad, adam, adamw, lion, "
             "momentum, nesterov, rmsprop",
         ),
-        ({"validation_fraction": 1.0}, "validation_fraction must be a number above 0 and below 1, not 1.0"),
+        ({"validation_fraction": 1.0}, "validation_fraction must be a number of at least 0.0 and below 1.0, not 1.0"),
         (
             {"validation_fraction": 0.1, "patience": 0},
-            "early_stopping.patience must be a whole number of at least 1, not 0",
+            "patience must be a whole number of at least 1, not 0",
         ),
-        ({"validation_fraction": 0.1, "min_delta": 0.5}, "early_stopping lacks the key 'patience'"),
+        ({"min_delta": 0.5}, "min_delta and monitor belong to early stopping: give a patience too"),
+        (
+            {"epoch": 5},
+            "unknown option 'epoch' (did you mean 'epochs'?); the choices are " + CHOICES,
+        ),
+        ({"epochs": 5, "steps": 5}, "training: give either 'epochs' or 'steps'"),
+        (
+            {"validate_on_test": True, "validation_fraction": 0.2},
+            "give either validate_on_test or a validation_fraction: a run has one validation set",
+        ),
         ({"logs": ["cvs"]}, "unknown logs entry 'cvs' (did you mean 'csv'?); the choices are csv, tensorboard"),
         (
-            {"patience": 3},
-            "early stopping goes by a validation set, so that the test set stays unseen: give a validation_fraction "
-            "(0.1, say)",
+            {"patience": 3, "validate_on_test": True},
+            "early stopping needs a validation set other than the test set: give a validation_fraction (0.1, say)",
+        ),
+        (
+            {"patience": 3, "validation_fraction": 0.0},
+            "early stopping needs a validation set other than the test set: give a validation_fraction (0.1, say)",
         ),
     ],
 )

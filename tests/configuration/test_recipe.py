@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,29 +19,28 @@ def test_the_defaults_of_a_recipe(table: Table) -> None:
     recipe = recipe_from_table(table)
     assert (recipe.description, recipe.source, recipe.scale, recipe.sampler) == ("", "", True, "shuffled")
     assert (recipe.steps, recipe.evaluate_every, recipe.evaluate_train, recipe.weights) == (None, None, False, None)
-    assert (recipe.validation_fraction, recipe.early_stopping, recipe.logs) == (None, None, None)
-    assert not {"validation_fraction", "early_stopping", "logs"} & recipe.to_table()["training"].keys()
+    assert (recipe.validation_fraction, recipe.validate_on_test) == (0.1, False)
+    assert (recipe.patience, recipe.logs, recipe.callbacks) == (None, None, [])
+    assert not {"early_stopping", "logs"} & recipe.to_table()["training"].keys()
+    assert "callbacks" not in recipe.to_table()
 
 
 def test_the_validation_options_of_a_recipe(table: Table, tmp_path: Path) -> None:
     """In a file, with what it leaves out, and back again."""
-    options = {"validation_fraction": 0.1, "early_stopping": {"patience": 3}, "logs": ["tensorboard", "csv"]}
+    options = {"validation_fraction": 0.2, "early_stopping": {"patience": 3}, "logs": ["tensorboard", "csv"]}
     table = {**table, "training": {**table["training"], **options}}
     (tmp_path / "mine.toml").write_text(tomli_w.dumps(table))
     recipe = load_recipe(tmp_path / "mine.toml")
-    assert (recipe.validation_fraction, recipe.logs) == (0.1, ["tensorboard", "csv"])
-    assert recipe.early_stopping == {"patience": 3, "min_delta": 0.0, "monitor": "accuracy"}
+    assert (recipe.validation_fraction, recipe.logs) == (0.2, ["tensorboard", "csv"])
+    assert recipe.arguments_of("EarlyStopping") == {"patience": 3, "min_delta": 0.0, "monitor": "accuracy"}
     assert recipe_from_table(recipe.to_table()) == recipe
-    by_options = {"validation_fraction": 0.1, "patience": 3, "logs": ["tensorboard", "csv"]}
+    by_options = {"validation_fraction": 0.2, "patience": 3, "logs": ["tensorboard", "csv"]}
     without = {key: value for key, value in table["training"].items() if key not in options}
     assert recipe_from_table({**table, "training": without}).with_options(**by_options) == recipe
-    assert recipe.with_options(min_delta=0.5).early_stopping == {**recipe.early_stopping, "min_delta": 0.5}
+    assert recipe.with_options(min_delta=0.5) == replace(recipe, min_delta=0.5)
     put(table, "training.early_stopping", {"patience": 7, "min_delta": 0.25, "monitor": "loss"})
-    assert recipe_from_table(table).with_options(patience=2).early_stopping == {
-        "patience": 2,
-        "min_delta": 0.25,
-        "monitor": "loss",
-    }
+    changed = recipe_from_table(table).with_options(patience=2)
+    assert (changed.patience, changed.min_delta, changed.monitor) == (2, 0.25, "loss")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_validation_options_of_a_recipe(table: Table, tmp_path: Path) -> Non
         ("loss.type", "CrossEntropy", "loss: unknown loss type 'CrossEntropy' (did you mean 'BinaryCrossEntropy'?)"),
         ("optimizer.momentum", 0.9, "optimizer: unknown key of SGD 'momentum'; the choices are learning_rate"),
         ("optimizer.learning_rate", -1, "optimizer: learning_rate must be a number of at least 0.0, not -1"),
-        ("training.epoch", 3, "unknown key of training 'epoch' (did you mean 'epochs'?); the choices are batch_size, "),
+        ("training.epoch", 3, "unknown key of training 'epoch' (did you mean 'epochs'?); the choices are epochs, "),
         ("training.batch_size", 0, "training.batch_size must be a whole number of at least 1, not 0"),
         ("training.batch_size", True, "training.batch_size must be a whole number of at least 1, not True"),
         ("training.batch_size", None, "training lacks the key 'batch_size'"),
@@ -80,35 +80,51 @@ def test_the_validation_options_of_a_recipe(table: Table, tmp_path: Path) -> Non
             "random",
             "unknown training.sampler 'random'; the choices are shuffled, in-order, with-replacement",
         ),
-        ("training.validation_fraction", 0, "training.validation_fraction must be a number above 0 and below 1, not 0"),
-        ("training.validation_fraction", "10 %", "training.validation_fraction must be a number, not '10 %'"),
-        ("training.early_stopping", 3, "training: early_stopping must be a table, got 3"),
-        ("training.early_stopping", {}, "training: early_stopping lacks the key 'patience'"),
+        (
+            "training.validation_fraction",
+            1,
+            "training.validation_fraction must be a number of at least 0.0 and below 1.0, n",
+        ),
+        (
+            "training.validation_fraction",
+            "10 %",
+            "training.validation_fraction must be a number of at least 0.0 and below 1.0, not '10 %'",
+        ),
+        ("training.early_stopping", 3, "training.early_stopping must be a table, got 3"),
+        ("training.early_stopping", {}, "training.early_stopping lacks the key 'patience'"),
         (
             "training.early_stopping",
             {"patience": 3, "delta": 1},
-            "training: unknown key of early_stopping 'delta' (did you mean 'min_delta'?); the choices are patience, ",
+            "unknown key of training.early_stopping 'delta' (did you mean 'min_delta'?); the choices are patience, ",
         ),
         (
             "training.early_stopping",
             {"patience": 0},
-            "training: early_stopping.patience must be a whole number of at least 1, not 0",
+            "training.early_stopping.patience must be a whole number of at least 1, not 0",
         ),
         (
             "training.early_stopping",
             {"patience": 1, "min_delta": -1.0},
-            "training: early_stopping.min_delta must be a number of at least 0.0, not -1.0",
+            "training.early_stopping.min_delta must be a number of at least 0.0, not -1.0",
         ),
         (
             "training.early_stopping",
             {"patience": 1, "monitor": "f1"},
-            "training: unknown early_stopping.monitor 'f1'; the choices are accuracy, loss",
+            "unknown training.early_stopping.monitor 'f1'; the choices are accuracy, loss",
         ),
         (
-            "training.early_stopping",
-            {"patience": 1},
-            "early stopping goes by a validation set, so that the test set stays unseen: give a validation_fraction",
+            "training",
+            {"batch_size": 7, "epochs": 3, "validate_on_test": True, "early_stopping": {"patience": 1}},
+            "early stopping needs a validation set other than the test set: give a validation_fraction (0.1, say)",
         ),
+        (
+            "training",
+            {"batch_size": 7, "epochs": 3, "validate_on_test": True, "validation_fraction": 0.1},
+            "give either validate_on_test or a validation_fraction: a run has one validation set",
+        ),
+        ("training.validate_on_test", "yes", "training.validate_on_test must be true or false, not 'yes'"),
+        ("callbacks", "Progress", "callbacks must be a list of tables, got 'Progress'"),
+        ("callbacks", ["Progress"], "callbacks must be a list of tables, got ['Progress']"),
         ("training.logs", "csv", "training.logs must be a list of csv, tensorboard, not 'csv'"),
         ("training.logs", ["cvs"], "unknown training.logs entry 'cvs' (did you mean 'csv'?); the choices are csv, "),
         ("weights", 3, "weights must be a text, not 3"),

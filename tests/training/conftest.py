@@ -48,7 +48,7 @@ def small_recipe() -> Recipe:
             },
             "loss": {"type": "SoftmaxCrossEntropy"},
             "optimizer": {"type": "Adam", "learning_rate": 0.03},
-            "training": {"batch_size": 8, "epochs": 4},
+            "training": {"batch_size": 8, "epochs": 4, "validate_on_test": True},
         }
     )
 

@@ -30,7 +30,7 @@ def test_training_is_that_of_the_whole_batches(backend, small_data, rows) -> Non
     assert runs[1].samples_seen == runs[0].samples_seen
     for ours, theirs in zip(*(run.history for run in runs), strict=True):
         if ours["event"] == "evaluation":
-            for figure in ("train_loss", "train_accuracy", "test_loss"):
+            for figure in ("train_loss", "train_accuracy", "validation_loss"):
                 assert ours[figure] == pytest.approx(theirs[figure], abs=1e-12)
 
 

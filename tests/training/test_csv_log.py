@@ -49,7 +49,7 @@ def test_the_table_has_the_bits_of_the_history(backend: Backend, small_data: Dat
     expected = [record for record in history if record["event"] == "evaluation"]
     assert table(path) == [{key: value for key, value in record.items() if key != "event"} for record in expected]
     assert path.read_text().splitlines()[0] == (
-        "step,epoch,train_loss,train_accuracy,test_loss,test_accuracy,best_test_accuracy,training_seconds"
+        "step,epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,best_validation_accuracy,training_seconds"
     )
 
 
@@ -66,8 +66,8 @@ def test_what_is_not_finite_is_an_empty_cell(cpu: Backend, tmp_path: Path) -> No
     data = np.ones((4, 4)), np.ones(4)
     trainer(cpu, tmp_path / "metrics.csv", xpnet.MeanSquaredError()).fit(data, validation=data, epochs=2)
     rows = table(tmp_path / "metrics.csv")
-    assert [(row["train_accuracy"], row["best_test_accuracy"]) for row in rows] == [(None, None)] * 2
-    assert None not in [row["test_loss"] for row in rows]
+    assert [(row["train_accuracy"], row["best_validation_accuracy"]) for row in rows] == [(None, None)] * 2
+    assert None not in [row["validation_loss"] for row in rows]
 
 
 def test_rows_are_there_as_soon_as_they_are_known(cpu: Backend, small_data: Dataset, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_figures_that_come_later_get_a_column(cpu: Backend, small_data: Dataset,
     run.fit(small_data.train, validation=small_data.test, epochs=4)
     rows = table(path)
     assert [row["skipped_steps"] for row in rows] == [None, None, 0, 0]
-    assert [row["test_loss"] is None for row in rows] == [True, True, False, False]
+    assert [row["validation_loss"] is None for row in rows] == [True, True, False, False]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
 
 

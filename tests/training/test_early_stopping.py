@@ -33,8 +33,8 @@ class Stand:
         self.stopped = True
 
 
-def evaluation(accuracy: float | None = None, loss: float | None = 1.0, name: str = "test") -> dict[str, Any]:
-    return {"event": "evaluation", f"{name}_accuracy": accuracy, f"{name}_loss": loss}
+def evaluation(accuracy: float | None = None, loss: float | None = 1.0) -> dict[str, Any]:
+    return {"event": "evaluation", "validation_accuracy": accuracy, "validation_loss": loss}
 
 
 def ends_after(early: EarlyStopping, records: list[dict[str, Any]]) -> int | None:
@@ -79,11 +79,6 @@ def test_losses_are_better_when_they_are_smaller(missing: float | None) -> None:
     assert ends_after(EarlyStopping(2, 0.3, "loss"), records) == 4
 
 
-def test_a_validation_set_by_either_name() -> None:
-    for name in ("test", "validation"):
-        assert ends_after(EarlyStopping(1), [evaluation(0.5, name=name)] * 2) == 2
-
-
 def test_what_was_waited_for_is_read_off_the_history() -> None:
     """Cut anywhere, the history and what follows end the run at the same evaluation."""
     records = [evaluation(accuracy) for accuracy in RISING]
@@ -120,14 +115,14 @@ def test_a_trainer_stops_with_a_checkpoint(backend: Backend) -> None:
 
 
 def test_without_a_validation_set(cpu: Backend) -> None:
-    with pytest.raises(ConfigurationError, match=r"early stopping goes by a validation set: give fit one"):
+    with pytest.raises(ConfigurationError, match=r"early stopping needs a validation set: give fit one"):
         trainer(cpu, EarlyStopping(1)).fit(samples([0, 1]), epochs=3)
 
 
 def test_a_loss_that_calls_nothing_right_has_no_accuracy(cpu: Backend) -> None:
     data = np.ones((4, 2)), np.ones(4)
     run = trainer(cpu, EarlyStopping(1), xpnet.MeanSquaredError())
-    with pytest.raises(ConfigurationError, match="this loss calls no row right or wrong: give monitor 'loss'"):
+    with pytest.raises(ConfigurationError, match="which this loss does not define: set monitor to 'loss'"):
         run.fit(data, validation=data, epochs=3)
     run = trainer(cpu, EarlyStopping(1, monitor="loss"), xpnet.MeanSquaredError())
     run.fit(data, validation=data, epochs=5)

@@ -32,8 +32,8 @@ class TestOtherLosses:
         np.testing.assert_allclose(on_host(run.model)["0.b"], [3.0], atol=1e-3)
         last = events(history, "evaluation")[-1]
         residual = run.model.predict(data.x)[:, 0] - data.y
-        assert last["test_loss"] == pytest.approx((residual**2).mean(), rel=1e-12)
-        assert np.isnan([last["train_accuracy"], last["test_accuracy"], last["best_test_accuracy"]]).all()
+        assert last["validation_loss"] == pytest.approx((residual**2).mean(), rel=1e-12)
+        assert np.isnan([last["train_accuracy"], last["validation_accuracy"], last["best_validation_accuracy"]]).all()
         assert events(history, "diagnosis") == []
 
     def test_without_accuracies_the_best_is_the_smallest_loss(self, cpu: Backend) -> None:
@@ -41,7 +41,7 @@ class TestOtherLosses:
 
         class Improvements(Callback):
             def on_evaluation(self, trainer: Trainer, record: dict[str, Any], improved: bool) -> None:
-                moments.append((record["test_loss"], improved))
+                moments.append((record["validation_loss"], improved))
                 trainer.optimizer.learning_rate = 1.8 if len(moments) == 2 else 0.2  # the third epoch makes it worse
 
         run, data = self.on_a_line(cpu, 0.2)
@@ -61,7 +61,7 @@ class TestOtherLosses:
         run = Trainer(Sequential(Linear(2, 1)).initialize(backend), xpnet.BinaryCrossEntropy(), Adam(0.1))
         history = run.fit(data, epochs=30, batch_size=16, validation=data)
         right = (run.model.predict(x)[:, 0] > 0) == data.y
-        assert events(history, "evaluation")[-1]["test_accuracy"] == right.mean() > 0.9
+        assert events(history, "evaluation")[-1]["validation_accuracy"] == right.mean() > 0.9
         assert run.best_accuracy is not None
 
     def test_a_loss_of_zero_is_not_that_of_guessing_one_class(self, cpu: Backend) -> None:
@@ -79,7 +79,7 @@ class TestOtherLosses:
             run = Trainer(network(backend), SoftmaxCrossEntropy(reduction=kind), xpnet.SGD(rate))
             runs.append(events(run.fit((x, y), epochs=5, batch_size=4, validation=(x, y)), "evaluation"))
         for mean, total in zip(*runs, strict=True):
-            for figure in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+            for figure in ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy"):
                 assert total[figure] == pytest.approx(mean[figure], rel=1e-12)
 
     def test_rows_that_are_ignored_are_as_if_they_were_not_there(self, backend: Backend) -> None:
@@ -101,7 +101,7 @@ class TestOtherLosses:
         ignoring = xpnet.evaluate(run.model, (x, marked), loss, batch_size=4)
         assert (ignoring.accuracy, ignoring.samples) == (only.accuracy, only.samples) == (only.accuracy, 6)
         assert ignoring.loss == pytest.approx(only.loss, rel=1e-13)
-        assert events(history, "evaluation")[-1]["test_loss"] == pytest.approx(only.loss, rel=1e-13)
+        assert events(history, "evaluation")[-1]["validation_loss"] == pytest.approx(only.loss, rel=1e-13)
         assert np.isnan(xpnet.evaluate(run.model, (x, np.full(12, -1)), loss)[:2]).all()
 
     def test_class_weights_average_over_batches_of_any_size(self, backend: Backend) -> None:

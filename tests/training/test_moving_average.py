@@ -53,9 +53,9 @@ def test_training_goes_on_from_the_weights_and_evaluations_are_of_the_average(ba
     np.testing.assert_array_equal(*vectors)
     with averaged.average.applied():
         outcome = xpnet.evaluate(averaged.model, small_data.test)
-    assert averaged.history[-1]["test_loss"] == outcome.loss
-    assert plain.history[-1]["test_loss"] == xpnet.evaluate(plain.model, small_data.test).loss
-    assert abs(outcome.loss - plain.history[-1]["test_loss"]) > 1e-3
+    assert averaged.history[-1]["validation_loss"] == outcome.loss
+    assert plain.history[-1]["validation_loss"] == xpnet.evaluate(plain.model, small_data.test).loss
+    assert abs(outcome.loss - plain.history[-1]["validation_loss"]) > 1e-3
 
 
 def test_the_weights_come_back_after_an_error(cpu) -> None:

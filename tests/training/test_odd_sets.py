@@ -20,7 +20,7 @@ def trained(backend: Backend, y: np.ndarray, classes: int, batch_size: int) -> t
     trainer = Trainer(model, SoftmaxCrossEntropy(), Adam(0.05))
     x = X[: len(y)]
     history = trainer.fit((x, y), epochs=5, batch_size=batch_size, validation=(x, y))
-    return trainer, [record["test_loss"] for record in history if record["event"] == "evaluation"]
+    return trainer, [record["validation_loss"] for record in history if record["event"] == "evaluation"]
 
 
 def test_one_output(backend: Backend) -> None:

@@ -50,7 +50,7 @@ def test_plain_lines(cpu: Backend, small_data: Dataset) -> None:
     stream = io.StringIO()
     run = trainer_with(Progress(stream), cpu)
     run.fit(small_data.train, epochs=2, batch_size=8, sampler=InOrder(), validation=small_data.test)
-    figures = f"train {figures_of(small_data.y_train)}  |  test {figures_of(small_data.y_test)}"
+    figures = f"train {figures_of(small_data.y_train)}  |  validation {figures_of(small_data.y_test)}"
     assert stream.getvalue().splitlines() == [
         f"step      1  {figures_of(small_data.y_train[:8]).partition('  ')[0]}",
         f"epoch   1  step      4  {figures}  best",
@@ -86,7 +86,7 @@ def test_a_bar_on_a_terminal(cpu: Backend, small_data: Dataset) -> None:
     run.fit(small_data.train, epochs=2, batch_size=8, sampler=InOrder(), validation=small_data.test)
     assert "/8 " in stream.getvalue()  # eight steps in all
     assert figures_of(small_data.y_train[:8]).partition("  ")[0].replace(" ", "=") in stream.getvalue()
-    figures = f"train {figures_of(small_data.y_train)}  |  test {figures_of(small_data.y_test)}"
+    figures = f"train {figures_of(small_data.y_train)}  |  validation {figures_of(small_data.y_test)}"
     assert shown_at_last(stream.getvalue()) == [
         f"epoch   1  step      4  {figures}  best",
         f"epoch   2  step      8  {figures}",
@@ -103,13 +103,6 @@ def test_the_bar_of_a_resumed_run_begins_where_that_stopped(cpu: Backend, small_
     first_drawn = stream.getvalue()[begun:].strip("\r").split("\r")[0]
     assert " 4/8 " in first_drawn
     assert " 50%" in first_drawn
-
-
-def test_a_validation_part_has_its_name(cpu: Backend, small_data: Dataset) -> None:
-    stream = io.StringIO()
-    run = trainer_with(Progress(stream), cpu)
-    run.fit(small_data.train, epochs=1, validation=small_data.test, validation_name="validation")
-    assert stream.getvalue().endswith(f"  |  validation {figures_of(small_data.y_test)}  best\n")
 
 
 @pytest.mark.parametrize(

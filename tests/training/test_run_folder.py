@@ -38,7 +38,7 @@ def test_what_a_checkpoint_records(
     assert saved.metadata["seed"] == 3
     assert saved.metadata["step"] == 16
     assert saved.metadata["metrics_length"] == (tmp_path / "metrics.jsonl").stat().st_size
-    best = [r for r in history_of(tmp_path) if r.get("test_accuracy") == saved.metadata["best_accuracy"]]
+    best = [r for r in history_of(tmp_path) if r.get("validation_accuracy") == saved.metadata["best_accuracy"]]
     assert saved.metadata["best_step"] == best[0]["step"]
     assert checkpoint.load(tmp_path / "best.safetensors").metadata["step"] == best[0]["step"]
 

@@ -17,24 +17,32 @@ from xpnet.training.run_sets import RunSets
 def test_with_a_fraction_the_test_set_is_kept_for_the_end(
     digits: Dataset, small_recipe: Recipe, scale: bool, pixel_range: float
 ) -> None:
-    recipe = replace(small_recipe, scale=scale, validation_fraction=0.25)
+    recipe = replace(small_recipe.with_options(validation_fraction=0.25), scale=scale)
     sets = RunSets.of(recipe, digits, seed=5)
-    assert sets.validation_name == "validation"
     expected = split_validation(digits.train, 0.25, seed=5)
-    for part, rows in zip((sets.train, sets.validation, sets.unseen), (*expected, digits.test), strict=True):
+    for part, rows in zip(sets, (*expected, digits.test), strict=True):
         assert part is not None
         np.testing.assert_array_equal(part.x, rows.x)
         np.testing.assert_array_equal(part.y, rows.y)
         assert part.pixel_range == pixel_range
 
 
-def test_without_a_fraction_the_best_is_chosen_by_the_test_set(digits: Dataset, small_recipe: Recipe) -> None:
+def test_validating_on_the_test_set(digits: Dataset, small_recipe: Recipe) -> None:
     sets = RunSets.of(small_recipe, digits, seed=5)
-    assert (sets.validation_name, sets.unseen) == ("test", None)
+    assert sets.test is None
     assert sets.train.x is digits.x_train
+    assert sets.validation is not None
     assert sets.validation.x is digits.x_test
+
+
+def test_without_validation_all_is_trained_on_and_the_test_set_kept(digits: Dataset, small_recipe: Recipe) -> None:
+    sets = RunSets.of(small_recipe.with_options(validation_fraction=0.0), digits, seed=5)
+    assert sets.validation is None
+    assert sets.test is not None
+    assert sets.train.x is digits.x_train
+    assert sets.test.x is digits.x_test
 
 
 def test_a_fraction_that_leaves_a_part_empty(digits: Dataset, small_recipe: Recipe) -> None:
     with pytest.raises(ConfigurationError, match=r"a validation fraction of 0\.0001 sets 0 of 1,437 samples aside"):
-        RunSets.of(replace(small_recipe, validation_fraction=1e-4), digits, seed=0)
+        RunSets.of(small_recipe.with_options(validation_fraction=1e-4), digits, seed=0)

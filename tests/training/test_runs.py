@@ -78,7 +78,7 @@ def test_the_files_of_a_run(
     assert recipe_from_table(table) == small_recipe
     evaluations = [record for record in history_of(tmp_path / "run") if record["event"] == "evaluation"]
     assert [record["step"] for record in evaluations] == [4, 8, 12, 16]
-    best = max(record["test_accuracy"] for record in evaluations)
+    best = max(record["validation_accuracy"] for record in evaluations)
     expected = {
         "recipe": "small",
         "data": "small",
@@ -86,8 +86,8 @@ def test_the_files_of_a_run(
         "epochs": 4,
         "steps": 16,
         "train_loss": evaluations[-1]["train_loss"],
-        "test_loss": evaluations[-1]["test_loss"],
-        "test_accuracy": evaluations[-1]["test_accuracy"],
+        "test_loss": evaluations[-1]["validation_loss"],
+        "test_accuracy": evaluations[-1]["validation_accuracy"],
         "best_test_accuracy": best,
         "run_dir": str(tmp_path / "run"),
         "diagnoses": [],

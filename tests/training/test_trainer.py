@@ -37,7 +37,7 @@ def test_a_short_run_learns_the_digits(backend: Backend, digits: Dataset) -> Non
         epochs=3,
         batch_size=50,
     )
-    test_accuracies = [record["test_accuracy"] for record in events(history, "evaluation")]
+    test_accuracies = [record["validation_accuracy"] for record in events(history, "evaluation")]
     assert len(test_accuracies) == 3
     assert test_accuracies[-1] > 0.85
     predicted = model.predict_labels(digits.x_test / np.float32(16.0))
@@ -209,10 +209,6 @@ def test_rows_of_probabilities_train_as_class_indices_do(backend: Backend) -> No
         ({"epochs": 1, "batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
         ({"epochs": 1, "evaluate_every": 0}, "evaluate_every must be a whole number of at least 1, not 0"),
         ({"epochs": 1, "checkpoint_every": 0}, "checkpoint_every must be a whole number of at least 1, not 0"),
-        (
-            {"epochs": 1, "validation_name": "val"},
-            "unknown validation_name 'val'; the choices are test, validation",
-        ),
         ({"epochs": 1, "stop_after_epoch": -1}, "stop_after_epoch must be a whole number of at least 1, not -1"),
     ],
 )
@@ -264,7 +260,7 @@ def test_a_layer_alone_is_a_model(backend: Backend) -> None:
     )
     (record,) = events(history, "evaluation")
     assert record["train_loss"] == pytest.approx(-np.log(p[np.arange(ROWS), y]).mean(), rel=1e-12)
-    assert record["test_accuracy"] == xpnet.evaluate(layer, (x, y)).accuracy
+    assert record["validation_accuracy"] == xpnet.evaluate(layer, (x, y)).accuracy
 
 
 @pytest.mark.parametrize(("sampler", "rows"), [("shuffled", 20), ("in-order", 20), ("with-replacement", 24)])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from xpnet import __version__
 from xpnet.cli import doctor, evaluate, export, import_weights, parity, profile, recipes, train
+from xpnet.cli.plugins import load_plugin
 from xpnet.cli.signals import Interrupted, handling, interrupt
 from xpnet.errors import Error
 
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with handling(interrupt):
+            for path in getattr(options, "plugin", ()):
+                load_plugin(path)
             result = options.run(options)
         _print(json.dumps(result, allow_nan=False) if options.json else options.render(result))
         return int(options.status(result))

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from xpnet.cli.arguments import add_data_dir, add_device, add_model_file, model_file, say
+from xpnet.cli.plugins import add_plugin
 
 NAME = "evaluate"
 HELP = "Loss and accuracy of a checkpoint, a run's best checkpoint, or a book's pickle on a test set."
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_dir(parser)
     parser.add_argument("--batch-size", type=int, default=1000, metavar="N", help="samples at a time; default 1000")
     add_device(parser)
+    add_plugin(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

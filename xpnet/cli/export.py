@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.cli.arguments import add_model_file, model_file, shape
+from xpnet.cli.plugins import add_plugin
 from xpnet.errors import ConfigurationError
 
 NAME = "export"
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="C,H,W",
         help="of one sample; default: what the first layer tells",
     )
+    add_plugin(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

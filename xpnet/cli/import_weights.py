@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.cli.arguments import shape
+from xpnet.cli.plugins import add_plugin
 from xpnet.errors import ConfigurationError
 
 NAME = "import"
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="C,H,W",
         help="of one sample, for Keras; default: what the first layer tells",
     )
+    add_plugin(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

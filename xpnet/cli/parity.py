@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.cli.arguments import add_data_dir, say
+from xpnet.cli.plugins import add_plugin
 
 NAME = "parity"
 HELP = "Whether backends compute the same, layer by layer, as far as rounding allows; status 1 where they do not."
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_dir(parser)
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="steps to compare; default 10")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and order; default 0")
+    add_plugin(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

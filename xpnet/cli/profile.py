@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from xpnet.cli.arguments import add_data_dir, add_device, say
+from xpnet.cli.plugins import add_plugin
 
 NAME = "profile"
 HELP = "Where the time of a training step goes, layer by layer, against what the machine can do."
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="samples in a step")
     parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum or adam")
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="steps to look at; default 200")
+    add_plugin(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class StopOnSignal(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Note whether steps are missing."""
-        if trainer.schedule is not None and trainer.step < trainer.schedule.stop:
+        if trainer.step < trainer.intervals.stop:
             self._stopped_after = trainer.step
 
     def require_done(self, summary: dict[str, Any]) -> None:

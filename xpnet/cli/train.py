@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xpnet.cli.arguments import add_data_dir, add_device, say
+from xpnet.cli.arguments import add_data_dir, add_device, model_file, say
+from xpnet.cli.plugins import add_plugin
+from xpnet.configuration.options import Option, TrainingOptions
 from xpnet.errors import ConfigurationError, MissingFileError
 
 NAME = "train"
-HELP = "Train a network by a recipe, or go on with an earlier run."
+HELP = "Train a network by a recipe, or resume an earlier run."
 EXAMPLE = "xpnet train --recipe keras-sigmoid --data mnist --seed 1"
 DEFAULT_RECIPE = "torch-mlp"
 FALLBACK = "digits"
 
-_FRESH_RUN_ONLY = ("recipe", "batch_size", "lr", "optimizer", "seed", "out", "validation_fraction")
+_OF_A_NEW_RUN = {"recipe": "--recipe", "weights": "--weights", "seed": "--seed", "out": "--out"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,31 +28,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NAME|FILE", help="mnist, fashion-mnist, digits or a .npz file")
     add_data_dir(parser)
     add_device(parser)
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training set, in all")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="samples in a step")
-    parser.add_argument("--lr", type=float, metavar="X", help="learning rate; that which a schedule begins with")
-    parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw …")
-    parser.add_argument("--seed", type=int, metavar="N", help="of initial weights and of the order; default 0")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of initial weights, order and validation set; default 0"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default runs/RECIPE-N")
-    parser.add_argument("--checkpoint-every", type=int, metavar="N", help="save every N steps too; changes no result")
     parser.add_argument(
-        "--on-nonfinite", metavar="WHAT", help="stop (default) at a step that is not finite, or skip it and count"
+        "--weights", type=Path, metavar="FILE|RUN_DIR", help="start from the weights of a checkpoint, by name"
     )
-    parser.add_argument(
-        "--validation-fraction",
-        type=float,
-        metavar="X",
-        help="set that part of the training set aside to choose the best by; the test set is seen once, at the end",
-    )
-    parser.add_argument(
-        "--patience", type=int, metavar="N", help="stop after N evaluations in a row without a better one"
-    )
-    parser.add_argument("--min-delta", type=float, metavar="X", help="how much better counts as better; default 0")
-    parser.add_argument(
-        "--log", action="append", metavar="WHAT", help="csv or tensorboard: keep the figures so too; may be given twice"
-    )
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in that folder")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in that folder")
     parser.add_argument("--stop-after-epoch", type=int, metavar="N", help="stop early there, to be resumed")
+    add_plugin(parser)
+    groups = {
+        True: parser.add_argument_group("training options", "default: the recipe's"),
+        False: parser.add_argument_group("training options of a new run, not for --resume", "default: the recipe's"),
+    }
+    for option in TrainingOptions.options().values():
+        _add_option(groups[option.resumable], option)
+
+
+def _add_option(parser: Any, option: Option) -> None:
+    how: dict[Any, dict[str, Any]] = {
+        int: {"type": int, "metavar": "N"},
+        float: {"type": float, "metavar": "X"},
+        str: {"metavar": "NAME"},
+        list: {"action": "append", "metavar": "NAME"},
+        bool: {"action": argparse.BooleanOptionalAction},
+    }
+    parser.add_argument(option.flag, dest=option.name, default=None, help=option.help, **how[option.parse])
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -77,6 +82,7 @@ def _start(options: argparse.Namespace, backend: Any, callbacks: list[Any]) -> d
         backend,
         seed=options.seed or 0,
         out=options.out,
+        weights=None if options.weights is None else model_file(options.weights),
         stop_after_epoch=options.stop_after_epoch,
         callbacks=callbacks,
     )
@@ -86,21 +92,16 @@ def _go_on(options: argparse.Namespace, backend: Any, callbacks: list[Any]) -> d
     import xpnet
     from xpnet import training
 
-    _refuse_fresh_run_options(options)
+    _refuse_options_of_a_new_run(options)
     say(f"device: {_describe(backend.name, options.device)}")
     return training.resume(
         options.resume,
         backend,
         partial(xpnet.data.load, data_dir=options.data_dir),
         data=_data_name(options.data),
-        epochs=options.epochs,
-        checkpoint_every=options.checkpoint_every,
-        on_nonfinite=options.on_nonfinite,
-        patience=options.patience,
-        min_delta=options.min_delta,
-        logs=options.log,
         stop_after_epoch=options.stop_after_epoch,
         callbacks=callbacks,
+        **_training_options(options),
     )
 
 
@@ -134,20 +135,15 @@ def _recipe_and_data(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def _with_options(recipe: Any, options: argparse.Namespace) -> Any:
-    data = _data_name(recipe.data if options.data is None else options.data)
-    return recipe.with_options(
-        data,
-        options.epochs,
-        options.batch_size,
-        options.lr,
-        options.optimizer,
-        options.checkpoint_every,
-        options.on_nonfinite,
-        options.validation_fraction,
-        options.patience,
-        options.min_delta,
-        options.log,
-    )
+    recipe = replace(recipe, data=_data_name(recipe.data))
+    return recipe.with_options(_data_name(options.data), **_training_options(options))
+
+
+def _training_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The training options that were given; an error calls one by its flag."""
+    known = TrainingOptions.options()
+    given = {name: value for name in known if (value := getattr(options, name)) is not None}
+    return {name: known[name].check(known[name].flag, value) for name, value in given.items()}
 
 
 def _data_name(data: str | None) -> str | None:
@@ -155,10 +151,13 @@ def _data_name(data: str | None) -> str | None:
     return str(Path(data).resolve()) if data is not None and data.lower().endswith(".npz") else data
 
 
-def _refuse_fresh_run_options(options: argparse.Namespace) -> None:
-    given = [f"--{name.replace('_', '-')}" for name in _FRESH_RUN_ONLY if getattr(options, name) is not None]
+def _refuse_options_of_a_new_run(options: argparse.Namespace) -> None:
+    flags = _OF_A_NEW_RUN | {
+        name: option.flag for name, option in TrainingOptions.options().items() if not option.resumable
+    }
+    given = [flag for name, flag in flags.items() if getattr(options, name) is not None]
     if given:
-        raise ConfigurationError(f"--resume goes by the run's own configuration: leave out {', '.join(given)}")
+        raise ConfigurationError(f"--resume continues with the run's own configuration: leave out {', '.join(given)}")
 
 
 def _describe(device: str, asked_for: str) -> str:

@@ -46,7 +46,7 @@ def split_validation(samples: Samples, fraction: float, seed: int = 0) -> tuple[
     if not 0 < count < rows:
         raise ConfigurationError(
             f"a validation fraction of {fraction:g} sets {count} of {rows:,} samples aside: at least one must be, and "
-            "one be left to train on; take another fraction, or more samples"
+            "one be left to train on; take another fraction (a run takes 0 for no validation), or more samples"
         )
     aside = np.zeros(rows, bool)
     aside[random.permutation(random.stream_key(seed, "validation"), rows)[:count]] = True

@@ -38,6 +38,7 @@ from xpnet.ops.normalization import (
 )
 from xpnet.ops.pooling import average_pool, average_pool_backward, max_pool, max_pool_backward
 from xpnet.ops.reports import accumulate, new_report
+from xpnet.ops.scaling import rescale, standardize
 from xpnet.ops.unfolding import fold, pad, positions, unfold
 from xpnet.ops.unfused_updates import adagrad_update, lion_update, rmsprop_update
 from xpnet.ops.updates import adam_update, check_finite, momentum_update, sgd_update, take_back
@@ -86,6 +87,7 @@ __all__ = [
     "positions",
     "relu",
     "relu_backward",
+    "rescale",
     "rmsprop_update",
     "sgd_update",
     "sigmoid",
@@ -95,6 +97,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softplus",
     "softplus_backward",
+    "standardize",
     "take_back",
     "tanh",
     "tanh_backward",

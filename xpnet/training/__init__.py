@@ -1,11 +1,11 @@
 """Training: the loop, what watches it, and the folder of a run."""
 
-from xpnet import registry
 from xpnet.training.batches import batches_for
 from xpnet.training.callbacks import Callback
 from xpnet.training.csv_log import CSVLog
 from xpnet.training.early_stopping import EarlyStopping
 from xpnet.training.evaluation import Evaluation, evaluate, evaluate_batches
+from xpnet.training.initial_weights import LoadedWeights, load_weights
 from xpnet.training.moving_average import MovingAverage
 from xpnet.training.progress import Progress
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
@@ -20,6 +20,7 @@ __all__ = [
     "Callback",
     "EarlyStopping",
     "Evaluation",
+    "LoadedWeights",
     "MovingAverage",
     "Progress",
     "RunFolder",
@@ -33,11 +34,10 @@ __all__ = [
     "finite_or_null",
     "load_model",
     "load_model_and_metadata",
+    "load_weights",
     "model_from",
     "recipe_of",
     "resume",
     "save_model",
     "train",
 ]
-
-registry.add_kind("callback", Callback, [CSVLog, EarlyStopping, Progress, TensorBoardLog])

@@ -1,4 +1,4 @@
-"""What may watch a training run."""
+"""Callbacks: what is called at the moments of a training run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ if TYPE_CHECKING:  # it imports this module
 
 Record = dict[str, Any]
 
-VALIDATION_NAMES = ("test", "validation")  # what records call the set that the best is chosen by; the first: by default
-
 
 class Callback:
-    """Moments of a run, each with nothing to do unless a subclass says otherwise.
+    """Base class: a method for each moment of a run, which does nothing unless a subclass overrides it.
 
     ====================  ==============================================================================================
     moment                when
@@ -31,8 +29,8 @@ class Callback:
     them the host has waited for it anyhow, so looking at the model there costs no more than that. At
     ``on_checkpoint`` all parameters and running statistics are finite.
 
-    A callback may call ``trainer.stop()``, and what it raises ends the run. It shall leave parameters, optimizer and
-    records alone: a run resumes with the same bits only then.
+    A callback may call ``trainer.stop()`` and ``trainer.diagnose(kind, message)``, and what it raises ends the run. It
+    must not change parameters, optimizer or records: a run resumes with the same bits only then.
 
     A record is a plain dict of numbers and texts: "event" ("batch", "evaluation" or "diagnosis"), "step" (steps
     taken), "epoch" (begun ones, from 1), and what the event has to tell. ``trainer.history`` holds all of them; a
@@ -43,9 +41,8 @@ class Callback:
     ============  ======================================================================================================
     "batch"       "loss", of that batch
     "diagnosis"   "kind", "message"
-    "evaluation"  "train_loss", "train_accuracy"; with a validation set "test_loss", "test_accuracy",
-                  "best_test_accuracy", or, by :meth:`Trainer.fit`'s ``validation_name``, "validation_loss", …; under
-                  ``on_nonfinite="skip"`` "skipped_steps"; "training_seconds"
+    "evaluation"  "train_loss", "train_accuracy"; with a validation set "validation_loss", "validation_accuracy",
+                  "best_validation_accuracy"; under ``on_nonfinite="skip"`` "skipped_steps"; "training_seconds"
     ============  ======================================================================================================
 
     >>> import numpy as np, xpnet

@@ -1,4 +1,4 @@
-"""Ending a run that gets no better."""
+"""Ending a run that no longer improves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from xpnet.configuration import MONITORS
 from xpnet.errors import ConfigurationError, finite_number, one_of, positive_integer
-from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
+from xpnet.training.callbacks import Callback, Record
 from xpnet.training.trainer import Trainer
 
 
@@ -15,15 +15,15 @@ class EarlyStopping(Callback):
     """Ends a run when ``patience`` evaluations in a row brought no better one.
 
     An evaluation is better when its accuracy a, on the validation set, exceeds the best b so far by more than
-    ``min_delta``: a > b + min_delta. Of losses, the smaller is better: l < b - min_delta. What is not better leaves b
-    as it is, so that many small steps make a large one. A loss that is not finite is never better.
+    ``min_delta``: a > b + min_delta. Of losses, the smaller is better: l < b - min_delta. Otherwise b
+    stays, so that small improvements add up. A loss that is not finite is never better.
 
-    How long nothing got better is read off the history when a fit begins, so a resumed run ends where it would have
-    ended. The weights stay those of the last step; the best are in ``best.safetensors`` of a run's folder.
+    Evaluations without improvement are counted from the history when a fit begins, so a resumed run ends where it would
+    have ended. The weights stay those of the last step; the best are in ``best.safetensors`` of a run's folder.
 
     Args:
-        patience: evaluations to wait for a better one, at least 1.
-        min_delta: how much better it must be, at least 0.
+        patience: evaluations without improvement to wait for, at least 1.
+        min_delta: minimum improvement that counts, at least 0.
         monitor: "accuracy" or "loss".
 
     Raises:
@@ -51,11 +51,11 @@ class EarlyStopping(Callback):
 
     @property
     def is_over(self) -> bool:
-        """Whether patience is at its end."""
+        """Whether ``patience`` evaluations in a row brought no improvement."""
         return self.waited >= self.patience
 
     def look_back(self, history: Iterable[Record]) -> None:
-        """Begin anew, with what a history tells."""
+        """Count anew, from a history."""
         self.waited, self._best = 0, -math.inf
         for record in history:
             if record["event"] == "evaluation":
@@ -66,7 +66,7 @@ class EarlyStopping(Callback):
         self.look_back(trainer.history)
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
-        """Stop the trainer when patience is at its end."""
+        """Stop the trainer after ``patience`` evaluations without improvement."""
         self._look_at(record)
         if self.is_over:
             trainer.stop()
@@ -79,16 +79,15 @@ class EarlyStopping(Callback):
             self.waited += 1
 
     def _score(self, record: Record) -> float:
-        """What shall become large."""
-        part = next((name for name in VALIDATION_NAMES if f"{name}_loss" in record), None)
-        if part is None:
-            raise ConfigurationError("early stopping goes by a validation set: give fit one (validation=…)")
-        figure = record[f"{part}_{self.monitor}"]
+        """The figure, or minus the loss: the larger, the better."""
+        if "validation_loss" not in record:
+            raise ConfigurationError("early stopping needs a validation set: give fit one (validation=…)")
+        figure = record[f"validation_{self.monitor}"]
         missing = figure is None or math.isnan(figure)  # metrics.jsonl has null for what is not finite
         if self.monitor == "loss":
             return -math.inf if missing else -figure
         if missing:
             raise ConfigurationError(
-                "early stopping looks at the accuracy, and this loss calls no row right or wrong: give monitor 'loss'"
+                "early stopping monitors the accuracy, which this loss does not define: set monitor to 'loss'"
             )
         return float(figure)

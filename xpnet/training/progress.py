@@ -1,19 +1,19 @@
-"""Telling a person how a run goes: a bar on a terminal or in a notebook, plain lines elsewhere."""
+"""Progress of a run for people: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any, TextIO
 
-from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
+from xpnet.training.callbacks import Callback, Record
 from xpnet.training.trainer import Trainer
 
 
 class Progress(Callback):
-    """Prints evaluations and diagnoses, and where somebody watches, a bar of the steps.
+    """Prints evaluations and diagnoses, and a bar of the steps.
 
-    That is on a terminal and, without a ``stream``, in a notebook. In a file, a pipe or a log there are plain lines
-    alone. tqdm's own variable ``TQDM_DISABLE=1`` takes the bar away everywhere.
+    The bar is drawn on a terminal and, without a ``stream``, in a notebook; a file or a pipe gets plain lines. tqdm's
+    variable ``TQDM_DISABLE=1`` removes the bar everywhere.
 
     Args:
         stream: where to; standard error when None.
@@ -33,13 +33,13 @@ class Progress(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Open the bar."""
-        schedule = trainer.schedule
-        if schedule is None or not (self._in_notebook or self._stream.isatty()):
+        intervals = trainer.intervals
+        if intervals is None or not (self._in_notebook or self._stream.isatty()):
             return
         from tqdm.auto import tqdm
 
         self._bar = tqdm(
-            total=schedule.stop,
+            total=intervals.stop,
             initial=trainer.step,
             unit="step",
             file=self._stream,
@@ -65,10 +65,9 @@ class Progress(Callback):
             f"epoch {record['epoch']:>3}  step {record['step']:>6}  "
             f"train loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}"
         )
-        for part in VALIDATION_NAMES:
-            if f"{part}_loss" in record:
-                line += f"  |  {part} loss {record[f'{part}_loss']:.4f}  accuracy {record[f'{part}_accuracy']:.4f}"
-                line += "  best" if improved else ""
+        if "validation_loss" in record:
+            loss, accuracy = record["validation_loss"], record["validation_accuracy"]
+            line += f"  |  validation loss {loss:.4f}  accuracy {accuracy:.4f}" + ("  best" if improved else "")
         self._print(line)
 
     def on_fit_end(self, trainer: Trainer) -> None:

@@ -16,6 +16,7 @@ from xpnet import checkpoint
 from xpnet.atomic import remove_leftovers, write_atomically
 from xpnet.checkpoint import Checkpoint
 from xpnet.errors import FileFormatError, MissingFileError, NonFiniteError, RunFolderError
+from xpnet.format_1 import upgrade_record
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.run_lock import LOCK, RunLock
 from xpnet.training.snapshots import capture, restore
@@ -219,7 +220,7 @@ class RunFolder(Callback):
                 raise FileFormatError(f"{self.metrics} is damaged: {error}, in line {number}") from None
             if not _is_record(record):
                 raise FileFormatError(f"{self.metrics} is damaged: line {number} is no record of a run")
-            records.append(record)
+            records.append(upgrade_record(record))
         return records
 
     def _append_metrics(self) -> None:

@@ -1,4 +1,4 @@
-"""The parts of a data set that a run uses, and for what."""
+"""The parts of a data set that a run trains on, validates on and is tested on."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from xpnet.data import Dataset, Samples, split_validation
 
 
 class RunSets(NamedTuple):
-    """What a run trains on, and what it is judged by.
+    """The training, validation and test set of a run.
 
     Attributes:
-        train: what it trains on.
-        validation: what it evaluates on meanwhile, and chooses the best by.
-        validation_name: what the records call that: "validation", or "test" where it is the test set.
-        unseen: the test set, where nothing is chosen by it; else None.
+        train: the samples to train on.
+        validation: the samples of the evaluations, which choose the best checkpoint; None: nothing is chosen.
+        test: the samples for the one measurement at the end; None where the test set is the validation set.
 
     >>> import xpnet
     >>> recipe = xpnet.load_recipe("digits").with_options(validation_fraction=0.1)
     >>> sets = RunSets.of(recipe, xpnet.data.load("digits"), seed=0)
-    >>> len(sets.train.x), len(sets.validation.x), len(sets.unseen.x)
+    >>> len(sets.train.x), len(sets.validation.x), len(sets.test.x)
     (1293, 144, 360)
     """
 
     train: Samples
-    validation: Samples
-    validation_name: str
-    unseen: Samples | None
+    validation: Samples | None
+    test: Samples | None
 
     @classmethod
     def of(cls, recipe: Recipe, dataset: Dataset, seed: int) -> RunSets:
         """The parts that a recipe asks for; ConfigurationError where one of them would be empty."""
         pixel_range = dataset.pixel_range if recipe.scale else 1.0
         train, test = (samples._replace(pixel_range=pixel_range) for samples in (dataset.train, dataset.test))
-        if recipe.validation_fraction is None:
-            return cls(train, test, "test", None)
-        return cls(*split_validation(train, recipe.validation_fraction, seed), "validation", test)
+        if recipe.validate_on_test:
+            return cls(train, test, None)
+        if recipe.validation_fraction == 0.0:
+            return cls(train, None, test)
+        return cls(*split_validation(train, recipe.validation_fraction, seed), test)

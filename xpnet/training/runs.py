@@ -1,9 +1,10 @@
-"""A recipe, trained from beginning to end in a folder of its own; and resumed."""
+"""Runs: a recipe trained in a folder of its own, and resumed."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,17 @@ from xpnet import checkpoint
 from xpnet.backends import Backend
 from xpnet.configuration import Recipe, recipe_from_table
 from xpnet.data import SAMPLERS, Dataset, steps_per_epoch
-from xpnet.errors import ConfigurationError, FileFormatError, ShapeError, positive_integer
+from xpnet.errors import ConfigurationError, FileFormatError, ShapeError, one_of, positive_integer
 from xpnet.layers import Sequential
 from xpnet.registry import build
 from xpnet.training.callbacks import Callback
 from xpnet.training.csv_log import CSVLog
 from xpnet.training.early_stopping import EarlyStopping
+from xpnet.training.initial_weights import TellDifference, load_weights
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
 from xpnet.training.run_sets import RunSets
 from xpnet.training.snapshots import model_from
-from xpnet.training.summary import Summary, evaluate_best, summarize
+from xpnet.training.summary import Summary, measure_test, summarize
 from xpnet.training.tensorboard_log import TensorBoardLog, require_tensorboard
 from xpnet.training.trainer import Trainer
 
@@ -32,27 +34,32 @@ def train(
     *,
     seed: int = 0,
     out: str | Path | None = None,
+    weights: str | Path | None = None,
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Summary:
-    """Train a recipe from the start; a stop (:meth:`Trainer.stop`) or a crash leaves what ``resume`` goes on with.
+    """Train a recipe from the start; after a stop (:meth:`Trainer.stop`) or a crash, ``resume`` continues the run.
 
     Args:
-        recipe: what to do.
+        recipe: what to train, and how.
         dataset: what ``recipe.data`` names, loaded.
-        backend: where.
+        backend: the device.
         seed: of initial weights, of the order of samples, and of the part that is set aside for validation.
         out: the run's folder, new or empty; None: the next free one under ``runs``.
+        weights: a checkpoint to start from, see :func:`~xpnet.training.load_weights`. Names that only the model or only
+            the file has are told as a diagnosis.
         stop_after_epoch: stop early there, to be resumed.
-        callbacks: who watches.
+        callbacks: called at the moments of the run, before the run's own.
 
     Returns:
-        What the command line prints: recipe, data, device, epochs, steps, train_loss, test_loss, test_accuracy,
-        best_test_accuracy, seconds, samples_per_second, run_dir, diagnoses. Numbers that are not finite are None.
+        What the command line prints: recipe, data, device, epochs, steps, train_loss, validation_loss,
+        validation_accuracy, best_validation_accuracy, test_loss, test_accuracy, seconds, samples_per_second, run_dir,
+        diagnoses. Numbers that are not finite are None.
 
-        With a validation fraction, also validation_loss, validation_accuracy and best_validation_accuracy, those of the
-        evaluations; the figures of the test set are then those of ``best.safetensors``, measured once, when the run is
-        complete, and None before. With early stopping, also stopped_early.
+        The figures of the test set are those of ``best.safetensors``, measured once, when the run is complete, and None
+        before. Without validation (a fraction of 0) they are those of ``last.safetensors``, and there are no
+        validation figures. Under ``validate_on_test`` the figures of the evaluations are called test_loss,
+        test_accuracy and best_test_accuracy instead. With early stopping, also stopped_early.
 
     Raises:
         ConfigurationError: the recipe is not to be trained, or cannot be with these data.
@@ -77,6 +84,9 @@ def train(
     if "tensorboard" in (recipe.logs or []):
         require_tensorboard()
     model.initialize(backend, seed)
+    if weights is not None and (difference := load_weights(model, weights).difference(str(weights))):
+        callbacks = [*callbacks, TellDifference(difference)]
+    callbacks = [*callbacks, *recipe.build_callbacks()]
     path = create_run_folder(None if out is None else Path(out), recipe.name)
     with RunFolder(path, _metadata(recipe, dataset)) as folder:
         folder.require_new()
@@ -89,31 +99,23 @@ def resume(
     load_data: Callable[[str], Dataset],
     *,
     data: str | None = None,
-    epochs: int | None = None,
-    checkpoint_every: int | None = None,
-    on_nonfinite: str | None = None,
-    patience: int | None = None,
-    min_delta: float | None = None,
-    logs: list[str] | None = None,
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
+    **options: Any,
 ) -> Summary:
-    """Go on with a run from its last checkpoint, by the run's own configuration.
+    """Continue a run from its last checkpoint, with the run's own configuration.
 
     Args:
         folder: the run's.
-        backend: where; may be another than before.
+        backend: the device; it may be another than before.
         load_data: called with the recipe's data name, returns the data set.
         data: where the same data is now, if no longer where the recipe says.
-        epochs: train up to this many in all; refused under a learning-rate schedule that depends on their number. An
-            evaluation that was due only because the run ended there stays in the history, and what a schedule saw of
-            it counts.
-        checkpoint_every: steps between checkpoints from now on.
-        on_nonfinite: what becomes from now on of steps that are not finite: "stop" or "skip".
-        patience, min_delta: of early stopping from now on, over the whole history.
-        logs: in which forms the figures are kept from now on; a new table has those of the whole history.
         stop_after_epoch: stop early there.
-        callbacks: who watches.
+        callbacks: called at the moments of the run, before the run's own.
+        **options: training options that change from now on: those that docs/training-options.md marks as resumable.
+            More epochs or steps are refused under a learning-rate schedule that depends on their number; an evaluation
+            that was due only because the run ended there stays in the history, and what a schedule saw of it counts.
+            Early stopping goes by the whole history, and a new log has the whole of it.
 
     Returns:
         As ``train``.
@@ -121,7 +123,8 @@ def resume(
     Raises:
         MissingFileError: the folder holds no run.
         FileFormatError: its checkpoint, or its metrics, are damaged.
-        ConfigurationError: other data than before, an option that cannot be, or nothing left to do.
+        ConfigurationError: other data than before, an option that is not resumable or has a wrong value, or nothing
+            left to do.
         RunFolderError: another process is in the folder, or the disk refuses.
 
     >>> import tempfile, xpnet
@@ -137,15 +140,12 @@ def resume(
     with run:
         saved = checkpoint.load(run.last)
         recipe = recipe_of(saved.metadata, str(run.last))
+        resumable = [name for name, option in recipe.options().items() if option.resumable]
         recipe = recipe.with_options(
-            data=data,
-            epochs=epochs,
-            checkpoint_every=checkpoint_every,
-            on_nonfinite=on_nonfinite,
-            patience=patience,
-            min_delta=min_delta,
-            logs=logs,
+            **{one_of("option of resume", name, resumable): value for name, value in options.items()}
         )
+        if data is not None:  # the same data in another place, so what chooses the best stays
+            recipe = replace(recipe, data=data)
         dataset = load_data(recipe.data)
         if saved.metadata.get("fingerprint") != dataset.fingerprint:
             raise ConfigurationError(
@@ -156,6 +156,7 @@ def resume(
         model = model_from(saved, backend, str(run.last))
         seed = saved.metadata.get("seed", 0)
         sets = RunSets.of(recipe, dataset, seed)
+        callbacks = [*callbacks, *recipe.build_callbacks()]
         return _fit(recipe, dataset, sets, model, run, seed, stop_after_epoch, callbacks, saved)
 
 
@@ -191,18 +192,9 @@ def _fit(
     saved: Any = None,
 ) -> Summary:
     loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
-    early = None if recipe.early_stopping is None else EarlyStopping(**recipe.early_stopping)
+    early = None if recipe.patience is None else EarlyStopping(**recipe.arguments_of("EarlyStopping"))
     watchers = [*callbacks, *([early] if early else []), folder, *_logs(recipe, folder)]
-    trainer = Trainer(
-        model,
-        loss,
-        optimizer,
-        seed=seed,
-        micro_batch_size=recipe.micro_batch_size,
-        ema_decay=recipe.ema_decay,
-        callbacks=watchers,
-        on_nonfinite=recipe.on_nonfinite,
-    )
+    trainer = Trainer(model, loss, optimizer, seed=seed, callbacks=watchers, **recipe.arguments_of("Trainer"))
     total = recipe.total_steps(len(sets.train.x))
 
     def is_complete() -> bool:
@@ -212,7 +204,7 @@ def _fit(
         folder.restore(trainer, saved)
         if early is not None:
             early.look_back(trainer.history)
-    if is_complete() and sets.unseen is not None and not folder.is_tested():
+    if is_complete() and sets.test is not None and not folder.is_tested():
         folder.cut_metrics()  # the process ended between the last checkpoint and the one look at the test set
     else:
         if saved is not None:
@@ -222,30 +214,19 @@ def _fit(
     summary = summarize(trainer, recipe, dataset, len(sets.train.x), folder)
     if early is not None:
         summary["stopped_early"] = early.is_over
-    if is_complete() and sets.unseen is not None:
-        summary |= evaluate_best(trainer, sets.unseen, folder)
+    if is_complete() and sets.test is not None:
+        summary |= measure_test(trainer, sets.test, folder)
     return finite_or_null(summary)
 
 
 def _follow(recipe: Recipe, trainer: Trainer, sets: RunSets, stop_after_epoch: int | None) -> None:
     """Train as the recipe says."""
-    trainer.fit(
-        sets.train,
-        validation=sets.validation,
-        validation_name=sets.validation_name,
-        epochs=recipe.epochs,
-        steps=recipe.steps,
-        batch_size=recipe.batch_size,
-        sampler=SAMPLERS[recipe.sampler](),
-        evaluate_every=recipe.evaluate_every,
-        evaluate_train=recipe.evaluate_train,
-        checkpoint_every=recipe.checkpoint_every,
-        stop_after_epoch=stop_after_epoch,
-    )
+    options = {**recipe.arguments_of("fit"), "sampler": SAMPLERS[recipe.sampler]()}
+    trainer.fit(sets.train, validation=sets.validation, stop_after_epoch=stop_after_epoch, **options)
 
 
 def _logs(recipe: Recipe, folder: RunFolder) -> list[Callback]:
-    """A table and a folder beside metrics.jsonl, as far as they were asked for."""
+    """The loggers that the recipe asks for, beside metrics.jsonl."""
     logs: list[Callback] = []
     if "csv" in (recipe.logs or []):
         logs.append(CSVLog(folder.table))
@@ -255,7 +236,7 @@ def _logs(recipe: Recipe, folder: RunFolder) -> list[Callback]:
 
 
 def require_trainable(recipe: Recipe) -> None:
-    """Raise ConfigurationError, pointing to ``evaluate``, for a recipe that only infers."""
+    """Raise ConfigurationError, pointing to ``evaluate``, for a recipe of inference only."""
     if recipe.weights is not None:
         raise ConfigurationError(
             f"the recipe {recipe.name} has ready weights and is not trained: run 'xpnet evaluate {recipe.weights}' "

@@ -6,6 +6,7 @@ from typing import Any
 
 from xpnet.configuration import Recipe
 from xpnet.data import Dataset, Samples, steps_per_epoch
+from xpnet.training.callbacks import Record
 from xpnet.training.evaluation import evaluate
 from xpnet.training.run_folder import RunFolder
 from xpnet.training.snapshots import load_model
@@ -18,8 +19,6 @@ def summarize(trainer: Trainer, recipe: Recipe, dataset: Dataset, samples: int, 
     """The figures of a run as far as it went, see :func:`xpnet.train`; ``samples`` are those it trained on."""
     evaluations = [record for record in trainer.history if record["event"] == "evaluation"]
     final = evaluations[-1] if evaluations else {}
-    chosen_by_test = recipe.validation_fraction is None
-    validation = () if chosen_by_test else ("validation_loss", "validation_accuracy", "best_validation_accuracy")
     return {
         "recipe": recipe.name,
         "data": dataset.name,
@@ -27,10 +26,7 @@ def summarize(trainer: Trainer, recipe: Recipe, dataset: Dataset, samples: int, 
         "epochs": trainer.step // steps_per_epoch(samples, recipe.batch_size),
         "steps": trainer.step,
         "train_loss": final.get("train_loss"),
-        **{name: final.get(name) for name in validation},
-        "test_loss": final.get("test_loss"),
-        "test_accuracy": final.get("test_accuracy"),
-        "best_test_accuracy": trainer.best_accuracy if chosen_by_test else None,
+        **_figures(recipe, final, trainer.best_accuracy),
         "seconds": round(trainer.training_seconds, 3),
         "samples_per_second": round(trainer.samples_seen / trainer.training_seconds, 1),
         "run_dir": str(folder.path),
@@ -38,9 +34,23 @@ def summarize(trainer: Trainer, recipe: Recipe, dataset: Dataset, samples: int, 
     }
 
 
-def evaluate_best(trainer: Trainer, samples: Samples, folder: RunFolder) -> Summary:
-    """Evaluate the run's best checkpoint on samples that nothing was chosen by, and tell the folder."""
-    outcome = evaluate(load_model(folder.best, trainer.backend), samples, trainer.loss)
+def _figures(recipe: Recipe, final: Record, best_accuracy: float | None) -> Summary:
+    """What is known before the test set is measured; what the test set chose is called by its name."""
+    validation = {name: final.get(f"validation_{name}") for name in ("loss", "accuracy")}
+    if recipe.validate_on_test:
+        figures = {f"test_{name}": value for name, value in validation.items()}
+        return {**figures, "best_test_accuracy": best_accuracy}
+    unmeasured: Summary = {"test_loss": None, "test_accuracy": None}
+    if recipe.validation_fraction == 0.0:
+        return unmeasured
+    figures = {f"validation_{name}": value for name, value in validation.items()}
+    return {**figures, "best_validation_accuracy": best_accuracy, **unmeasured}
+
+
+def measure_test(trainer: Trainer, samples: Samples, folder: RunFolder) -> Summary:
+    """Evaluate the best checkpoint, or the last where nothing chose a best, on the test set, and tell the folder."""
+    chosen = trainer.best_step is not None
+    outcome = evaluate(load_model(folder.best if chosen else folder.last, trainer.backend), samples, trainer.loss)
     figures = {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
-    folder.add({"event": "test", "step": trainer.best_step, **figures})
-    return {**figures, "best_test_accuracy": outcome.accuracy}
+    folder.add({"event": "test", "step": trainer.best_step if chosen else trainer.step, **figures})
+    return figures

@@ -12,7 +12,7 @@ from xpnet.errors import ConfigurationError, RunFolderError
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.trainer import Trainer
 
-_PARTS = ("train", "validation", "test")
+_PARTS = ("train", "validation")
 _FIGURES = ("loss", "accuracy")
 
 
@@ -30,9 +30,9 @@ def require_tensorboard() -> Any:
 class TensorBoardLog(Callback):
     """Curves for ``tensorboard --logdir FOLDER``: a point for each evaluation, and the loss at each reporting point.
 
-    The curves are called "loss/batch", "loss/train", "loss/validation", "loss/test", and "accuracy/…" alike, over the
-    steps; TensorBoard keeps float32. A resumed run writes a file of its own, which tells TensorBoard to forget what the
-    first part had after its last checkpoint.
+    The curves are called "loss/batch", "loss/train", "loss/validation", and "accuracy/…" alike, over the steps;
+    TensorBoard keeps float32. A resumed run writes a file of its own, which tells TensorBoard to forget what the first
+    part had after its last checkpoint.
 
     The files are written by TensorBoard's own package (``pip install 'xpnet[tensorboard]'``), as PyTorch's
     ``SummaryWriter`` does it.
@@ -69,11 +69,11 @@ class TensorBoardLog(Callback):
             self._write(trainer.step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def on_batch(self, trainer: Trainer, record: Record) -> None:
-        """A point of the batches' loss."""
+        """Add a point to the curve of the batches' losses."""
         self._write_scalars(record["step"], {"loss/batch": record["loss"]})
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
-        """A point of each curve, for everybody to see."""
+        """Add a point to each curve, and flush the file."""
         points = {
             f"{figure}/{part}": record[f"{part}_{figure}"]
             for part in _PARTS
@@ -87,7 +87,7 @@ class TensorBoardLog(Callback):
     def on_fit_end(self, trainer: Trainer) -> None:
         """Close the file."""
         if self._writer is not None:
-            with contextlib.suppress(OSError):  # what made the run fail is what shall be told
+            with contextlib.suppress(OSError):  # the error that ended the run is the one to report
                 self._writer.close()
             self._writer = None
 

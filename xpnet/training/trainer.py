@@ -19,11 +19,11 @@ from xpnet.ops import reports
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses
 from xpnet.training.batches import batches_for
-from xpnet.training.callbacks import VALIDATION_NAMES, Callback, Record
+from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import Evaluation, evaluate_batches
+from xpnet.training.intervals import Intervals
 from xpnet.training.moving_average import MovingAverage
 from xpnet.training.replay import first_non_finite
-from xpnet.training.schedule import Schedule
 from xpnet.training.step import TrainingStep
 
 REPORT_EVERY = 100  # steps; the host waits for the device only then
@@ -53,8 +53,9 @@ class Trainer:
         step: steps taken so far. A trainer whose step, model, optimizer state and report were restored goes on as if
             it had never stopped, for everything that is drawn depends on the seed and the step's number alone.
         history: the records so far, see :class:`~xpnet.training.Callback`.
-        best_accuracy, best_loss, best_step: of the best evaluation so far, by accuracy, or by loss where the loss calls
-            no row right or wrong; None before the first.
+        best_accuracy, best_loss, best_step: of the best evaluation so far, on the validation set, by accuracy, or by
+            loss where the loss calls no row right or wrong; None before the first.
+        intervals: when the fit under way, or the last one, evaluates, saves and ends, in steps.
         training_seconds: spent in steps so far, without evaluations and checkpoints; the compilation of kernels, on
             their first use, included.
         samples_seen: rows trained on so far.
@@ -73,7 +74,7 @@ class Trainer:
     [0, 1, 1, 0]
     """
 
-    schedule: Schedule  # of the last fit
+    intervals: Intervals
 
     def __init__(
         self,
@@ -134,7 +135,6 @@ class Trainer:
         batch_size: int = 100,
         sampler: Sampler | None = None,
         validation: Samples | tuple[Any, ...] | None = None,
-        validation_name: str = VALIDATION_NAMES[0],
         evaluate_every: int | None = None,
         evaluate_train: bool = False,
         checkpoint_every: int | None = None,
@@ -148,8 +148,6 @@ class Trainer:
             batch_size: rows in a step; the last batch of an epoch takes what is left.
             sampler: the order; shuffled when None.
             validation: what to evaluate on, and to choose the best by.
-            validation_name: what the records call its figures: "test" (test_loss, …), or "validation" where the test
-                set is kept for the end.
             evaluate_every: steps between evaluations; None: at the end of each epoch.
             evaluate_train: evaluate on ``train`` too; otherwise its figures are gathered while training.
             checkpoint_every: steps between checkpoints, beside those after each evaluation and at the end of each
@@ -166,30 +164,29 @@ class Trainer:
         """
         if self.optimizer.state is not self._optimizer_state:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
-        one_of("validation_name", validation_name, VALIDATION_NAMES)
         batches = batches_for(
             self.model, train, self.loss, batch_size=batch_size, sampler=sampler or Shuffled(), seed=self.seed
         )
         held_out = None if validation is None else batches_for(self.model, validation, self.loss)
-        self.schedule = Schedule.of(
+        self.intervals = Intervals.of(
             batches.steps_per_epoch, epochs, steps, evaluate_every, checkpoint_every, stop_after_epoch
         )
-        self.optimizer.set_total_steps(self.schedule.total, self.step)
+        self.optimizer.set_total_steps(self.intervals.total_steps, self.step)
         self._batches, self._stopping = batches, False
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
         try:
             self._notify("on_fit_begin")
-            self._diagnose("inputs out of range", diagnoses.inputs_out_of_range(batches))
+            self.diagnose("inputs out of range", diagnoses.inputs_out_of_range(batches))
             with (
                 self.backend.ignoring_overflow(),  # the report tells
                 self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
             ):
-                while self.step < self.schedule.stop:
+                while self.step < self.intervals.stop:
                     self._train_until_due(context)
                     report = self._finite_report()
-                    if self.schedule.evaluates_after(self.step):
+                    if self.intervals.evaluates_after(self.step):
                         with nullcontext() if self.average is None else self.average.applied():
-                            self._evaluate(held_out, validation_name, evaluate_train, report)
+                            self._evaluate(held_out, evaluate_train, report)
                     self._notify("on_checkpoint")
                     if self._stopping:
                         break
@@ -206,10 +203,10 @@ class Trainer:
 
     def _train_until_due(self, context: Context) -> None:
         """Take steps to the next checkpoint, or until somebody asks for a stop."""
-        began, per_epoch = time.perf_counter(), self.schedule.steps_per_epoch
+        began, per_epoch = time.perf_counter(), self.intervals.steps_per_epoch
         if self.step % per_epoch == 0:
             self.report = reports.of_new_epoch(self.backend, self.report)
-        for step in range(self.step, self.schedule.next_checkpoint(self.step)):
+        for step in range(self.step, self.intervals.next_checkpoint(self.step)):
             self.train_step(self._batches, context)
             if step % per_epoch % REPORT_EVERY == 0:
                 self._report_batch()
@@ -251,10 +248,10 @@ class Trainer:
 
     def _report_batch(self) -> None:
         report = self._read_report()
-        self._diagnose("skipped steps", self._steps_left_out(report))
+        self.diagnose("skipped steps", self._skipped_steps(report))
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
-    def _steps_left_out(self, report: list[float]) -> str | None:
+    def _skipped_steps(self, report: list[float]) -> str | None:
         left_out = int(report[reports.SKIPPED_STEPS])
         message = f"{left_out} of {self.step} steps were left out: their loss or gradients were not finite"
         return message if left_out else None
@@ -262,7 +259,6 @@ class Trainer:
     def _evaluate(
         self,
         held_out: Batches | None,
-        name: str,
         evaluate_train: bool,
         report: list[float],
     ) -> None:
@@ -278,15 +274,15 @@ class Trainer:
             improved = self._is_best(outcome)
             if improved:
                 self.best_accuracy, self.best_loss, self.best_step = outcome.accuracy, outcome.loss, self.step
-            figures |= {f"{name}_loss": outcome.loss, f"{name}_accuracy": outcome.accuracy}
-            figures[f"best_{name}_accuracy"] = self.best_accuracy  # type: ignore[assignment]
-        self.optimizer.schedule.observe(figures.get(f"{name}_loss", train_loss))
-        self._diagnose("skipped steps", self._steps_left_out(report))
-        self._diagnose("dead units", diagnoses.dead_units(self.model, self._batches))
+            figures |= {"validation_loss": outcome.loss, "validation_accuracy": outcome.accuracy}
+            figures["best_validation_accuracy"] = self.best_accuracy  # type: ignore[assignment]
+        self.optimizer.schedule.observe(figures.get("validation_loss", train_loss))
+        self.diagnose("skipped steps", self._skipped_steps(report))
+        self.diagnose("dead units", diagnoses.dead_units(self.model, self._batches))
         classifies = isinstance(self.loss, SoftmaxCrossEntropy) and self._batches.y.ndim == 1
-        if classifies and self.step >= max(self.schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
+        if classifies and self.step >= max(self.intervals.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
             classes = self.model.output_shape(tuple(self._batches.x.shape[1:]))[-1]
-            self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, classes))
+            self.diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, classes))
         self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
 
     def _is_best(self, outcome: Evaluation) -> bool:
@@ -296,14 +292,14 @@ class Trainer:
             return outcome.loss < self.best_loss
         return outcome.accuracy > self.best_accuracy
 
-    def _diagnose(self, kind: str, message: str | None) -> None:
-        """Record trouble the first time it is seen."""
+    def diagnose(self, kind: str, message: str | None) -> None:
+        """Record a kind of trouble, the first time that it is seen; a message of None is no trouble."""
         known = any(record["event"] == "diagnosis" and record["kind"] == kind for record in self.history)
         if message is not None and not known:
             self._record("diagnosis", "on_diagnosis", kind=kind, message=message)
 
     def _record(self, event: str, moment: str, *more: Any, **figures: Any) -> None:
-        epoch = max(1, math.ceil(self.step / self.schedule.steps_per_epoch))
+        epoch = max(1, math.ceil(self.step / self.intervals.steps_per_epoch))
         record = {"event": event, "step": self.step, "epoch": epoch, **figures}
         self.history.append(record)
         self._notify(moment, record, *more)

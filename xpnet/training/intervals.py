@@ -8,27 +8,27 @@ from xpnet.errors import ConfigurationError, positive_integer
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long to train, when to evaluate and when to save: all in steps.
+class Intervals:
+    """When a run evaluates, saves and ends: all in steps.
 
-    >>> schedule = Schedule.of(10, epochs=2, evaluate_every=15, checkpoint_every=6)
+    >>> intervals = Intervals.of(10, epochs=2, evaluate_every=15, checkpoint_every=6)
     >>> step, saved = 0, []
-    >>> while step < schedule.stop:
-    ...     step = schedule.next_checkpoint(step)
+    >>> while step < intervals.stop:
+    ...     step = intervals.next_checkpoint(step)
     ...     saved.append(step)
-    >>> saved, [step for step in saved if schedule.evaluates_after(step)]
+    >>> saved, [step for step in saved if intervals.evaluates_after(step)]
     ([6, 10, 12, 15, 18, 20], [15, 20])
     """
 
     steps_per_epoch: int
-    total: int
+    total_steps: int
     stop: int
     evaluate_every: int
     checkpoint_every: int
 
     def evaluates_after(self, step: int) -> bool:
         """Whether an evaluation is due when ``step`` steps were taken."""
-        return step % self.evaluate_every == 0 or step == self.total
+        return step % self.evaluate_every == 0 or step == self.total_steps
 
     def next_checkpoint(self, step: int) -> int:
         """The first step after ``step`` at which the run is saved: every evaluation and end of an epoch is one."""
@@ -44,8 +44,8 @@ class Schedule:
         evaluate_every: int | None = None,
         checkpoint_every: int | None = None,
         stop_after_epoch: int | None = None,
-    ) -> Schedule:
-        """The schedule of a run; ``per_epoch`` is steps in an epoch, the others are :meth:`Trainer.fit`'s."""
+    ) -> Intervals:
+        """The intervals of a run; ``per_epoch`` is steps in an epoch, the others are :meth:`Trainer.fit`'s."""
         if (epochs is None) == (steps is None):
             raise ConfigurationError(f"give either epochs or steps, not epochs={epochs} and steps={steps}")
         total = positive_integer("steps", steps) if epochs is None else positive_integer("epochs", epochs) * per_epoch

@@ -1,10 +1,10 @@
-"""xpnet.training.schedule: when a run is saved, against a count of all its steps."""
+"""xpnet.training.intervals: when a run is saved, against a count of all its steps."""
 
 from __future__ import annotations
 
 import pytest
 
-from xpnet.training.schedule import Schedule
+from xpnet.training.intervals import Intervals
 
 
 @pytest.mark.parametrize("per_epoch", [1, 4, 5])
@@ -19,9 +19,9 @@ def test_checkpoints_are_at_evaluations_ends_of_epochs_and_every_so_many_steps(
     evaluated = {step for step in range(1, stop + 1) if step % (evaluate_every or per_epoch) == 0 or step == total}
     by_step = {step for step in range(1, stop + 1) if checkpoint_every and step % checkpoint_every == 0}
     ends = {step for step in range(1, stop + 1) if step % per_epoch == 0}
-    schedule = Schedule.of(per_epoch, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, **length)
-    assert (schedule.total, schedule.stop, schedule.steps_per_epoch) == (total, stop, per_epoch)
+    intervals = Intervals.of(per_epoch, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, **length)
+    assert (intervals.total_steps, intervals.stop, intervals.steps_per_epoch) == (total, stop, per_epoch)
     expected = evaluated | by_step | ends | {stop}
     for step in range(stop):
-        assert schedule.next_checkpoint(step) == min(later for later in expected if later > step)
-    assert {step for step in range(1, stop + 1) if schedule.evaluates_after(step)} == evaluated
+        assert intervals.next_checkpoint(step) == min(later for later in expected if later > step)
+    assert {step for step in range(1, stop + 1) if intervals.evaluates_after(step)} == evaluated
