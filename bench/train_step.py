@@ -149,7 +149,7 @@ def limit(case: Case, device: str) -> Contender:
 def xpnet(case: Case, device: str) -> Contender:
     """The trainer's own step."""
     import xpnet as library
-    from xpnet.ops.reports import LAST_LOSS
+    from xpnet.training.reports import LAST_LOSS
 
     class Given(library.data.Batches):
         """Whose next batch is named from outside."""

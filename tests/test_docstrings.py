@@ -37,7 +37,7 @@ def collect(module: ModuleType, seen: set[str]) -> Iterator[tuple[str, Any]]:
     for thing in (getattr(module, name) for name in names_of(module)):
         if inspect.ismodule(thing) and thing.__name__ not in seen:
             yield from collect(thing, seen)
-        elif inspect.isclass(thing) or inspect.isroutine(thing):
+        elif (inspect.isclass(thing) or inspect.isroutine(thing)) and thing is not Any:
             yield f"{thing.__module__}.{thing.__qualname__}", thing
 
 

@@ -13,7 +13,7 @@ import pytest
 import xpnet
 from xpnet import ops
 from xpnet.backends import Backend
-from xpnet.training import batches_for, evaluate_batches
+from xpnet.training import batches_for, evaluate_batches, reports
 
 X, Y = np.arange(80, dtype=np.uint8).reshape(20, 4), np.arange(20) % 3
 
@@ -124,7 +124,7 @@ class TestBehindTheDoor:
         def two_steps_and_a_report() -> None:
             for _ in range(2):
                 trainer.train_step(batches, context)
-            ops.reports.read(backend, trainer.report)
+            reports.read(backend, trainer.report)
 
         with pytest.raises(xpnet.OutOfRangeError, match=r"label (3 )?at row 3 (is outside 0 to 2|of .* step 2)"):
             two_steps_and_a_report()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import xpnet as library
-from xpnet import backends
+from xpnet.backends import by_name, cupy_backend
 
 CHECKS = ["system", "packages", "kernels", "cuda", "mnist"]
 
@@ -57,7 +57,7 @@ def test_a_line_for_each_check(xpnet: Any) -> None:
     "problem", ["CuPy is not installed: pip install it", "no NVIDIA driver was found: install one"]
 )
 def test_why_cuda_cannot_be_used(xpnet: Any, monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
-    monkeypatch.setattr(backends, "cuda_problem", lambda: problem)
+    monkeypatch.setattr(by_name, "cuda_problem", lambda: problem)
     monkeypatch.setattr(library, "cuda_problem", lambda: problem)
     result = xpnet("doctor", "--json").result
     assert (result["device"], checks_of(result)["cuda"]) == ("cpu", {"name": "cuda", "ok": False, "note": problem})
@@ -69,9 +69,9 @@ def test_cuda_works_with_and_without_its_kernels(
 ) -> None:
     """A stand-in for the GPU: the CPU, under its name."""
     cpu = library.backend("cpu" if installed else "cpu-reference")
-    monkeypatch.setattr(backends, "cuda_problem", lambda: None)
+    monkeypatch.setattr(by_name, "cuda_problem", lambda: None)
     monkeypatch.setattr(library, "cuda_problem", lambda: None)
-    monkeypatch.setattr(backends, "_cuda_backend", lambda: dataclasses.replace(cpu, name="cuda"))
+    monkeypatch.setattr(cupy_backend, "cupy_backend", lambda: dataclasses.replace(cpu, name="cuda"))
     result = xpnet("doctor", "--json").result
     check = checks_of(result)["cuda"]
     assert (result["device"], check["ok"]) == ("cuda", ok)
@@ -88,8 +88,8 @@ def test_cuda_kernels_with_wrong_numbers(xpnet: Any, monkeypatch: pytest.MonkeyP
 
     off = dataclasses.replace(cpu, name="cuda", kernels=Off())
     monkeypatch.setattr(library, "cuda_problem", lambda: None)
-    monkeypatch.setattr(backends, "cuda_problem", lambda: None)
-    monkeypatch.setattr(backends, "_cuda_backend", lambda: off)
+    monkeypatch.setattr(by_name, "cuda_problem", lambda: None)
+    monkeypatch.setattr(cupy_backend, "cupy_backend", lambda: off)
     checks = checks_of(xpnet("doctor", "--json").result)
     assert checks["kernels"]["ok"]
     assert not checks["cuda"]["ok"]

@@ -12,6 +12,7 @@ import pytest
 
 from xpnet import ops
 from xpnet.backends import Backend, backend
+from xpnet.training import reports
 
 ROWS, INPUTS, OUTPUTS = 100, 784, 50
 Arrays = dict[str, Any]
@@ -113,9 +114,9 @@ def taken_back(b: Backend, a: Arrays, found_inf: int) -> Any:
 
 
 def accumulated(b: Backend, a: Arrays) -> list[Any]:
-    report = ops.new_report(b)
+    report = reports.new_report(b)
     for step in range(3):
-        ops.accumulate(b, report, ops.softmax_cross_entropy(b, a["logits"], a["labels"]), step)
+        reports.accumulate(b, report, ops.softmax_cross_entropy(b, a["logits"], a["labels"]), step)
     return [report]
 
 

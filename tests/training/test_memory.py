@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,10 +30,14 @@ class Full:
 
 
 @pytest.fixture
-def full(strict, monkeypatch):
+def full(strict):
     """array-api-strict with little memory for what a step needs."""
-    monkeypatch.setattr(xpnet.Backend, "owns", lambda *_: True)  # arrays say they are array-api-strict's, not Full's
-    return dataclasses.replace(strict, xp=Full(strict.xp))
+
+    class FullBackend(type(strict)):
+        def owns(self, value) -> bool:  # arrays say they are array-api-strict's, not Full's
+            return True
+
+    return FullBackend("full", Full(strict.xp), strict.device)
 
 
 def trainer_on(backend) -> xpnet.Trainer:
@@ -68,7 +71,7 @@ def test_samples_that_do_not_fit_on_the_device(cpu, monkeypatch) -> None:
         raise MemoryError("Out of memory allocating 92,032 bytes")
 
     model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 10)).initialize(cpu)
-    monkeypatch.setattr(xpnet.Backend, "asarray", no_room)
+    monkeypatch.setattr(type(cpu), "asarray", no_room)
     with pytest.raises(xpnet.OutOfMemoryError, match=r"1,437 samples, which stay on the device.*92,032 bytes"):
         batches_for(model, xpnet.data.load("digits").train, xpnet.SoftmaxCrossEntropy())
 

@@ -105,7 +105,7 @@ def test_skipped_steps_change_nothing_and_are_counted(backend: Backend, optimize
                     continue
                 trainer.train_step(batches, context)
     assert state(runs[0]) == state(runs[1])
-    figures = [xpnet.ops.reports.by_name(backend, run.report) for run in runs]
+    figures = [xpnet.training.reports.by_name(backend, run.report) for run in runs]
     assert figures[0] | {"first_non_finite_step": -1.0, "skipped_steps": 0.0} == figures[1]
     assert (figures[0]["first_non_finite_step"], figures[0]["skipped_steps"], figures[0]["count"]) == (4, 2, 32)
 

@@ -37,7 +37,6 @@ from xpnet.ops.normalization import (
     layer_norm_backward,
 )
 from xpnet.ops.pooling import average_pool, average_pool_backward, max_pool, max_pool_backward
-from xpnet.ops.reports import accumulate, new_report
 from xpnet.ops.scaling import rescale, standardize
 from xpnet.ops.unfolding import fold, pad, positions, unfold
 from xpnet.ops.unfused_updates import adagrad_update, lion_update, rmsprop_update
@@ -47,7 +46,6 @@ __all__ = [
     "ACTIVATIONS",
     "REDUCTIONS",
     "BatchLoss",
-    "accumulate",
     "adagrad_update",
     "adam_update",
     "average_pool",
@@ -82,7 +80,6 @@ __all__ = [
     "mean_squared_error",
     "momentum_update",
     "moving_average_update",
-    "new_report",
     "pad",
     "positions",
     "relu",

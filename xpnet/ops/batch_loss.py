@@ -22,8 +22,8 @@ class BatchLoss(NamedTuple):
         weight: what the mean divides by: a number, or a 0-d float64 array.
         rows: how many rows count: a number, or a 0-d float64 array.
         reduction: "mean", "sum" or "none".
-        bad_row: the first row whose label is no class, else -1: a 0-d float64 array on the device, for the report;
-            None where such a label raises at once, or cannot be.
+        bad_row: the first row whose label is no class, else -1: a 0-d float64 array, for the report; None where such a
+            label raised at once, or cannot be.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -117,15 +117,11 @@ def denominator(backend: Backend, weight: Array | int, reduction: str, dtype: An
 def counted_loss(backend: Backend, result: BatchLoss) -> Array | float:
     """The loss; 0 for a batch of which no row counts, whose mean is NaN and no trouble.
 
-    A number where reading is free, else a 0-d float64 array.
+    A Python number where reading it costs nothing, else a 0-d float64 array.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
     >>> counted_loss(cpu, BatchLoss(cpu.asarray(float("nan")), None, 0.0, None, weight=0, rows=0))
     0.0
     """
-    if backend.synchronous:
-        return float(result.loss) if result.rows != 0 else 0.0
-    if isinstance(result.rows, int):
-        return result.loss
-    return backend.xp.where(result.rows == 0, backend.xp.zeros_like(result.loss), result.loss)
+    return backend.select(result.rows != 0, backend.scalar(result.loss), 0.0)

@@ -30,12 +30,15 @@ def check_labels(
     )
 
 
-def require_labels(backend: Backend, labels: Array, classes: int, ignore_index: int | None) -> None:
-    """Raise for labels that are no integers, or outside [0, C) where they are not to be ignored."""
+def require_labels(backend: Backend, labels: Array, classes: int, ignore_index: int | None) -> Array | None:
+    """Raise for labels that are no integers, or outside [0, C) where they are not to be ignored.
+
+    Where a look at them would wait for the device, the first such row, or -1, comes back as a 0-d float64 array.
+    """
     backend.require_integers(labels, "class indices")
     counts = row_mask(backend, labels, ignore_index)
     checked = labels if counts is None else backend.xp.where(counts, labels, backend.xp.zeros_like(labels))
-    backend.require_in_range(checked, classes, "label")
+    return backend.require_in_range(checked, classes, "label")
 
 
 def row_mask(backend: Backend, labels: Array, ignore_index: int | None) -> Array | None:
@@ -72,17 +75,6 @@ def weighted_targets(
     if class_weights is not None:
         targets = targets * class_weights
     return mask_rows(backend, counts, targets), weight, count
-
-
-def first_bad_row(backend: Backend, labels: Array, classes: int, counts: Array | None) -> Array:
-    """The first row that counts and whose label lies outside [0, C), else -1: a 0-d float64 array."""
-    xp, rows = backend.xp, labels.shape[0]
-    places = xp.arange(rows, dtype=xp.float64, device=backend.device)
-    bad = (labels < 0) | (labels >= classes)
-    bad = bad if counts is None else bad & counts
-    none = xp.full((1,), rows, dtype=xp.float64, device=backend.device)  # after all others: the minimum has a number
-    first = xp.min(xp.concat([xp.where(bad, places, xp.full_like(places, rows)), none]))
-    return xp.where(first < rows, first, xp.full_like(first, -1.0))
 
 
 def _one_hot(backend: Backend, labels: Array, classes: int, dtype: object) -> Array:

@@ -9,7 +9,6 @@ from xpnet.backends import Array, Backend
 from xpnet.ops.batch_loss import BatchLoss, denominator, reduce_losses
 from xpnet.ops.class_targets import (
     check_labels,
-    first_bad_row,
     mask_rows,
     require_labels,
     row_mask,
@@ -98,9 +97,9 @@ def softmax_cross_entropy(
         options = {"label_smoothing": label_smoothing, "class_weights": class_weights, "ignore_index": ignore_index}
         return _fused(backend, fused, logits, labels, gradient, out, reduction, options)
     xp, dtype, classes = backend.xp, logits.dtype, logits.shape[1]
-    counts = None
+    counts = bad_row = None
     if labels.ndim == 1:
-        require_labels(backend, labels, classes, ignore_index)
+        bad_row = require_labels(backend, labels, classes, ignore_index)
         counts = row_mask(backend, labels, ignore_index)
         labels = xp.astype(labels, xp.int64, copy=False)  # narrow types cannot hold every class
     targets, weight, rows = weighted_targets(backend, labels, logits, counts, label_smoothing, class_weights)
@@ -112,7 +111,6 @@ def softmax_cross_entropy(
     loss = reduce_losses(backend, losses, weight, reduction)
     hits = xp.argmax(logits, axis=1) == (xp.argmax(labels, axis=1) if labels.ndim == 2 else labels)
     correct = xp.sum(xp.astype(hits if counts is None else hits & counts, xp.float64))
-    bad_row = None if backend.synchronous or labels.ndim == 2 else first_bad_row(backend, labels, classes, counts)
     if not gradient:
         return BatchLoss(loss, losses, correct, None, weight, rows, reduction, bad_row)
     result = xp.exp(log_softmax) * xp.sum(targets, axis=1, keepdims=True) - targets
@@ -145,6 +143,5 @@ def _fused(
         raise
     counts = None if ignore_index is None else row_mask(backend, labels, ignore_index)
     rows = logits.shape[0] if counts is None else xp.sum(xp.astype(counts, xp.float64))
-    weight = rows if options["class_weights"] is None else summary[1, ...]
-    bad_row = None if backend.synchronous else summary[3, ...]
-    return BatchLoss(summary[0, ...], losses, summary[2, ...], out, weight, rows, reduction, bad_row)
+    weight = rows if options["class_weights"] is None else summary[1]
+    return BatchLoss(summary[0], losses, summary[2], out, weight, rows, reduction, bad_row=summary[3])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from xpnet.backends import Array, Backend
+from xpnet.ops.outputs import store
 
 
 def gather(
@@ -39,23 +40,10 @@ def gather(
     array([[0.2, 0.4],
            [0. , 1. ]], dtype=float32)
     """
-    xp = backend.xp
     fused = backend.kernel("gather", *(() if out is None else (out,)))
-    if fused is not None and rows.dtype == xp.uint8:
+    if fused is not None and rows.dtype == backend.xp.uint8:
         return _fused(backend, fused, rows, indices, divisor, dtype, out)
-    backend.require_integers(indices, "row indices")
-    backend.require_in_range(indices, rows.shape[0], "row index")
-    indices = xp.astype(indices, xp.int64, copy=False)
-    valid = (indices >= 0) & (indices < rows.shape[0])
-    safe = xp.where(valid, indices, xp.zeros_like(indices))
-    batch = xp.astype(xp.take(rows, safe, axis=0), getattr(xp, dtype)) / divisor
-    if not backend.synchronous:
-        valid = xp.reshape(valid, (-1,) + (1,) * (rows.ndim - 1))
-        batch = xp.where(valid, batch, xp.full_like(batch, float("nan")))
-    if out is None:
-        return batch
-    out[...] = batch
-    return out
+    return store(backend.take(rows, indices, dtype) / divisor, out)
 
 
 def _fused(

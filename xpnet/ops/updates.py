@@ -7,7 +7,6 @@ is given and is not 0.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from xpnet.backends import Array, Backend
@@ -29,17 +28,12 @@ def check_finite(backend: Backend, gradients: Array, loss: Array, found_inf: Arr
     >>> found_inf
     array([1], dtype=int32)
     """
-    xp = backend.xp
-    fused = backend.kernel("check_finite", gradients)
+    xp, fused = backend.xp, backend.kernel("check_finite", gradients)
     if fused is None:
-        finite = xp.all(xp.isfinite(gradients)) & xp.isfinite(loss)
-        found_inf[...] = xp.astype(~finite, xp.int32)
-        return
-    fused(gradients, found_inf)
-    if not backend.synchronous:
-        found_inf[...] = found_inf | xp.astype(~xp.isfinite(loss), xp.int32)
-    elif not math.isfinite(loss):  # four times as fast as on arrays with one element
-        found_inf[0] = 1
+        found_inf[...] = xp.astype(~xp.all(xp.isfinite(gradients)), xp.int32)
+    else:
+        fused(gradients, found_inf)
+    backend.fill_unless(backend.is_finite(loss), found_inf, 1)
 
 
 def take_back(backend: Backend, values: Array, earlier: Array, found_inf: Array) -> None:

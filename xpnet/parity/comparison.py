@@ -15,13 +15,13 @@ from xpnet.data import SAMPLERS, Dataset, Sampler, Samples, Shuffled
 from xpnet.errors import ConfigurationError, positive_integer
 from xpnet.layers import Layer
 from xpnet.losses import Loss, as_loss
-from xpnet.ops.reports import LAST_LOSS
 from xpnet.optimizers import Optimizer
 from xpnet.parity.isolation import taken_apart
 from xpnet.parity.parts import Inference
 from xpnet.parity.rounding import ROUNDOFF, erring_backend, rounding_bounds
 from xpnet.parity.workbench import Quantity, Workbench
 from xpnet.registry import build
+from xpnet.training.reports import LAST_LOSS
 from xpnet.training.runs import require_trainable
 
 # Backends order their operations differently, and round constants to their own type. With this margin, λ in the bound

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import random
-from xpnet.backends import Array, Backend, backend
+from xpnet.backends import Array, NumPyBackend, backend
 
 ROUNDOFF = 2.0**-24  # float32's; a bound for another type is proportional
 CONFIDENCE = 2.0  # λ
@@ -165,7 +165,7 @@ class ErringNamespace:
 
 
 @dataclass(frozen=True)
-class ErringBackend(Backend):
+class ErringBackend(NumPyBackend):
     """A backend of such arrays."""
 
     errors: Errors = field(default_factory=Errors)
@@ -174,9 +174,13 @@ class ErringBackend(Backend):
         """See :meth:`Backend.asarray`."""
         return erring(np.asarray(value, dtype), self.errors)
 
-    def owns(self, value: Any) -> bool:
-        """See :meth:`Backend.owns`."""
-        return isinstance(value, np.ndarray)
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """See :meth:`Backend.reshape`."""
+        return self.xp.reshape(x, shape)
+
+    def aligned_zeros(self, count: int, dtype: str) -> Array:
+        """See :meth:`Backend.aligned_zeros`."""
+        return erring(super().aligned_zeros(count, dtype), self.errors)
 
 
 def erring_backend() -> ErringBackend:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from xpnet import ops
 from xpnet.context import Context
 from xpnet.data import Batches, Samples
 from xpnet.errors import positive_integer
 from xpnet.layers import Layer
 from xpnet.losses import Loss, RowLoss, as_loss
-from xpnet.ops import reports
+from xpnet.training import reports
 from xpnet.training.batches import batches_for
 
 
@@ -72,11 +71,11 @@ def evaluate_batches(model: Layer, batches: Batches, loss: Loss) -> Evaluation:
     5
     """
     backend = batches.backend
-    context, report = Context(backend, reuse=True), ops.new_report(backend)
+    context, report = Context(backend, reuse=True), reports.new_report(backend)
     purpose = f"an evaluation with batches of {batches.batch_size:,} rows: make them smaller, or use the CPU"
     with backend.memory_for(purpose):
         for number, batch in enumerate(batches.epoch()):
             x, y = batches.gather(batch, context)
-            ops.accumulate(backend, report, loss.forward(model.forward(x, context), y, context), step=number)
+            reports.accumulate(backend, report, loss.forward(model.forward(x, context), y, context), step=number)
     figures = reports.read(backend, report)
     return Evaluation(*reports.means(figures), int(figures[reports.COUNT]))

@@ -10,7 +10,8 @@ import numpy as np
 from xpnet import checkpoint
 from xpnet.errors import ConfigurationError, DTypeError, ShapeError
 from xpnet.layers import Layer
-from xpnet.training.callbacks import Callback, Trainer
+from xpnet.training.callbacks import Callback
+from xpnet.training.trainer import Trainer
 
 
 class LoadedWeights(NamedTuple):

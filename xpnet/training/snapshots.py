@@ -16,9 +16,9 @@ from xpnet.checkpoint import Checkpoint
 from xpnet.configuration import Recipe
 from xpnet.errors import ConfigurationError, Error, FileFormatError
 from xpnet.layers import Flatten, Layer, Linear, Sequential
-from xpnet.ops import reports
 from xpnet.parameters import NamedVector, Shape
 from xpnet.registry import build, describe
+from xpnet.training import reports
 from xpnet.training.trainer import Trainer
 
 PICKLES = (".pkl", ".pickle")

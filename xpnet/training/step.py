@@ -10,9 +10,9 @@ from xpnet.context import Context
 from xpnet.data import Batches
 from xpnet.layers import Layer
 from xpnet.losses import Loss
-from xpnet.ops import reports
 from xpnet.ops.batch_loss import counted_loss
 from xpnet.optimizers import Optimizer
+from xpnet.training import reports
 from xpnet.training.accumulation import GradientAccumulation
 from xpnet.training.moving_average import MovingAverage
 
@@ -42,7 +42,7 @@ class TrainingStep:
         hold: whether no later step is taken after one that is not finite.
 
     Attributes:
-        report: the report vector, see :mod:`xpnet.ops.reports`.
+        report: the report vector, see :mod:`xpnet.training.reports`.
 
     >>> import numpy as np, xpnet
     >>> model = xpnet.Linear(1, 2).initialize(xpnet.backend("cpu-reference"))
@@ -67,7 +67,7 @@ class TrainingStep:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.micro_batch_size, self.average, self.hold = micro_batch_size, average, hold
         self.backend = model.require_backend()
-        self.report = ops.new_report(self.backend)
+        self.report = reports.new_report(self.backend)
         parameters, gradients, buffers = model.vectors
         self._parameters, self._gradients, self._buffers = parameters.vector, gradients.vector, buffers.vector
         self._found_inf = self.backend.aligned_zeros(1, "int32")
@@ -89,7 +89,7 @@ class TrainingStep:
             self.average.update(self._found_inf)
         if buffers is not None:
             ops.take_back(self.backend, self._buffers, buffers, self._found_inf)
-        ops.accumulate(self.backend, self.report, result, step + 1, self._found_inf)
+        reports.accumulate(self.backend, self.report, result, step + 1, self._found_inf)
         return batch.rows
 
     def results(self, batches: Batches, step: int, context: Context) -> Iterator[ops.BatchLoss]:

@@ -15,9 +15,8 @@ from xpnet.data import Batches, Sampler, Samples, Shuffled
 from xpnet.errors import CallOrderError, NonFiniteError, one_of, positive_integer
 from xpnet.layers import Layer
 from xpnet.losses import Loss, RowLoss, SoftmaxCrossEntropy, as_loss
-from xpnet.ops import reports
 from xpnet.optimizers import Optimizer
-from xpnet.training import diagnoses
+from xpnet.training import diagnoses, reports
 from xpnet.training.batches import batches_for
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import Evaluation, evaluate_batches
@@ -119,7 +118,7 @@ class Trainer:
 
     @property
     def report(self) -> Array:
-        """The report vector of the epoch under way, see :mod:`xpnet.ops.reports`."""
+        """The report vector of the epoch under way, see :mod:`xpnet.training.reports`."""
         return self.training_step.report
 
     @report.setter

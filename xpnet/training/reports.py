@@ -100,35 +100,20 @@ def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, fo
     >>> report
     array([ 2. ,  4. ,  4. ,  3. , -1. , -1. ,  0.5,  0. ])
     """
-    loss = counted_loss(backend, result)
-    if backend.synchronous:  # arithmetic on numbers takes a tenth of the time of arrays with one element
-        good = math.isfinite(loss) if found_inf is None else not found_inf[0]
-        if not good and report[FIRST_NON_FINITE_STEP] < 0:
-            report[FIRST_NON_FINITE_STEP] = step
-        report[LAST_LOSS] = loss
-        if not good and found_inf is not None:
-            report[SKIPPED_STEPS] += 1
-            return
-        weight = float(result.weight)
-        report[LOSS_SUM] += loss * weight if result.reduction == "mean" else loss
-        report[WEIGHT] += weight
-        report[COUNT] += float(result.rows)
-        report[CORRECT] += float(result.correct)
-        return
-    xp, first_bad = backend.xp, report[FIRST_NON_FINITE_STEP, ...]
-    good = xp.isfinite(loss) if found_inf is None else found_inf[0, ...] == 0
-    newly_bad = ~good & (first_bad < 0)
-    report[FIRST_NON_FINITE_STEP] = xp.where(newly_bad, xp.full_like(first_bad, step), first_bad)
+    scalar, select, loss = backend.scalar, backend.select, counted_loss(backend, result)
+    total, weight, count, correct, first_bad, bad_row, _, skipped = backend.numbers(report)
+    good = backend.is_finite(loss) if found_inf is None else scalar(found_inf[0]) == 0
+    known = good | (first_bad >= 0)  # what went wrong here, if anything did
+    first_bad = select(known, first_bad, step)
     if result.bad_row is not None:
-        report[BAD_LABEL_ROW] = xp.where(newly_bad, result.bad_row, report[BAD_LABEL_ROW, ...])
-    report[LAST_LOSS] = loss
-    total = loss * result.weight if result.reduction == "mean" else loss
-    sums = (total, result.weight, result.rows, result.correct)
-    added = xp.stack([xp.full_like(loss, item) if isinstance(item, (int, float)) else item for item in sums])
+        bad_row = select(known, bad_row, result.bad_row)
+    added = scalar(result.weight)
+    total_added = loss * added if result.reduction == "mean" else loss
+    sums = [total + total_added, weight + added, count + scalar(result.rows), correct + scalar(result.correct)]
+    values = [*sums, first_bad, bad_row, loss, skipped]
     if found_inf is not None:
-        added = xp.where(good, added, xp.zeros_like(added))
-        report[SKIPPED_STEPS] += 1 - xp.astype(good, xp.float64)
-    report[: CORRECT + 1] += added
+        values = select(good, values, [total, weight, count, correct, first_bad, bad_row, loss, skipped + 1])
+    backend.assign(report, values)
 
 
 def means(report: Sequence[float]) -> tuple[float, float]:
@@ -160,7 +145,4 @@ def hold(backend: Backend, report: Array, found_inf: Array) -> None:
     >>> found_inf
     array([1], dtype=int32)
     """
-    if not backend.synchronous:
-        found_inf[...] = found_inf | backend.xp.astype(report[FIRST_NON_FINITE_STEP, ...] >= 0, backend.xp.int32)
-    elif report[FIRST_NON_FINITE_STEP] >= 0:
-        found_inf[0] = 1
+    backend.fill_unless(report[FIRST_NON_FINITE_STEP] < 0, found_inf, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.backends import _device_problem, _kernel_problem
+
+PROBE = importlib.import_module("xpnet.backends.cuda_problem")  # the package gives the function that name
 
 
 def raised(name: str, message: str, base: type[Exception] = RuntimeError) -> Exception:
@@ -138,14 +140,16 @@ DEVICE_PROBLEMS = {
 
 class TestDeviceProblem:
     def test_a_device_that_works_has_no_problem(self) -> None:
-        assert _device_problem(fake_cupy(), "cupy") is None
-        assert _device_problem(fake_cupy(driver=13010, runtime=12090), "cupy") is None  # newer than needed
-        assert _device_problem(fake_cupy(driver=13000, runtime=13010), "cupy") is None  # minor versions are compatible
+        assert PROBE._device_problem(fake_cupy(), "cupy") is None
+        assert PROBE._device_problem(fake_cupy(driver=13010, runtime=12090), "cupy") is None  # newer than needed
+        assert (
+            PROBE._device_problem(fake_cupy(driver=13000, runtime=13010), "cupy") is None
+        )  # minor versions are compatible
 
     @pytest.mark.parametrize("case", DEVICE_PROBLEMS)
     def test_each_device_problem_comes_with_its_cure_in_one_line(self, case) -> None:
         cupy, reason, cure = DEVICE_PROBLEMS[case]
-        problem = _device_problem(cupy, "cupy-cuda12x")
+        problem = PROBE._device_problem(cupy, "cupy-cuda12x")
         assert reason in problem
         assert cure in problem
         assert "\n" not in problem
@@ -171,7 +175,7 @@ class TestCudaProblem:
                 ),
             )
             monkeypatch.setitem(sys.modules, "cupy", module)
-            monkeypatch.setattr("xpnet.backends._kernel_problem", lambda cupy, package: None)
+            monkeypatch.setattr(PROBE, "_kernel_problem", lambda cupy, package: None)
 
         return install
 
@@ -227,7 +231,7 @@ class TestKernelProblem:
         def problem(kernel, installed=True, package="cupy-cuda13x"):
             monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
             monkeypatch.setattr(xpnet_kernels.cuda, "sgd_update", kernel, raising=False)
-            return _kernel_problem(cupy, package)
+            return PROBE._kernel_problem(cupy, package)
 
         return problem
 

@@ -1,0 +1,65 @@
+"""Choosing a backend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from xpnet.backends.backend import Backend
+from xpnet.backends.cuda_problem import cuda_problem
+from xpnet.backends.numpy_backend import NumPyBackend
+from xpnet.errors import BackendError, ConfigurationError, one_of
+
+NAMES = ("auto", "cpu", "cuda", "cpu-reference", "float64")
+
+
+def backend(name: str = "auto") -> Backend:
+    """The backend called ``name``.
+
+    Args:
+        name: "auto" is CUDA when a compiled test kernel really ran there, else the CPU. "cpu" is NumPy with fused
+            kernels, "cpu-reference" NumPy alone, "float64" the same in double precision; "cuda" is CuPy on the
+            current device (choose one of several with CUDA_VISIBLE_DEVICES).
+
+    Raises:
+        BackendError: "cuda" was asked for and is unusable; the message says why and what mends it.
+        ConfigurationError: there is no such backend; or XPNET_NUM_THREADS, which says how many threads kernels may use
+            on the CPU, is no whole number of at least 1.
+
+    >>> backend("float64").asarray([1, 2]).dtype, backend("float64").dtype
+    (dtype('int64'), 'float64')
+    >>> backend("gpu")
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: unknown device 'gpu'...; the choices are auto, cpu, cuda, cpu-reference, float64
+    """
+    one_of("device", name, NAMES)
+    if name == "auto":
+        name = "cpu" if cuda_problem() else "cuda"
+    elif name == "cuda" and (problem := cuda_problem()):
+        raise BackendError(f"device 'cuda' cannot be used: {problem}")
+    if name == "cuda":
+        from xpnet.backends.cupy_backend import cupy_backend
+
+        return cupy_backend()
+    if name == "cpu":
+        return _with_kernels()
+    return NumPyBackend(name, dtype="float64" if name == "float64" else "float32")
+
+
+def unpickled(name: str, dtype: str) -> Backend:
+    """The backend called ``name``, with parameters of ``dtype``: what a pickle of a backend keeps.
+
+    >>> unpickled("cpu-reference", "float64").dtype
+    'float64'
+    """
+    return replace(backend(name), dtype=dtype)
+
+
+def _with_kernels() -> Backend:
+    import xpnet_kernels.cpu
+    from xpnet_kernels.cpu.pool import thread_limit
+
+    try:
+        thread_limit()
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    return NumPyBackend("cpu", kernels=xpnet_kernels.cpu)

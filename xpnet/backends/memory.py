@@ -1,0 +1,23 @@
+"""Running out of memory, in the words of several libraries."""
+
+from __future__ import annotations
+
+
+def is_memory_full(error: Exception) -> bool:
+    """Whether an error of NumPy's, CuPy's, cuBLAS's or Numba's says that there is no memory left.
+
+    >>> is_memory_full(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")), is_memory_full(OSError())
+    (True, False)
+    """
+    text = f"{type(error).__name__}: {error}".lower().replace("_", "")
+    words = ("outofmemory", "memoryallocation", "allocfailed")
+    return isinstance(error, MemoryError) or any(word in text for word in words)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says.
+
+    >>> first_line(OSError("disk\\nfull")), first_line(OSError())
+    ('disk', 'no message')
+    """
+    return (str(error).strip() or "no message").splitlines()[0]

@@ -1,0 +1,109 @@
+"""NumPy: arrays in the host's memory, of which a look at a value costs nothing."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import array_api_compat
+import numpy as np
+
+from xpnet.backends.backend import ALIGNMENT, Array, Backend
+from xpnet.backends.host import host_array, require_indices
+
+
+@dataclass(frozen=True)
+class NumPyBackend(Backend):
+    """NumPy, with fused kernels or without.
+
+    Scalars are Python numbers, on which arithmetic takes a tenth of the time of arrays with one element; bad labels
+    and indices raise at once.
+
+    Attributes:
+        name, xp, device, dtype, kernels: see :class:`Backend`.
+
+    >>> cpu = NumPyBackend("cpu-reference")
+    >>> cpu.asarray([1, 2, 3], "float32")
+    array([1., 2., 3.], dtype=float32)
+    """
+
+    xp: Any = np
+    device: Any = "cpu"
+    synchronous: ClassVar[bool] = True
+
+    # Not defined with def: a step calls these often, and a call of a Python function costs more than what they do.
+    to_numpy = staticmethod(np.asarray)  # type: ignore[assignment]
+    scalar = staticmethod(float)  # type: ignore[assignment]
+    is_finite = staticmethod(math.isfinite)  # type: ignore[assignment]
+    numbers = staticmethod(np.ndarray.tolist)  # type: ignore[assignment]
+
+    def synchronize(self) -> None:
+        """Nothing: what was asked for is done."""
+
+    def asarray(self, value: Any, dtype: str | None = None) -> Array:
+        """See :meth:`Backend.asarray`; shares the memory of an array of that type."""
+        # A list comes at every step, and the longer question would take as long as all the rest.
+        if not isinstance(value, (np.ndarray, np.generic, list)) and array_api_compat.is_array_api_obj(value):
+            raise self._foreign(value)
+        host = host_array(value)
+        return host if dtype in (None, host.dtype) else host.astype(dtype)
+
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """See :meth:`Backend.reshape`; ``numpy.reshape`` takes five times as long."""
+        return x.reshape(shape)
+
+    def owns(self, value: Any) -> bool:
+        """Whether ``value`` is a NumPy array."""
+        return isinstance(value, np.ndarray)
+
+    def aligned_zeros(self, count: int, dtype: str) -> Array:
+        """See :meth:`Backend.aligned_zeros`; NumPy aligns to 16 bytes."""
+        itemsize = np.dtype(dtype).itemsize
+        room = np.zeros(count * itemsize + ALIGNMENT, np.uint8)
+        start = -room.ctypes.data % ALIGNMENT
+        return room[start : start + count * itemsize].view(dtype)
+
+    def select(self, condition: Any, these: Any, those: Any) -> Any:
+        """``these`` if the condition holds, else ``those``, as they are."""
+        return these if condition else those
+
+    def assign(self, vector: Array, numbers: Any) -> None:
+        """Write numbers into the vector."""
+        vector[...] = numbers
+
+    def fill_unless(self, condition: Any, target: Array, value: float) -> None:
+        """Write the value into the whole target, unless the condition holds."""
+        if not condition:
+            target[...] = value
+
+    def unless(self, condition: Array, written: Iterable[Array], action: Callable[[], None]) -> None:
+        """Call ``action``, unless the condition, (1,) int32, is not 0: then there is nothing to undo."""
+        if not condition[0]:
+            action()
+
+    def take(self, rows: Array, indices: Array, dtype: str) -> Array:
+        """See :meth:`Backend.take`."""
+        self.require_integers(indices, "row indices")
+        self.require_in_range(indices, rows.shape[0], "row index")
+        return self.xp.take(rows, indices.astype(np.int64, copy=False), axis=0).astype(dtype)
+
+    def require_in_range(self, indices: Array, below: int, what: str) -> None:
+        """Raise OutOfRangeError, naming the first offender, unless 0 <= indices < below."""
+        require_indices(np.asarray(indices), below, what)
+
+    def ignoring_overflow(self) -> AbstractContextManager[Any]:
+        """See :meth:`Backend.ignoring_overflow`."""
+        return np.errstate(over="ignore", invalid="ignore")
+
+    def peak_memory(self) -> int | None:
+        """The process's largest resident set; None on Windows."""
+        try:
+            import resource
+        except ImportError:
+            return None
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
