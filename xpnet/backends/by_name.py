@@ -56,7 +56,7 @@ def unpickled(name: str, dtype: str) -> Backend:
 
 def _with_kernels() -> Backend:
     import xpnet_kernels.cpu
-    from xpnet_kernels.cpu.pool import thread_limit
+    from xpnet_kernels.cpu.threads.limit import thread_limit
 
     try:
         thread_limit()
