@@ -54,3 +54,12 @@ def test_an_unknown_recipe_is_answered_with_the_names() -> None:
         load_recipe("torch-mpl")
     names = ", ".join(RECIPES)
     assert str(error.value) == f"unknown recipe 'torch-mpl' (did you mean 'torch-mlp'?); the choices are {names}"
+
+
+def test_the_test_set_chooses_only_where_the_write_ups_let_it_and_on_the_digits() -> None:
+    on_test = {"keras-sigmoid", "book-two-layer", "book-two-layer-raw", "torch-mlp", "naive-dense", "digits"}
+    for name in RECIPES:
+        recipe = load_recipe(name)
+        if recipe.weights is None:
+            assert recipe.validate_on_test == (name in on_test)
+            assert recipe.validation_fraction == 0.1

@@ -120,7 +120,7 @@ def test_without_a_validation_set(cpu: Backend) -> None:
 def test_a_loss_that_calls_nothing_right_has_no_accuracy(cpu: Backend) -> None:
     data = np.ones((4, 2)), np.ones(4)
     run = trainer(cpu, EarlyStopping(1), xpnet.MeanSquaredError())
-    with pytest.raises(ConfigurationError, match="this loss calls no row right or wrong: give monitor 'loss'"):
+    with pytest.raises(ConfigurationError, match="which this loss does not define: set monitor to 'loss'"):
         run.fit(data, validation=data, epochs=3)
     run = trainer(cpu, EarlyStopping(1, monitor="loss"), xpnet.MeanSquaredError())
     run.fit(data, validation=data, epochs=5)

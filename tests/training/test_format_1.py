@@ -16,6 +16,7 @@ from xpnet import checkpoint
 from xpnet.backends import Backend
 from xpnet.configuration import recipe_from_table
 from xpnet.data import Dataset
+from xpnet.format_1 import upgrade
 from xpnet.training import load_model, resume, train
 
 RUN = Path(__file__).with_name("run-v1")
@@ -65,7 +66,8 @@ def test_every_value_is_read() -> None:
     for name, values in VALUES.items():
         np.testing.assert_array_equal(saved.tensors[name], np.array(values, np.float32), strict=True)
     assert {name: saved.metadata[name] for name in STATE} == STATE
-    assert recipe_from_table(saved.metadata["recipe"]).checkpoint_every == 2
+    recipe = recipe_from_table(saved.metadata["recipe"])
+    assert (recipe.checkpoint_every, recipe.validate_on_test) == (2, True)
 
 
 def test_its_network_answers_as_it_did(backend: Backend) -> None:
@@ -86,3 +88,25 @@ def test_it_goes_on_as_if_it_had_never_stopped(backend: Backend, data: Dataset, 
     for name, tensor in ends[0].tensors.items():
         np.testing.assert_allclose(tensor, ends[1].tensors[name], rtol=0, atol=2e-6)
     assert ends[0].metadata["samples_seen"] == ends[1].metadata["samples_seen"] == 27
+
+
+def test_its_figures_of_the_test_set_are_called_validation_now(data: Dataset, tmp_path: Path) -> None:
+    """The test set chose the best: its history goes on under the names of format 2, in a new log too."""
+    shutil.copytree(RUN, tmp_path / "run")
+    summary = resume(tmp_path / "run", xpnet.backend("cpu-reference"), lambda name: data, logs=["csv"])
+    header, *rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert header == (
+        "step,epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,best_validation_accuracy,"
+        "training_seconds"
+    )
+    assert [row.split(",")[:1] for row in rows] == [["3"], ["6"], ["9"]]
+    assert rows[0].split(",")[4:7] == ["1.1094721953074138", "0.3333333333333333", "0.3333333333333333"]
+    assert rows[-1].split(",")[4:7] == [str(summary[name]) for name in FIGURES]
+
+
+FIGURES = ("test_loss", "test_accuracy", "best_test_accuracy")
+
+
+def test_a_format_1_run_with_a_validation_fraction_keeps_it() -> None:
+    recipe = {"name": "x", "training": {"epochs": 1, "validation_fraction": 0.2}}
+    assert upgrade({"recipe": recipe}) == {"recipe": recipe}

@@ -53,6 +53,35 @@ def test_the_figures_of_a_run(backend: Backend, start: Go, recipe: Recipe, small
     assert summary["epochs"] == 30
 
 
+def test_without_validation_the_last_weights_are_measured_once(
+    backend: Backend, start: Go, go_on: Go, recipe: Recipe, small_data: Dataset, tmp_path: Path
+) -> None:
+    recipe = recipe.with_options(validation_fraction=0.0, epochs=5)
+    summary = start(tmp_path / "whole", backend, recipe)
+    assert not any("validation" in key or key.startswith("best") for key in summary)
+    assert not (tmp_path / "whole" / "best.safetensors").exists()
+    *history, tested = records(tmp_path / "whole")
+    assert not any(part in key for record in history for key in record for part in ("test", "validation"))
+    outcome = xpnet.evaluate(load_model(tmp_path / "whole" / "last.safetensors", backend), small_data.test)
+    assert tested == {"event": "test", "step": 20, "test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
+    assert (summary["test_loss"], summary["test_accuracy"], summary["steps"]) == (*outcome[:2], 20)
+    assert start(tmp_path / "parts", backend, recipe, stop_after_epoch=2)["test_loss"] is None
+    go_on(tmp_path / "parts", backend)
+    last = [checkpoint.load(tmp_path / run / "last.safetensors").tensors for run in ("whole", "parts")]
+    assert all(last[0][name].tobytes() == last[1][name].tobytes() for name in last[0])
+    assert records(tmp_path / "parts")[-1] == tested
+
+
+def test_the_weights_are_those_of_a_run_that_validates_on_the_test_set(
+    cpu: Backend, start: Go, recipe: Recipe, tmp_path: Path
+) -> None:
+    """Evaluating changes no bit, so a run without validation trains the published systems' networks."""
+    for name, option in {"none": {"validation_fraction": 0.0}, "test": {"validate_on_test": True}}.items():
+        start(tmp_path / name, cpu, recipe.with_options(epochs=3, **option))
+    last = [checkpoint.load(tmp_path / run / "last.safetensors").tensors for run in ("none", "test")]
+    assert all(last[0][name].tobytes() == last[1][name].tobytes() for name in last[0])
+
+
 def test_the_test_set_changes_nothing_but_its_own_figures(
     cpu: Backend, recipe: Recipe, small_data: Dataset, tmp_path: Path, content_of: Any, history_of: Any
 ) -> None:

@@ -1,4 +1,4 @@
-"""What may watch a training run."""
+"""Callbacks: what is called at the moments of a training run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Trainer = Any  # xpnet.training.Trainer, which imports this module
 
 
 class Callback:
-    """Moments of a run, each with nothing to do unless a subclass says otherwise.
+    """Base class: a method for each moment of a run, which does nothing unless a subclass overrides it.
 
     ====================  ==============================================================================================
     moment                when

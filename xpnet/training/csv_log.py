@@ -1,4 +1,4 @@
-"""A run's figures as a table."""
+"""A run's figures as a CSV file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class CSVLog(Callback):
         self._columns: list[str] = []
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Write what the history has."""
+        """Write the evaluations of the history."""
         self._write_anew(trainer)
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:

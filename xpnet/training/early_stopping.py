@@ -14,11 +14,11 @@ class EarlyStopping(Callback):
     """Ends a run when ``patience`` evaluations in a row brought no better one.
 
     An evaluation is better when its accuracy a, on the validation set, exceeds the best b so far by more than
-    ``min_delta``: a > b + min_delta. Of losses, the smaller is better: l < b - min_delta. What is not better leaves b
-    as it is, so that many small steps make a large one. A loss that is not finite is never better.
+    ``min_delta``: a > b + min_delta. Of losses, the smaller is better: l < b - min_delta. Otherwise b
+    stays, so that small improvements add up. A loss that is not finite is never better.
 
-    How long nothing got better is read off the history when a fit begins, so a resumed run ends where it would have
-    ended. The weights stay those of the last step; the best are in ``best.safetensors`` of a run's folder.
+    Evaluations without improvement are counted from the history when a fit begins, so a resumed run ends where it would
+    have ended. The weights stay those of the last step; the best are in ``best.safetensors`` of a run's folder.
 
     Args:
         patience: evaluations without improvement to wait for, at least 1.
@@ -50,11 +50,11 @@ class EarlyStopping(Callback):
 
     @property
     def is_over(self) -> bool:
-        """Whether patience is at its end."""
+        """Whether ``patience`` evaluations in a row brought no improvement."""
         return self.waited >= self.patience
 
     def look_back(self, history: Iterable[Record]) -> None:
-        """Begin anew, with what a history tells."""
+        """Count anew, from a history."""
         self.waited, self._best = 0, -math.inf
         for record in history:
             if record["event"] == "evaluation":
@@ -65,7 +65,7 @@ class EarlyStopping(Callback):
         self.look_back(trainer.history)
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
-        """Stop the trainer when patience is at its end."""
+        """Stop the trainer after ``patience`` evaluations without improvement."""
         self._look_at(record)
         if self.is_over:
             trainer.stop()
@@ -87,6 +87,6 @@ class EarlyStopping(Callback):
             return -math.inf if missing else -figure
         if missing:
             raise ConfigurationError(
-                "early stopping looks at the accuracy, and this loss calls no row right or wrong: give monitor 'loss'"
+                "early stopping monitors the accuracy, which this loss does not define: set monitor to 'loss'"
             )
         return float(figure)

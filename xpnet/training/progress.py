@@ -1,4 +1,4 @@
-"""Telling a person how a run goes: a bar on a terminal or in a notebook, plain lines elsewhere."""
+"""Progress of a run for people: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from xpnet.training.trainer import Trainer
 
 
 class Progress(Callback):
-    """Prints evaluations and diagnoses, and where somebody watches, a bar of the steps.
+    """Prints evaluations and diagnoses, and a bar of the steps.
 
-    That is on a terminal and, without a ``stream``, in a notebook. In a file, a pipe or a log there are plain lines
-    alone. tqdm's own variable ``TQDM_DISABLE=1`` takes the bar away everywhere.
+    The bar is drawn on a terminal and, without a ``stream``, in a notebook; a file or a pipe gets plain lines. tqdm's
+    variable ``TQDM_DISABLE=1`` removes the bar everywhere.
 
     Args:
         stream: where to; standard error when None.

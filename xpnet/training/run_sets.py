@@ -1,4 +1,4 @@
-"""The parts of a data set that a run uses, and for what."""
+"""The parts of a data set that a run trains on, validates on and is tested on."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from xpnet.data import Dataset, Samples, split_validation
 
 
 class RunSets(NamedTuple):
-    """What a run trains on, and what it is judged by.
+    """The training, validation and test set of a run.
 
     Attributes:
-        train: what it trains on.
-        validation: what it evaluates on meanwhile, and chooses the best by; None: nothing is chosen.
-        test: what the result is measured on, once, at the end; None where the test set was the validation set.
+        train: the samples to train on.
+        validation: the samples of the evaluations, which choose the best checkpoint; None: nothing is chosen.
+        test: the samples for the one measurement at the end; None where the test set is the validation set.
 
     >>> import xpnet
     >>> recipe = xpnet.load_recipe("digits").with_options(validation_fraction=0.1)

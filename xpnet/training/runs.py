@@ -1,4 +1,4 @@
-"""A recipe, trained from beginning to end in a folder of its own; and resumed."""
+"""Runs: a recipe trained in a folder of its own, and resumed."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def train(
     stop_after_epoch: int | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Summary:
-    """Train a recipe from the start; a stop (:meth:`Trainer.stop`) or a crash leaves what ``resume`` goes on with.
+    """Train a recipe from the start; after a stop (:meth:`Trainer.stop`) or a crash, ``resume`` continues the run.
 
     Args:
-        recipe: what to do.
+        recipe: what to train, and how.
         dataset: what ``recipe.data`` names, loaded.
-        backend: where.
+        backend: the device.
         seed: of initial weights, of the order of samples, and of the part that is set aside for validation.
         out: the run's folder, new or empty; None: the next free one under ``runs``.
         weights: a checkpoint to start from, see :func:`~xpnet.training.load_weights`. Names that only the model or only
             the file has are told as a diagnosis.
         stop_after_epoch: stop early there, to be resumed.
-        callbacks: who watches.
+        callbacks: called at the moments of the run, before the run's own.
 
     Returns:
         What the command line prints: recipe, data, device, epochs, steps, train_loss, validation_loss,
@@ -103,15 +103,15 @@ def resume(
     callbacks: Iterable[Callback] = (),
     **options: Any,
 ) -> Summary:
-    """Go on with a run from its last checkpoint, by the run's own configuration.
+    """Continue a run from its last checkpoint, with the run's own configuration.
 
     Args:
         folder: the run's.
-        backend: where; may be another than before.
+        backend: the device; it may be another than before.
         load_data: called with the recipe's data name, returns the data set.
         data: where the same data is now, if no longer where the recipe says.
         stop_after_epoch: stop early there.
-        callbacks: who watches.
+        callbacks: called at the moments of the run, before the run's own.
         **options: training options that change from now on: those that docs/training-options.md marks as resumable.
             More epochs or steps are refused under a learning-rate schedule that depends on their number; an evaluation
             that was due only because the run ended there stays in the history, and what a schedule saw of it counts.
@@ -226,7 +226,7 @@ def _follow(recipe: Recipe, trainer: Trainer, sets: RunSets, stop_after_epoch: i
 
 
 def _logs(recipe: Recipe, folder: RunFolder) -> list[Callback]:
-    """A table and a folder beside metrics.jsonl, as far as they were asked for."""
+    """The loggers that the recipe asks for, beside metrics.jsonl."""
     logs: list[Callback] = []
     if "csv" in (recipe.logs or []):
         logs.append(CSVLog(folder.table))
@@ -236,7 +236,7 @@ def _logs(recipe: Recipe, folder: RunFolder) -> list[Callback]:
 
 
 def require_trainable(recipe: Recipe) -> None:
-    """Raise ConfigurationError, pointing to ``evaluate``, for a recipe that only infers."""
+    """Raise ConfigurationError, pointing to ``evaluate``, for a recipe of inference only."""
     if recipe.weights is not None:
         raise ConfigurationError(
             f"the recipe {recipe.name} has ready weights and is not trained: run 'xpnet evaluate {recipe.weights}' "

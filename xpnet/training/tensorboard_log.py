@@ -68,11 +68,11 @@ class TensorBoardLog(Callback):
             self._write(trainer.step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def on_batch(self, trainer: Trainer, record: Record) -> None:
-        """A point of the batches' loss."""
+        """Add a point to the curve of the batches' losses."""
         self._write_scalars(record["step"], {"loss/batch": record["loss"]})
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
-        """A point of each curve, for everybody to see."""
+        """Add a point to each curve, and flush the file."""
         points = {
             f"{figure}/{part}": record[f"{part}_{figure}"]
             for part in _PARTS
@@ -86,7 +86,7 @@ class TensorBoardLog(Callback):
     def on_fit_end(self, trainer: Trainer) -> None:
         """Close the file."""
         if self._writer is not None:
-            with contextlib.suppress(OSError):  # what made the run fail is what shall be told
+            with contextlib.suppress(OSError):  # the error that ended the run is the one to report
                 self._writer.close()
             self._writer = None
 
