@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tomli_w
 
+import xpnet
 from tests.configuration.conftest import RECIPES
 from xpnet.configuration import load_recipe, recipe_from_table, recipe_names
 from xpnet.errors import ConfigurationError
