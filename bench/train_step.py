@@ -17,7 +17,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -166,7 +165,7 @@ def xpnet(case: Case, device: str) -> Contender:
         model.parameters[f"{place}.b"][...] = backend.asarray(b)
     optimizer = {"sgd": library.SGD, "adam": library.Adam}[case.optimizer](RATE[case.optimizer])
     trainer = library.Trainer(model, library.SoftmaxCrossEntropy(), optimizer)
-    batches = Given(backend, images, labels, rescale=SimpleNamespace(divisor=255.0))
+    batches = Given(backend, images, labels, rescale=library.Rescale(255.0))
     context = library.Context(backend, training=True, reuse=True)
 
     def step(rows: np.ndarray) -> Callable[[], float]:

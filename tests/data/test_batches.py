@@ -52,14 +52,16 @@ def test_parts_cover_the_batch_in_order(cpu, size) -> None:
     assert {part.rows for part in parts[:-1]} <= {size}
 
 
-class By:
-    divisor = 255.0
+class By255:
+    def divisor_for(self, is_bytes: bool) -> float:
+        assert is_bytes
+        return 255.0
 
 
 @pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64", None])
 def test_a_batch_is_gathered_and_divided(backend, resident, dtype) -> None:
-    rescale = None if dtype is None else By()
+    rescale = None if dtype is None else By255()
     batches = Batches(backend, X, Y, batch_size=4, dtype=dtype, rescale=rescale, resident=resident)
     context = Context(backend, reuse=True)
     for rows in ([2, 0, 2, 6], [5]):

@@ -18,9 +18,9 @@ from xpnet.training import batches_for
 
 
 def on_device(backend: Backend, samples: Any, outputs: int) -> Batches:
-    """The samples, for a model of so many outputs that divides bytes by 255."""
+    """The samples, for a model of so many outputs; bytes are divided by 255."""
     features = math.prod(np.shape(samples[0])[1:])
-    model = Sequential(Rescale(255.0), Flatten(), Linear(features or 1, outputs)).initialize(backend)
+    model = Sequential(Rescale(), Flatten(), Linear(features or 1, outputs)).initialize(backend)
     return batches_for(model, samples, SoftmaxCrossEntropy())
 
 

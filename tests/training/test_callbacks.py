@@ -15,7 +15,7 @@ from xpnet.training import Callback
 
 def test_callbacks_are_told_every_moment_in_order(backend: Backend) -> None:
     moments: list[tuple[Any, ...]] = []
-    x, y, _ = samples()
+    x, y = samples()
     callbacks = [Recorder(moments, "a"), Recorder(moments, "b")]
     trainer(network(backend), learning_rate=0.0, callbacks=callbacks).fit(
         (255.0 * x, y), epochs=2, batch_size=4, validation=samples(7)

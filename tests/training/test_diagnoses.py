@@ -32,13 +32,13 @@ def on_device(backend: Backend, x: np.ndarray, *scaling: Layer) -> tuple[Sequent
         (np.array([[0, 255]], np.uint8), [], "255"),
         (np.array([[0.5, -300.0]]), [], "300"),
         (np.array([[0.5, 10.5]]), [], "10.5"),
-        (np.array([[0, 16]], np.uint8), [xpnet.Rescale(0.5)], "32"),
+        (np.array([[0, 16]], np.uint8), [0.5], "32"),
         (np.array([[0.0, np.inf]]), [], "inf"),
         (np.array([[0.0, np.nan]]), [], "nan"),
     ],
 )
-def test_inputs_far_outside(backend: Backend, x: np.ndarray, scaling: list[Layer], reach: str) -> None:
-    message = inputs_out_of_range(*on_device(backend, x, *scaling))
+def test_inputs_far_outside(backend: Backend, x: np.ndarray, scaling: list[float], reach: str) -> None:
+    message = inputs_out_of_range(*on_device(backend, x, *map(xpnet.Rescale, scaling)))
     assert message is not None
     assert message.startswith(
         f"inputs reach {reach}, far outside [0, 1]: begin the model with a layer that scales them"
@@ -61,10 +61,8 @@ def test_inputs_that_are_fine(backend: Backend, x: np.ndarray, make: Callable[[]
 
 def test_indices_are_in_no_range(backend: Backend) -> None:
     model = Sequential(xpnet.Embedding(300, 2), Flatten(), Linear(2, 1)).initialize(backend)
-    assert (
-        inputs_out_of_range(batches_for(model, (np.array([[299]]), np.zeros(1, int)), xpnet.SoftmaxCrossEntropy()))
-        is None
-    )
+    batches = batches_for(model, (np.array([[299]]), np.zeros(1, int)), xpnet.SoftmaxCrossEntropy())
+    assert inputs_out_of_range(model, batches) is None
 
 
 def network(backend: Backend, *hidden: Layer) -> Sequential:
@@ -79,7 +77,7 @@ def test_past_a_residual_the_sum_goes_on(backend: Backend) -> None:
     block = xpnet.Residual(Linear(4, 4, "relu", **ALL_OFF))
     after = Linear(4, 4, "relu", weights=Constant(1.0), biases=Constant(0.0))
     x = np.full((5, 4), 0.5)
-    assert dead_units(network(backend, block, after), on_device(backend, x)) is None
+    assert dead_units(network(backend, block, after), on_device(backend, x)[1]) is None
 
 
 LAYERS = {
@@ -129,9 +127,9 @@ def test_one_unit_alive_for_one_sample_is_enough(backend: Backend) -> None:
     model = network(backend, Linear(2, 4, "relu", **ALL_OFF))
     model.parameters["0.W"][0, 3] = 2.0
     x = np.zeros((5, 2))
-    assert dead_units(model, on_device(backend, x)) is not None
+    assert dead_units(model, on_device(backend, x)[1]) is not None
     x[4, 0] = 1.0
-    assert dead_units(model, on_device(backend, x)) is None
+    assert dead_units(model, on_device(backend, x)[1]) is None
 
 
 @pytest.mark.parametrize(
@@ -158,9 +156,11 @@ WEAK = {"weights": xpnet.Normal(0.05), "biases": Constant(0.0)}  # its loss star
 
 
 def diagnoses_of(
-    backend: Backend, samples: Samples, learning_rate: float, evaluate_every: int | None = None
+    backend: Backend, samples: Samples, learning_rate: float, evaluate_every: int | None = None, *scaling: Layer
 ) -> list[tuple[str, int]]:
-    model = Sequential(xpnet.Flatten(), Linear(64, 20, "relu", **WEAK), Linear(20, 10, **WEAK)).initialize(backend)
+    model = Sequential(*scaling, xpnet.Flatten(), Linear(64, 20, "relu", **WEAK), Linear(20, 10, **WEAK)).initialize(
+        backend
+    )
     run = Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(learning_rate))
     history = run.fit(samples, epochs=3, batch_size=50, evaluate_every=evaluate_every)
     return [(record["kind"], record["epoch"]) for record in history if record["event"] == "diagnosis"]
@@ -176,7 +176,7 @@ def test_each_trouble_of_a_run_is_told_once(backend: Backend, digits: Dataset) -
 @pytest.mark.parametrize("evaluate_every", [None, 5])
 def test_a_healthy_run_has_no_diagnosis(backend: Backend, digits: Dataset, evaluate_every: int | None) -> None:
     """Many a run starts at chance; only one that is still there after an epoch is in trouble."""
-    assert diagnoses_of(backend, digits.train, 0.5, evaluate_every) == []
+    assert diagnoses_of(backend, digits.train, 0.5, evaluate_every, xpnet.Rescale(16.0)) == []
 
 
 @pytest.mark.parametrize(("epochs", "found"), [(1, []), (19, []), (20, [("loss at chance", 20)])])
@@ -184,7 +184,8 @@ def test_a_few_steps_are_too_few_to_be_stuck_at_chance(
     cpu: Backend, digits: Dataset, epochs: int, found: list[tuple[str, int]]
 ) -> None:
     """With the whole set in a batch an epoch is one step."""
-    model = Sequential(xpnet.Flatten(), Linear(64, 20, "relu", **WEAK), Linear(20, 10, **WEAK)).initialize(cpu)
+    layers = xpnet.Rescale(16.0), xpnet.Flatten(), Linear(64, 20, "relu", **WEAK), Linear(20, 10, **WEAK)
+    model = Sequential(*layers).initialize(cpu)
     history = Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.0)).fit(
         digits.train, epochs=epochs, batch_size=len(digits.x_train)
     )

@@ -73,7 +73,7 @@ class TestOtherLosses:
 
     @pytest.mark.parametrize("reduction", ["sum", "none"])
     def test_a_sum_trains_as_a_mean_at_a_smaller_rate_and_reports_the_mean(self, backend: Backend, reduction) -> None:
-        x, y, _ = samples(8)
+        x, y = samples(8)
         runs = []
         for kind, rate in (("mean", 0.4), (reduction, 0.1)):
             run = Trainer(network(backend), SoftmaxCrossEntropy(reduction=kind), xpnet.SGD(rate))
@@ -84,7 +84,7 @@ class TestOtherLosses:
 
     def test_rows_that_are_ignored_are_as_if_they_were_not_there(self, backend: Backend) -> None:
         """Even where nothing else is in a batch."""
-        x, y, _ = samples(12)
+        x, y = samples(12)
         marked = y.copy()
         marked[[1, 4, 5, 6, 7, 9]] = -1
         loss = SoftmaxCrossEntropy(ignore_index=-1)
@@ -105,7 +105,7 @@ class TestOtherLosses:
         assert np.isnan(xpnet.evaluate(run.model, (x, np.full(12, -1)), loss)[:2]).all()
 
     def test_class_weights_average_over_batches_of_any_size(self, backend: Backend) -> None:
-        x, y, _ = samples()
+        x, y = samples()
         model, loss = network(backend), SoftmaxCrossEntropy(class_weights=[1.0, 10.0, 0.1])
         whole, parts = (xpnet.evaluate(model, (x, y), loss, batch_size=size) for size in (ROWS, 3))
         assert parts.loss == pytest.approx(whole.loss, rel=1e-13)

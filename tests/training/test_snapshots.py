@@ -160,7 +160,7 @@ def test_a_books_pickle_is_a_sigmoid_network(backend: Backend, tmp_path: Path, n
         y = y @ weights[f"W{place}"].astype(np.float64) + weights[f"b{place}"]
         y = 1 / (1 + np.exp(-y)) if place < 3 else y
     np.testing.assert_allclose(model.predict(x), y, rtol=0, atol=1e-5)
-    assert [layer.activation for layer in model.layers[1:]] == ["sigmoid", "sigmoid", None]
+    assert [layer.activation for layer in model.layers[2:]] == ["sigmoid", "sigmoid", None]
 
 
 def test_a_books_pickle_of_other_contents(cpu: Backend, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_short_run_learns_the_digits(backend: Backend, digits: Dataset) -> Non
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_step_equals_the_equation_in_float64(backend: Backend, sampler: str, batch_size: int) -> None:
     """Weights, the report vector and the figures of two epochs, against the mathematics written out."""
-    x, y, _ = samples()
+    x, y = samples()
     model = network(backend)
     weights = on_host(model)
     run = trainer(model, learning_rate=0.5, seed=3)
@@ -193,7 +193,7 @@ def test_training_seconds_are_those_of_the_monotonic_clock_without_evaluations(
 
 
 def test_rows_of_probabilities_train_as_class_indices_do(backend: Backend) -> None:
-    x, y, _ = samples()
+    x, y = samples()
     by_index, by_row = network(backend), network(backend)
     trainer(by_index).fit((x, y), epochs=2, batch_size=4)
     trainer(by_row).fit((x, np.eye(CLASSES)[y]), epochs=2, batch_size=4, validation=(x, np.eye(CLASSES)[y]))
@@ -252,7 +252,7 @@ def test_a_model_initialized_again_is_told_before_a_step_is_lost(backend: Backen
 
 
 def test_a_layer_alone_is_a_model(backend: Backend) -> None:
-    x, y, _ = samples()
+    x, y = samples()
     layer = Linear(4, CLASSES).initialize(backend, dtype="float64")
     W, b = (np.array(backend.to_numpy(layer.parameters[name])) for name in "Wb")
     p = np.exp(x @ W + b) / np.exp(x @ W + b).sum(axis=1, keepdims=True)

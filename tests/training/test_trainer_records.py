@@ -63,7 +63,7 @@ def test_the_best_is_the_first_of_equals(cpu: Backend) -> None:
 
 
 def test_the_loss_is_reported_every_hundred_steps_of_an_epoch(cpu: Backend) -> None:
-    x, y, _ = samples(250)
+    x, y = samples(250)
     model = network(cpu)
     weights = on_host(model)
     losses = [step_by_hand(weights, x[[row]], y[[row]], rate=0.1)[0] for row in range(250)]
@@ -82,7 +82,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_clear_error(backend: Back
 
 
 def test_the_step_of_a_loss_that_is_not_finite_is_counted_as_in_the_records(backend: Backend) -> None:
-    x, y, _ = samples()
+    x, y = samples()
     x[6] = np.nan  # in the fourth batch of two rows
     run = trainer(network(backend))
     with pytest.raises(NonFiniteError, match=r"step 4 .* the inputs \(sample 6 of the training set\)"):
@@ -92,7 +92,7 @@ def test_the_step_of_a_loss_that_is_not_finite_is_counted_as_in_the_records(back
 
 def test_a_run_gone_wrong_leaves_the_earlier_checkpoint_alone(backend: Backend) -> None:
     """Also where nothing else would read the report before the checkpoint: no evaluation at the end of the epoch."""
-    x, y, _ = samples()
+    x, y = samples()
     x[6] = np.nan
     moments: list[tuple[Any, ...]] = []
     run = trainer(network(backend), callbacks=[Recorder(moments)])

@@ -51,9 +51,8 @@ class Batch(NamedTuple):
 class Divides(Protocol):
     """A layer that divides its input by a number, which ``gather`` does in the same pass over the bytes."""
 
-    @property
-    def divisor(self) -> float | None:
-        """The number; None, nothing, before it is settled."""
+    def divisor_for(self, is_bytes: bool) -> float:
+        """The number, for samples of bytes or of floating point."""
 
 
 class Batches:
@@ -112,10 +111,12 @@ class Batches:
             self.steps_per_epoch = self.samples // self.batch_size
         self.seed = seed
         self.rescale: Any = rescale
+        self._divisor = 1.0 if rescale is None else rescale.divisor_for(str(x.dtype).rpartition(".")[2] == "uint8")
         self._sampler = sampler or InOrder()
         self.dtype = dtype
         self._resident = resident
-        self._epoch, self._order = -1, self.backend.asarray([], "int64")
+        self._epoch = -1
+        self._order: Any = None
         if not resident:
             self.x, self.y = x, y
             return
@@ -165,8 +166,7 @@ class Batches:
             x = take(x, indices, axis=0)
         else:
             out = context.empty(self, "x", (batch.rows, *x.shape[1:]), getattr(self.backend.xp, self.dtype))
-            divisor = (None if self.rescale is None else self.rescale.divisor) or 1.0
-            x = ops.gather(self.backend, x, indices, divisor, self.dtype, out)
+            x = ops.gather(self.backend, x, indices, self._divisor, self.dtype, out)
         if y is None:
             return x, None
         return x, y[indices] if y.ndim == 1 else take(y, indices, axis=0)  # take costs a microsecond more

@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 
 from xpnet import layers
-from xpnet.errors import ConfigurationError
 from xpnet.interoperation.layouts import Tensor, counterpart
 from xpnet.layers import Layer
-from xpnet.layers.tree import described
 
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 _KERNELS = Tensor("W", "W", (3, 2, 0, 1))
@@ -115,11 +113,8 @@ def _gelu(graph: Graph, layer: layers.GELU, name: str, x: str) -> str:
 
 
 def _rescale(graph: Graph, layer: layers.Rescale, name: str, x: str) -> str:
-    if layer.divisor is None:
-        raise ConfigurationError(
-            f"{described(layer.path, layer)} has no divisor yet: give one, such as Rescale(255.0), or train the model"
-        )
-    return graph.node("Div", x, graph.constant(f"{name}divisor", np.array(layer.divisor, np.float32)))
+    divisor = np.array(layer.divisor_for(is_bytes=False), np.float32)  # the graph's input is floating point
+    return graph.node("Div", x, graph.constant(f"{name}divisor", divisor))
 
 
 def _standardize(graph: Graph, layer: layers.Standardize, name: str, x: str) -> str:

@@ -9,7 +9,6 @@ from xpnet import layers
 from xpnet.errors import ConfigurationError
 from xpnet.interoperation.layouts import Tensor
 from xpnet.layers import Layer
-from xpnet.layers.tree import described
 
 CONTAINERS = {layers.Sequential: "torch.nn.Sequential", layers.Residual: "Residual"}
 # Modules that PyTorch lacks, as source: it goes before that of the model.
@@ -99,11 +98,7 @@ def _layer_norm(layer: layers.LayerNorm, axes: int | None) -> list[str]:
 
 
 def _rescale(layer: layers.Rescale, axes: int | None) -> list[str]:
-    if layer.divisor is None:
-        raise ConfigurationError(
-            f"{described(layer.path, layer)} has no divisor yet: give one, such as Rescale(255.0), or train the model"
-        )
-    return [f"Rescale({layer.divisor})"]
+    return [f"Rescale({layer.divisor_for(is_bytes=False)})"]
 
 
 def _standardize(layer: layers.Standardize, axes: int | None) -> list[str]:

@@ -49,7 +49,7 @@ class Rescale(Preprocessing):
     In training and evaluation the division is done while a batch is gathered, in one pass over its bytes.
 
     Args:
-        divisor: above 0. None: settled when training begins, as 255 for bytes (uint8), as 1 for floating point.
+        divisor: above 0. None: 255 for bytes (uint8), 1 for floating point; settled when training begins.
 
     Raises:
         ConfigurationError: a divisor that is not above 0.
@@ -73,13 +73,16 @@ class Rescale(Preprocessing):
         return self.divisor is not None
 
     def _fit(self, chunks: Chunks) -> None:
-        first = next(chunks())
-        if first.dtype == np.uint8:
-            self.divisor = 255.0
-        elif first.dtype.kind == "f":
-            self.divisor = 1.0
-        else:
-            raise DTypeError(f"Rescale() knows the range of uint8 and of floating point, not of {first.dtype}: give it")
+        dtype = next(chunks()).dtype
+        if dtype != np.uint8 and dtype.kind != "f":
+            raise DTypeError(
+                f"Rescale() knows the range of uint8 and of floating point, not of {dtype}: give a divisor"
+            )
+        self.divisor = self.divisor_for(dtype == np.uint8)
+
+    def divisor_for(self, is_bytes: bool) -> float:
+        """The divisor; where it is not settled, by whether the samples are bytes or floating point."""
+        return self.divisor or (255.0 if is_bytes else 1.0)
 
     def forward(self, x: Array, context: Context) -> Array:
         """y; x itself where it was divided when it was gathered."""
@@ -215,9 +218,9 @@ def fit_preprocessing(model: Layer, x: np.ndarray) -> None:
 
 
 def require_fitted(model: Layer) -> None:
-    """Raise CallOrderError where a preprocessing layer that a model begins with does not know yet how to scale."""
+    """Raise CallOrderError where a preprocessing layer that a model begins with cannot scale yet."""
     for layer in leading_preprocessing(model):
-        if not layer.is_fitted:
+        if not layer.is_fitted and not isinstance(layer, Rescale):
             raise CallOrderError(
                 f"{type(layer).__name__} does not know yet how to scale the inputs: train the model, or call "
                 "fit(x) on that layer with the training set"
