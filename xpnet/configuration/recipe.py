@@ -11,7 +11,7 @@ from xpnet.configuration.options import Option, TrainingOptions, boolean
 from xpnet.data.samplers import steps_per_epoch
 from xpnet.errors import ConfigurationError, one_of, require_moderate
 from xpnet.layers import Sequential
-from xpnet.registry import Table, build, build_all, located, names, require_keys
+from xpnet.registry import Table, build, build_all, located, require_keys
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,6 @@ class Recipe(TrainingOptions):
         Raises:
             ConfigurationError: one of them is not registered, or its arguments are wrong.
         """
-        if not self.callbacks:
-            return []
-        try:
-            names("callback")
-        except KeyError:
-            raise ConfigurationError("callbacks: no callback is registered, so a recipe cannot name one") from None
         return build_all("callback", self.callbacks, "callbacks")
 
     def with_options(self, data: str | None = None, **options: Any) -> Recipe:
