@@ -19,13 +19,13 @@ X, Y = np.arange(80, dtype=np.uint8).reshape(20, 4), np.arange(20) % 3
 
 
 def model_on(backend: Backend) -> xpnet.Sequential:
-    return xpnet.Sequential(xpnet.Linear(4, 5, "relu"), xpnet.Linear(5, 3)).initialize(backend)
+    return xpnet.Sequential(xpnet.Rescale(255.0), xpnet.Linear(4, 5, "relu"), xpnet.Linear(5, 3)).initialize(backend)
 
 
 def fit(backend: Backend, x: Any = X, y: Any = Y, order: Any = None, **options: Any) -> None:
     trainer = xpnet.Trainer(model_on(backend), xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
     sampler = None if order is None else SimpleNamespace(name="own", epoch=lambda *_: np.asarray(order))
-    trainer.fit((x, y, 255.0), **{"epochs": 1, "batch_size": 10, "sampler": sampler} | options)
+    trainer.fit((x, y), **{"epochs": 1, "batch_size": 10, "sampler": sampler} | options)
 
 
 def loss(backend: Backend, logits: Any, labels: Any) -> None:
@@ -113,7 +113,7 @@ class TestBehindTheDoor:
 
     @pytest.fixture
     def batches(self, backend) -> xpnet.data.Batches:
-        batches = batches_for(model_on(backend), (X, Y, 255.0), xpnet.SoftmaxCrossEntropy(), batch_size=10)
+        batches = batches_for(model_on(backend), (X, Y), xpnet.SoftmaxCrossEntropy(), batch_size=10)
         batches.y = backend.asarray(np.where(np.arange(20) == 13, 3, 0))
         return batches
 

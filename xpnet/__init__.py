@@ -76,12 +76,14 @@ if _typing.TYPE_CHECKING:
     from xpnet.layers import MaxPool2d as MaxPool2d
     from xpnet.layers import ParameterSpec as ParameterSpec
     from xpnet.layers import ReLU as ReLU
+    from xpnet.layers import Rescale as Rescale
     from xpnet.layers import Reshape as Reshape
     from xpnet.layers import Residual as Residual
     from xpnet.layers import Sequential as Sequential
     from xpnet.layers import Sigmoid as Sigmoid
     from xpnet.layers import Softmax as Softmax
     from xpnet.layers import Softplus as Softplus
+    from xpnet.layers import Standardize as Standardize
     from xpnet.layers import Tanh as Tanh
     from xpnet.losses import BinaryCrossEntropy as BinaryCrossEntropy
     from xpnet.losses import FunctionLoss as FunctionLoss
@@ -172,12 +174,14 @@ _HOMES = {
         "Linear",
         "MaxPool2d",
         "ReLU",
+        "Rescale",
         "Reshape",
         "Residual",
         "Sequential",
         "Sigmoid",
         "Softmax",
         "Softplus",
+        "Standardize",
         "Tanh",
     ],
     "losses": ["BinaryCrossEntropy", "FunctionLoss", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_PIXEL_RANGES = {"mnist": 255.0, "fashion-mnist": 255.0, "digits": 16.0}
+
 
 def upgrade(metadata: dict[str, Any]) -> dict[str, Any]:
     """The metadata of a format 1 checkpoint in the words of format 2.
@@ -15,7 +17,9 @@ def upgrade(metadata: dict[str, Any]) -> dict[str, Any]:
     if isinstance(report := metadata.get("report"), dict):
         upgraded["report"] = _renamed(report, {"steps_left_out": "skipped_steps"})
     if isinstance(recipe := metadata.get("recipe"), dict):
-        upgraded["recipe"] = _upgraded_recipe(recipe)
+        upgraded["recipe"] = upgrade_recipe(recipe)
+        if isinstance(model := metadata.get("model"), dict) and _is_scaled(recipe):
+            upgraded["model"] = _with_rescale(model, recipe)
     return upgraded
 
 
@@ -35,14 +39,46 @@ _VALIDATION = {
 }
 
 
-def _upgraded_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Without a validation fraction, format 1 chose the best checkpoint by the test set."""
+def upgrade_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's table of format 1 as format 2 has it; it is known by its key ``scale`` under ``data``.
+
+    Format 1 divided pixels by their range outside the model, and without a validation fraction it chose the best
+    checkpoint by the test set.
+
+    >>> upgrade_recipe({"data": {"name": "digits", "scale": True}, "model": {"layers": []}, "training": {"epochs": 1}})
+    {'data': {'name': 'digits'}, 'model': {'layers': [{'type': 'Rescale', 'divisor': 16.0}]},
+     'training': {'epochs': 1, 'validate_on_test': True}}
+    """
     upgraded = dict(recipe)
     if isinstance(optimizer := recipe.get("optimizer"), dict):
         upgraded["optimizer"] = _renamed(optimizer, {"decayed": "weight_decay_mask"})
     if isinstance(training := recipe.get("training"), dict) and "validation_fraction" not in training:
         upgraded["training"] = {**training, "validate_on_test": True}
+    if isinstance(model := recipe.get("model"), dict) and _is_scaled(recipe):
+        upgraded["model"] = _with_rescale(model, recipe)
+    if isinstance(data := recipe.get("data"), dict):
+        upgraded["data"] = {key: value for key, value in data.items() if key != "scale"}
     return upgraded
+
+
+def fingerprint(dataset: Any) -> str:
+    """The fingerprint that format 1 gave to a :class:`~xpnet.Dataset`."""
+    in_bytes = 255.0 if dataset.x_train.dtype == "uint8" else 1.0
+    pixel_range = _PIXEL_RANGES.get(dataset.name, in_bytes)
+    return dataset.digest(repr((dataset.x_train.shape, dataset.classes, pixel_range)))
+
+
+def _is_scaled(recipe: dict[str, Any]) -> bool:
+    data = recipe.get("data")
+    return isinstance(data, dict) and data.get("scale", True) is True
+
+
+def _with_rescale(model: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """The model's table with the division in front; of a user's data set, the element type says by what."""
+    divisor = _PIXEL_RANGES.get(str(recipe["data"].get("name")))
+    rescale = {"type": "Rescale"} if divisor is None else {"type": "Rescale", "divisor": divisor}
+    layers = model.get("layers")
+    return {**model, "layers": [rescale, *layers]} if isinstance(layers, list) else model
 
 
 def _renamed(table: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

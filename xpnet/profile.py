@@ -16,6 +16,7 @@ from xpnet.context import Context
 from xpnet.data import SAMPLERS, Batches, Dataset
 from xpnet.errors import positive_integer
 from xpnet.layers import Flatten, Layer, Reshape, Sequential
+from xpnet.layers.preprocessing import fit_preprocessing
 from xpnet.layers.tree import walk
 from xpnet.registry import build
 from xpnet.training import Trainer, batches_for
@@ -97,10 +98,10 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
     loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
     trainer = Trainer(model, loss, optimizer, seed=seed)
     optimizer.set_total_steps(recipe.total_steps(len(dataset.x_train)), step=0)
-    pixel_range = dataset.pixel_range if recipe.scale else 1.0
+    fit_preprocessing(model, dataset.x_train)
     batches = batches_for(
         model,
-        dataset.train._replace(pixel_range=pixel_range),
+        dataset.train,
         loss,
         batch_size=recipe.batch_size,
         sampler=SAMPLERS[recipe.sampler](),
@@ -192,7 +193,7 @@ def _works(trainer: Trainer, batches: Batches, rows: int) -> dict[tuple[str, str
         if product:
             works[name, "forward"] = product, "FLOP"
             works[name, "backward"] = product if layer is first else 2 * product, "FLOP"
-        elif not isinstance(layer, (Flatten, Reshape)):  # which move nothing
+        elif not isinstance(layer, (Flatten, Reshape)) and layer is not batches.rescale:  # which move nothing
             works[name, "forward"] = rows * (inputs + outputs) * itemsize, "B"
             works[name, "backward"] = rows * (inputs + 2 * outputs) * itemsize, "B"
     works["loss", "forward"] = 2 * rows * math.prod(shape) * itemsize, "B"

@@ -67,7 +67,7 @@ def test_the_printed_line(xpnet: Any, run: dict[str, Any]) -> None:
 
 def test_pixels_are_scaled_as_they_were_in_training(xpnet: Any) -> None:
     recipe = library.load_recipe("digits").to_table()
-    recipe["data"]["scale"] = False
+    del recipe["model"]["layers"][0]  # Rescale
     Path("raw.toml").write_text(tomli_w.dumps(recipe))
     run = xpnet("train", "--recipe", "raw.toml", *CPU, "--json", "--epochs", 1, "--out", "raw").result
     assert xpnet("evaluate", "raw", *CPU, "--json").result["accuracy"] == run["test_accuracy"]
@@ -76,7 +76,7 @@ def test_pixels_are_scaled_as_they_were_in_training(xpnet: Any) -> None:
 def test_a_model_that_no_recipe_made(xpnet: Any, model: Path) -> None:
     digits = library.data.load("digits")
     loaded = library.load_model(model, library.backend("cpu-reference"))
-    expected = (loaded.predict_labels(digits.x_test / 16.0) == digits.y_test).mean()
+    expected = (loaded.predict_labels(digits.x_test) == digits.y_test).mean()
     assert xpnet("evaluate", model, "--data", "digits", *CPU, "--json").result["accuracy"] == expected
 
 
@@ -87,7 +87,7 @@ def test_a_books_pickle(xpnet: Any, name: str) -> None:
     weights = {"W1": W1, "b1": np.zeros(20, np.float32), "W2": W2, "b2": np.zeros(10, np.float32)}
     Path(name).write_bytes(pickle.dumps(weights, protocol=3))
     digits = library.data.load("digits")
-    hidden = 1 / (1 + np.exp(-(digits.x_test.reshape(-1, 64) / 16.0) @ W1))
+    hidden = 1 / (1 + np.exp(-(digits.x_test.reshape(-1, 64) / 255.0) @ W1))
     expected = (np.argmax(hidden @ W2, axis=1) == digits.y_test).mean()
     result = xpnet("evaluate", name, "--data", "digits", *CPU, "--json").result
     assert result["accuracy"] == pytest.approx(expected, abs=1.5 / 360)

@@ -17,7 +17,7 @@ from xpnet.registry import Table
 
 def test_the_defaults_of_a_recipe(table: Table) -> None:
     recipe = recipe_from_table(table)
-    assert (recipe.description, recipe.source, recipe.scale, recipe.sampler) == ("", "", True, "shuffled")
+    assert (recipe.description, recipe.source, recipe.sampler) == ("", "", "shuffled")
     assert (recipe.steps, recipe.evaluate_every, recipe.evaluate_train, recipe.weights) == (None, None, False, None)
     assert (recipe.validation_fraction, recipe.validate_on_test) == (0.1, False)
     assert (recipe.patience, recipe.logs, recipe.callbacks) == (None, None, [])
@@ -51,7 +51,7 @@ def test_the_validation_options_of_a_recipe(table: Table, tmp_path: Path) -> Non
             "x",
             "unknown key of a recipe 'nmae' (did you mean 'name'?); the choices are name, description, source, ",
         ),
-        ("data.scaled", True, "unknown key of data 'scaled' (did you mean 'scale'?); the choices are name, scale"),
+        ("data.nmae", "mnist", "unknown key of data 'nmae' (did you mean 'name'?); the choices are name"),
         ("data.scale", 1, "data.scale must be true or false, not 1"),
         ("data.name", 3, "data.name must be a text, not 3"),
         ("data", "mnist", "data must be a table, got 'mnist'"),

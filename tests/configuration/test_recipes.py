@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tomli_w
 
+import xpnet
 from tests.configuration.conftest import RECIPES
 from xpnet.configuration import load_recipe, recipe_from_table, recipe_names
 from xpnet.errors import ConfigurationError
@@ -41,12 +42,12 @@ def test_the_recipes_say_what_was_published(
     name: str, sizes: list[int], activation: str, optimizer: tuple[Any, ...], training: tuple[Any, ...]
 ) -> None:
     recipe = load_recipe(name)
-    linears = recipe.build_model().layers[1:]
+    linears = [layer for layer in recipe.build_model().layers if isinstance(layer, xpnet.Linear)]
     assert [linears[0].inputs, *(layer.outputs for layer in linears)] == sizes
     assert [layer.activation for layer in linears] == [activation] * (len(linears) - 1) + [None]
     assert tuple(describe(build("optimizer", recipe.optimizer)).values()) == optimizer
     assert (recipe.batch_size, recipe.sampler, recipe.epochs, recipe.steps) == training
-    assert recipe.scale == (name != "book-two-layer-raw")
+    assert (recipe.layers[0]["type"] == "Rescale") == (name != "book-two-layer-raw")
 
 
 def test_an_unknown_recipe_is_answered_with_the_names() -> None:

@@ -13,7 +13,6 @@ def make(**changes):
         "x_test": np.arange(16, dtype=np.uint8).reshape(2, 2, 4),
         "y_test": np.array([2, 0], np.int32),
         "classes": 3,
-        "pixel_range": 255.0,
     }
     return Dataset(**(arguments | changes))
 
@@ -106,8 +105,6 @@ def test_a_pixel_that_is_not_finite_is_named(value):
         ({"x_test": np.zeros((2, 2, 4))}, errors.DTypeError, "x_train is uint8 and x_test float32"),
         ({"classes": 0}, errors.ConfigurationError, "classes must be a whole number of at least 1, not 0"),
         ({"classes": MOST_CLASSES + 1}, errors.ConfigurationError, "at most 1048576 classes, not 1048577"),
-        ({"pixel_range": 0.0}, errors.ConfigurationError, "pixel_range must be above 0, not 0.0"),
-        ({"pixel_range": float("nan")}, errors.ConfigurationError, "pixel_range must be a number"),
     ],
 )
 def test_errors_name_set_row_and_value(changes, error, message):
@@ -116,4 +113,4 @@ def test_errors_name_set_row_and_value(changes, error, message):
 
 
 def test_repr_is_short():
-    assert repr(make()) == "Dataset(name='mine', classes=3, pixel_range=255.0)"
+    assert repr(make()) == "Dataset(name='mine', classes=3)"

@@ -16,7 +16,7 @@ ROW_1796 = """
 
 def test_split_and_types():
     data = load_digits()
-    assert (data.name, data.classes, data.pixel_range) == ("digits", 10, 16.0)
+    assert (data.name, data.classes, int(data.x_train.max())) == ("digits", 10, 16)
     assert data.x_train.shape == (1437, 8, 8)
     assert data.x_test.shape == (360, 8, 8)
     assert data.x_train.dtype == np.uint8

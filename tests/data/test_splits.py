@@ -14,7 +14,7 @@ from xpnet.errors import ConfigurationError
 def rows(count: int) -> Samples:
     """Row n is (n, 2n), its label n: so that a row tells where it is from."""
     numbers = np.arange(count)
-    return Samples(np.stack([numbers, 2 * numbers], axis=1).astype(np.uint8), numbers, 255.0)
+    return Samples(np.stack([numbers, 2 * numbers], axis=1).astype(np.uint8), numbers)
 
 
 @pytest.mark.parametrize(("count", "fraction", "expected"), [(10, 0.2, 2), (60, 0.1, 6), (7, 0.6, 4), (3, 0.5, 2)])
@@ -28,7 +28,7 @@ def test_every_row_is_on_one_side_with_its_label_and_in_its_order(
     for part in parts:
         assert part.y.tolist() == sorted(part.y.tolist())
         np.testing.assert_array_equal(part.x, rows(count).x[part.y])
-        assert (part.x.dtype, part.pixel_range) == (np.uint8, 255.0)
+        assert part.x.dtype == np.uint8
 
 
 def test_the_seed_decides_which_rows() -> None:

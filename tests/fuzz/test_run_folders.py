@@ -18,7 +18,7 @@ from xpnet.data import Dataset
 from xpnet.training import Callback, Trainer, resume, train
 
 X = np.random.default_rng(0).uniform(size=(12, 4)).astype(np.float32)
-DATA = Dataset("small", X, np.arange(12) % 3, X, np.arange(12) % 3, classes=3, pixel_range=1.0)
+DATA = Dataset("small", X, np.arange(12) % 3, X, np.arange(12) % 3, classes=3)
 RECIPE = {
     "name": "small",
     "data": {"name": "small"},

@@ -30,7 +30,7 @@ def small_data() -> Dataset:
     """Thirty points to train on and ten to test on, in three classes that a plane tells apart."""
     x = np.random.default_rng(0).uniform(0.0, 1.0, (40, 4)).astype(np.float32)
     y = np.argmax(x[:, :3], axis=1)
-    return Dataset("small", x[:30], y[:30], x[30:], y[30:], classes=3, pixel_range=1.0)
+    return Dataset("small", x[:30], y[:30], x[30:], y[30:], classes=3)
 
 
 @pytest.fixture

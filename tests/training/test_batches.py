@@ -11,16 +11,16 @@ import pytest
 from xpnet import Samples
 from xpnet.backends import Array, Backend
 from xpnet.data import Batch, Batches
-from xpnet.errors import ConfigurationError, DTypeError, OutOfRangeError, ShapeError
-from xpnet.layers import Context, Embedding, Flatten, Linear, Sequential
+from xpnet.errors import DTypeError, OutOfRangeError, ShapeError
+from xpnet.layers import Context, Embedding, Flatten, Linear, Rescale, Sequential
 from xpnet.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.training import batches_for
 
 
 def on_device(backend: Backend, samples: Any, outputs: int) -> Batches:
-    """The samples, for a model of so many outputs."""
+    """The samples, for a model of so many outputs that divides bytes by 255."""
     features = math.prod(np.shape(samples[0])[1:])
-    model = Sequential(Flatten(), Linear(features or 1, outputs)).initialize(backend)
+    model = Sequential(Rescale(255.0), Flatten(), Linear(features or 1, outputs)).initialize(backend)
     return batches_for(model, samples, SoftmaxCrossEntropy())
 
 
@@ -34,14 +34,10 @@ def on_host(backend: Backend, array: Array) -> np.ndarray:
     return np.array(backend.to_numpy(array))
 
 
-def test_samples_are_left_as_they_are_unless_a_range_is_given() -> None:
-    assert Samples(np.zeros((3, 2)), np.zeros(3, int)).pixel_range == 1.0
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_byte_is_divided_as_numpy_divides_it(backend: Backend, dtype: str) -> None:
     bytes_ = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
-    data = on_device(backend, Samples(bytes_, np.array([3, 1, 0, 2]), 255.0), outputs=4)
+    data = on_device(backend, Samples(bytes_, np.array([3, 1, 0, 2])), outputs=4)
     x, y = batch_of(data, [2, 0, 2, 3], dtype)
     np.testing.assert_array_equal(x, bytes_[[2, 0, 2, 3]] / np.dtype(dtype).type(255))
     assert x.dtype == dtype
@@ -49,7 +45,7 @@ def test_every_byte_is_divided_as_numpy_divides_it(backend: Backend, dtype: str)
 
 
 def test_bytes_stay_bytes_on_the_device(backend: Backend) -> None:
-    data = on_device(backend, Samples(np.full((3, 2), 7, np.uint8), np.zeros(3, np.uint8), 255.0), outputs=1)
+    data = on_device(backend, Samples(np.full((3, 2), 7, np.uint8), np.zeros(3, np.uint8)), outputs=1)
     assert data.x.dtype == backend.xp.uint8
     backend.require(data.x)
     backend.require(data.y)
@@ -92,10 +88,10 @@ def test_reused_memory_serves_batches_of_every_size(backend: Backend) -> None:
 @pytest.mark.parametrize(("count", "rows"), [(2, 2), (3, 3), (1000, 3)])
 def test_the_head_is_the_first_rows(backend: Backend, count: int, rows: int) -> None:
     values = np.array([[10, 20], [30, 40], [50, 60]], np.uint8)
-    data = on_device(backend, Samples(values, np.zeros(3, int), 10.0), outputs=1)
+    data = on_device(backend, Samples(values, np.zeros(3, int)), outputs=1)
     data.dtype = "float64"
     head = data.head(count, Context(backend))
-    np.testing.assert_array_equal(on_host(backend, head), values[:rows] / 10.0)
+    np.testing.assert_array_equal(on_host(backend, head), values[:rows] / 255.0)
 
 
 @pytest.mark.parametrize(
@@ -131,12 +127,6 @@ def test_class_indices_must_be_integers(backend: Backend) -> None:
         on_device(backend, (np.zeros((2, 2)), np.array([0.0, 1.0])), outputs=3)
 
 
-@pytest.mark.parametrize("pixel_range", [0, -1.0, math.nan, math.inf, "255", None])
-def test_a_pixel_range_that_divides_nothing(backend: Backend, pixel_range: Any) -> None:
-    with pytest.raises(ConfigurationError, match=f"pixel_range must be a number of at least .*, not {pixel_range!r}"):
-        on_device(backend, Samples(np.zeros((2, 2)), np.zeros(2, int), pixel_range), outputs=1)
-
-
 def test_a_label_beyond_int64_is_reported_as_it_is(backend: Backend) -> None:
     with pytest.raises(OutOfRangeError, match="label 9223372036854775809 at row 1 has no output"):
         on_device(backend, (np.zeros((2, 2)), np.array([0, 2**63 + 1], np.uint64)), outputs=3)
@@ -160,5 +150,3 @@ def test_indices_are_neither_cast_nor_divided(backend: Backend) -> None:
     assert (got.dtype, got.tolist(), labels.tolist()) == (np.uint16, [[2, 2], [1, 299]], [2, 0])
     with pytest.raises(DTypeError, match="this model takes indices, which must be integers, not float64"):
         batches_for(model, (x.astype(float), y), SoftmaxCrossEntropy())
-    with pytest.raises(ConfigurationError, match=r"a pixel range of 255 would divide them: give 1 \(scale"):
-        batches_for(model, Samples(x, y, 255.0), SoftmaxCrossEntropy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,44 +14,49 @@ from xpnet import Constant, Samples
 from xpnet.backends import Backend
 from xpnet.data import Batches, Dataset
 from xpnet.layers import Flatten, Layer, Linear, Sequential
+from xpnet.layers.preprocessing import fit_preprocessing
 from xpnet.training import Trainer, batches_for
 from xpnet.training.diagnoses import dead_units, inputs_out_of_range, loss_at_chance
 
 
-def on_device(backend: Backend, x: np.ndarray, pixel_range: float = 1.0) -> Batches:
-    """The samples, for a model of one output."""
-    model = Sequential(Flatten(), Linear(math.prod(x.shape[1:]), 1)).initialize(backend)
-    return batches_for(model, Samples(x, np.zeros(len(x), int), pixel_range), xpnet.SoftmaxCrossEntropy())
+def on_device(backend: Backend, x: np.ndarray, *scaling: Layer) -> tuple[Sequential, Batches]:
+    """The samples, and a model of one output for them."""
+    model = Sequential(*scaling, Flatten(), Linear(math.prod(x.shape[1:]), 1)).initialize(backend)
+    fit_preprocessing(model, x)
+    return model, batches_for(model, Samples(x, np.zeros(len(x), int)), xpnet.SoftmaxCrossEntropy())
 
 
 @pytest.mark.parametrize(
-    ("x", "pixel_range", "reach"),
+    ("x", "scaling", "reach"),
     [
-        (np.array([[0, 255]], np.uint8), 1.0, "255"),
-        (np.array([[0.5, -300.0]]), 1.0, "300"),
-        (np.array([[0.5, 10.5]]), 1.0, "10.5"),
-        (np.array([[0, 16]], np.uint8), 0.5, "32"),
-        (np.array([[0.0, np.inf]]), 1.0, "inf"),
-        (np.array([[0.0, np.nan]]), 1.0, "nan"),
+        (np.array([[0, 255]], np.uint8), [], "255"),
+        (np.array([[0.5, -300.0]]), [], "300"),
+        (np.array([[0.5, 10.5]]), [], "10.5"),
+        (np.array([[0, 16]], np.uint8), [xpnet.Rescale(0.5)], "32"),
+        (np.array([[0.0, np.inf]]), [], "inf"),
+        (np.array([[0.0, np.nan]]), [], "nan"),
     ],
 )
-def test_inputs_far_outside(backend: Backend, x: np.ndarray, pixel_range: float, reach: str) -> None:
-    message = inputs_out_of_range(on_device(backend, x, pixel_range))
+def test_inputs_far_outside(backend: Backend, x: np.ndarray, scaling: list[Layer], reach: str) -> None:
+    message = inputs_out_of_range(*on_device(backend, x, *scaling))
     assert message is not None
-    assert message.startswith(f"inputs reach {reach}, far outside [0, 1]: divide them by their range")
+    assert message.startswith(
+        f"inputs reach {reach}, far outside [0, 1]: begin the model with a layer that scales them"
+    )
 
 
 @pytest.mark.parametrize(
-    ("x", "pixel_range"),
+    ("x", "make"),
     [
-        (np.array([[0, 255]], np.uint8), 255.0),
-        (np.array([[-4.0, 4.5]]), 1.0),  # standardised
-        (np.array([[10.0]]), 1.0),
-        (np.zeros((5000, 2)), 1.0),
+        (np.array([[0, 255]], np.uint8), xpnet.Rescale),
+        (np.array([[0.0, 3e5], [2.0, -4e5]]), lambda: xpnet.Standardize(2)),
+        (np.array([[-4.0, 4.5]]), xpnet.Rescale),  # standardised before
+        (np.array([[10.0]]), xpnet.Rescale),
+        (np.zeros((5000, 2)), xpnet.Rescale),
     ],
 )
-def test_inputs_that_are_fine(backend: Backend, x: np.ndarray, pixel_range: float) -> None:
-    assert inputs_out_of_range(on_device(backend, x, pixel_range)) is None
+def test_inputs_that_are_fine(backend: Backend, x: np.ndarray, make: Callable[[], Layer]) -> None:
+    assert inputs_out_of_range(*on_device(backend, x, make())) is None
 
 
 def test_indices_are_in_no_range(backend: Backend) -> None:
@@ -92,7 +98,7 @@ LAYERS = {
     ],
 )
 def test_dead_units(backend: Backend, hidden: tuple[Layer, ...], name: str) -> None:
-    message = dead_units(network(backend, *hidden), on_device(backend, np.ones((3, 2))))
+    message = dead_units(network(backend, *hidden), on_device(backend, np.ones((3, 2)))[1])
     assert message is not None
     assert message.startswith(f"all 4 hidden units of layer {name} are dead")
 
@@ -100,7 +106,7 @@ def test_dead_units(backend: Backend, hidden: tuple[Layer, ...], name: str) -> N
 def test_dead_channels(backend: Backend) -> None:
     layers = xpnet.Conv2d(1, 3, 2, activation="relu", **ALL_OFF), Flatten(), Linear(24, 1)
     model = Sequential(*layers).initialize(backend)
-    samples = Samples(np.ones((2, 1, 3, 5)), np.zeros(2, int), 1.0)
+    samples = Samples(np.ones((2, 1, 3, 5)), np.zeros(2, int))
     message = dead_units(model, batches_for(model, samples, xpnet.SoftmaxCrossEntropy()))
     assert message is not None
     assert message.startswith("all 3 hidden units of layer 0 are dead")
@@ -108,13 +114,13 @@ def test_dead_channels(backend: Backend) -> None:
 
 @pytest.mark.parametrize("hidden", [(LAYERS["tanh"],), (LAYERS["none"],), (LAYERS["none"], xpnet.Sigmoid())])
 def test_only_a_relu_dies(backend: Backend, hidden: tuple[Layer, ...]) -> None:
-    assert dead_units(network(backend, *hidden), on_device(backend, np.ones((3, 2)))) is None
+    assert dead_units(network(backend, *hidden), on_device(backend, np.ones((3, 2)))[1]) is None
 
 
 def test_a_dead_layer_in_a_nested_sequential_has_its_full_name(backend: Backend) -> None:
     alive = Linear(2, 2, "relu", biases=Constant(1.0))
     dead = Sequential(Linear(2, 3, "tanh"), Sequential(Linear(3, 4, "relu", **ALL_OFF)))
-    message = dead_units(network(backend, alive, dead), on_device(backend, np.ones((3, 2))))
+    message = dead_units(network(backend, alive, dead), on_device(backend, np.ones((3, 2)))[1])
     assert message is not None
     assert message.startswith("all 4 hidden units of layer 1.1.0 are dead")
 

@@ -10,7 +10,7 @@ import pytest
 from xpnet import Samples, SoftmaxCrossEntropy, evaluate
 from xpnet.backends import Backend
 from xpnet.errors import CallOrderError, ConfigurationError, OutOfRangeError, ShapeError
-from xpnet.layers import Linear, Sequential
+from xpnet.layers import Linear, Rescale, Sequential
 from xpnet.training import batches_for, evaluate_batches
 
 ROWS, CLASSES = 23, 3
@@ -19,7 +19,7 @@ X, Y = RNG.integers(0, 256, (ROWS, 4)).astype(np.uint8), RNG.integers(0, CLASSES
 
 
 def network(backend: Backend) -> Sequential:
-    return Sequential(Linear(4, 5, "sigmoid"), Linear(5, CLASSES)).initialize(backend, 3, "float64")
+    return Sequential(Rescale(255.0), Linear(4, 5, "sigmoid"), Linear(5, CLASSES)).initialize(backend, 3, "float64")
 
 
 def by_definition(model: Sequential) -> tuple[float, float]:
@@ -39,7 +39,7 @@ def test_loss_and_accuracy(backend: Backend, labels: np.ndarray, batch_size: int
     model = network(backend)
     loss, accuracy = by_definition(model)
     assert 0.0 < accuracy < 1.0
-    outcome = evaluate(model, Samples(X, labels, 255.0), batch_size=batch_size)
+    outcome = evaluate(model, Samples(X, labels), batch_size=batch_size)
     assert outcome.loss == pytest.approx(loss, rel=1e-12)
     assert outcome.accuracy == accuracy
     assert outcome.samples == ROWS
@@ -47,15 +47,15 @@ def test_loss_and_accuracy(backend: Backend, labels: np.ndarray, batch_size: int
 
 def test_batches_on_the_device_serve_as_well(backend: Backend) -> None:
     model, loss = network(backend), SoftmaxCrossEntropy()
-    samples = Samples(X, Y, 255.0)
+    samples = Samples(X, Y)
     assert evaluate_batches(model, batches_for(model, samples, loss), loss) == evaluate(model, samples)
 
 
 def test_evaluating_changes_nothing(backend: Backend) -> None:
     model = network(backend)
     before = np.array(backend.to_numpy(model.parameters.vector))
-    first = evaluate(model, Samples(X, Y, 255.0))
-    assert evaluate(model, Samples(X, Y, 255.0)) == first
+    first = evaluate(model, Samples(X, Y))
+    assert evaluate(model, Samples(X, Y)) == first
     np.testing.assert_array_equal(backend.to_numpy(model.parameters.vector), before)
 
 

@@ -53,7 +53,7 @@ STATE = {
 def data() -> Dataset:
     """What it was trained on."""
     x, y = np.arange(48, dtype=np.float32).reshape(12, 4) / 48, np.arange(12) % 3
-    return Dataset("small", x[:9], y[:9], x[9:], y[9:], classes=3, pixel_range=1.0)
+    return Dataset("small", x[:9], y[:9], x[9:], y[9:], classes=3)
 
 
 def test_every_value_is_read() -> None:

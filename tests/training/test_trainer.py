@@ -30,17 +30,17 @@ from xpnet.training import Callback
 
 
 def test_a_short_run_learns_the_digits(backend: Backend, digits: Dataset) -> None:
-    model = Sequential(xpnet.Flatten(), Linear(64, 32, "relu"), Linear(32, 10)).initialize(backend)
+    model = Sequential(xpnet.Rescale(16.0), xpnet.Flatten(), Linear(64, 32, "relu"), Linear(32, 10)).initialize(backend)
     history = Trainer(model, SoftmaxCrossEntropy(), Adam(0.01)).fit(
-        Samples(digits.x_train, digits.y_train, 16.0),
-        validation=Samples(digits.x_test, digits.y_test, 16.0),
+        Samples(digits.x_train, digits.y_train),
+        validation=Samples(digits.x_test, digits.y_test),
         epochs=3,
         batch_size=50,
     )
     test_accuracies = [record["validation_accuracy"] for record in events(history, "evaluation")]
     assert len(test_accuracies) == 3
     assert test_accuracies[-1] > 0.85
-    predicted = model.predict_labels(digits.x_test / np.float32(16.0))
+    predicted = model.predict_labels(digits.x_test)
     assert (predicted == digits.y_test).mean() == test_accuracies[-1]
 
 
@@ -71,9 +71,11 @@ def test_every_step_equals_the_equation_in_float64(backend: Backend, sampler: st
 
 def test_backends_agree_to_the_rounding_of_float32(backend: Backend, digits: Dataset) -> None:
     def weights_on(where: Backend, dtype: str) -> np.ndarray:
-        model = Sequential(xpnet.Flatten(), Linear(64, 32, "sigmoid"), Linear(32, 10)).initialize(where, 7, dtype)
+        model = Sequential(xpnet.Rescale(16.0), xpnet.Flatten(), Linear(64, 32, "sigmoid"), Linear(32, 10)).initialize(
+            where, 7, dtype
+        )
         run = Trainer(model, SoftmaxCrossEntropy(), xpnet.Momentum(0.1), seed=7)
-        run.fit(Samples(digits.x_train, digits.y_train, 16.0), steps=10, batch_size=64)
+        run.fit(Samples(digits.x_train, digits.y_train), steps=10, batch_size=64)
         return np.concatenate([view.ravel() for view in on_host(model).values()])
 
     expected = weights_on(xpnet.backend("float64"), "float64")

@@ -74,11 +74,11 @@ def test_the_loss_is_reported_every_hundred_steps_of_an_epoch(cpu: Backend) -> N
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_clear_error(backend: Backend, digits: Dataset) -> None:
-    model = Sequential(xpnet.Flatten(), Linear(64, 16, "relu"), Linear(16, 10)).initialize(backend)
+    model = Sequential(xpnet.Rescale(16.0), xpnet.Flatten(), Linear(64, 16, "relu"), Linear(16, 10)).initialize(backend)
     run = trainer(model, learning_rate=1e30)
     message = r"step 2 stopped being finite in the output of layer 2 Linear, with the learning rate 1e\+30"
     with pytest.raises(NonFiniteError, match=message):
-        run.fit(Samples(digits.x_train, digits.y_train, 16.0), epochs=1)
+        run.fit(Samples(digits.x_train, digits.y_train), epochs=1)
 
 
 def test_the_step_of_a_loss_that_is_not_finite_is_counted_as_in_the_records(backend: Backend) -> None:

@@ -28,7 +28,7 @@ callbacks: list[xpnet.Callback] = [StopWhenNoBetter(), patience, log]
 loss = xpnet.SoftmaxCrossEntropy()
 trainer = xpnet.Trainer(model, loss, optimizer, callbacks=callbacks, micro_batch_size=50)
 history = trainer.fit(digits.train, validation=digits.test, epochs=1, sampler=xpnet.data.InOrder())
-result = xpnet.evaluate(model, xpnet.Samples(digits.test.x, digits.test.y, digits.pixel_range), loss)
+result = xpnet.evaluate(model, xpnet.Samples(digits.test.x, digits.test.y), loss)
 print(len(history), result.loss, f"{result.accuracy:.2%}", trainer.training_seconds, optimizer.rate(step=3))
 
 xpnet.save_model(model, folder / "model.safetensors")

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate, and return the figures."""
     import xpnet
     from xpnet import training
+    from xpnet.layers.preprocessing import fit_preprocessing
 
     backend = xpnet.backend(options.device)
     path = model_file(options.file)
@@ -35,10 +36,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     recipe = training.recipe_of(metadata, str(path)) if "recipe" in metadata else None
     name = options.data if options.data is not None else recipe.data if recipe else "mnist"
     dataset = xpnet.data.load(name, data_dir=options.data_dir)
-    samples = dataset.test if recipe is None or recipe.scale else dataset.test._replace(pixel_range=1.0)
+    fit_preprocessing(model, dataset.x_train)  # of a network that never saw its data set: imported weights, format 1
     say(f"device: {backend.name}   file: {path}   data: {dataset.name}")
     began = time.perf_counter()
-    outcome = xpnet.evaluate(model, samples, batch_size=options.batch_size)
+    outcome = xpnet.evaluate(model, dataset.test, batch_size=options.batch_size)
     figures = {"accuracy": outcome.accuracy, "loss": outcome.loss, "samples": outcome.samples}
     return training.finite_or_null(
         {**figures, "device": backend.name, "seconds": round(time.perf_counter() - began, 3)}

@@ -10,6 +10,7 @@ from typing import Any
 from xpnet.configuration.options import Option, TrainingOptions, boolean
 from xpnet.data.samplers import steps_per_epoch
 from xpnet.errors import ConfigurationError, one_of, require_moderate
+from xpnet.format_1 import upgrade_recipe
 from xpnet.layers import Sequential
 from xpnet.registry import Table, build, build_all, located, require_keys
 
@@ -21,7 +22,6 @@ class Recipe(TrainingOptions):
     Attributes:
         name, description, source: for people.
         data: name of a data set or path of an .npz file.
-        scale: whether pixels are divided by the data set's pixel range.
         layers, loss, optimizer: tables for :func:`~xpnet.registry.build`.
         weights: a file of ready weights, for a recipe that only infers; such a recipe has no training options.
         callbacks: tables of registered callbacks, each with its "type" and its arguments.
@@ -41,7 +41,6 @@ class Recipe(TrainingOptions):
     description: str
     source: str
     data: str
-    scale: bool
     layers: list[Table]
     loss: Table | None
     optimizer: Table | None
@@ -109,7 +108,7 @@ class Recipe(TrainingOptions):
         """The nested table that ``recipe_from_table`` reads, ready for TOML."""
         table = {
             **{key: getattr(self, key) for key in ("name", "description", "source")},
-            "data": {"name": self.data, "scale": self.scale},
+            "data": {"name": self.data},
             "model": {"layers": self.layers},
             "loss": self.loss,
             "optimizer": self.optimizer,
@@ -149,13 +148,16 @@ def recipe_from_table(table: Table) -> Recipe:
     if not isinstance(table, dict):
         raise ConfigurationError(f"a recipe must be a table, not {table!r}")
     require_moderate("a recipe", table)
+    if isinstance(data := table.get("data"), dict) and "scale" in data:
+        boolean("data.scale", data["scale"])
+        table = upgrade_recipe(table)
     sections = ["data", "model", "loss", "optimizer", "training"]
     inference_only = "weights" in table
     required = ["name", "data", "model"] if inference_only else ["name", *sections]
     # "run" is what a run's own config.toml adds: with which seed and where; so that file is a recipe too.
     known = ["name", "description", "source", "weights", *sections, "callbacks", "run"]
     require_keys("a recipe", table, known, required)
-    data = _section(table, "data", ["name", "scale"], ["name"])
+    data = _section(table, "data", ["name"], ["name"])
     model = _section(table, "model", ["layers"], ["layers"])
     training = _training_options(table.get("training", {}), inference_only)
     if not re.fullmatch(r"\w[\w.-]*", str(table["name"])):
@@ -168,7 +170,6 @@ def recipe_from_table(table: Table) -> Recipe:
         description=_text("description", table.get("description", "")),
         source=_text("source", table.get("source", "")),
         data=_text("data.name", data["name"]),
-        scale=boolean("data.scale", data.get("scale", True)),
         layers=model["layers"],
         loss=table.get("loss"),
         optimizer=table.get("optimizer"),

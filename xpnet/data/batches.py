@@ -52,8 +52,8 @@ class Divides(Protocol):
     """A layer that divides its input by a number, which ``gather`` does in the same pass over the bytes."""
 
     @property
-    def divisor(self) -> float:
-        """What it divides by."""
+    def divisor(self) -> float | None:
+        """The number; None, nothing, before it is settled."""
 
 
 class Batches:
@@ -111,7 +111,7 @@ class Batches:
         if drop_last:
             self.steps_per_epoch = self.samples // self.batch_size
         self.seed = seed
-        self.rescale = rescale
+        self.rescale: Any = rescale
         self._sampler = sampler or InOrder()
         self.dtype = dtype
         self._resident = resident
@@ -165,7 +165,7 @@ class Batches:
             x = take(x, indices, axis=0)
         else:
             out = context.empty(self, "x", (batch.rows, *x.shape[1:]), getattr(self.backend.xp, self.dtype))
-            divisor = 1.0 if self.rescale is None else self.rescale.divisor
+            divisor = (None if self.rescale is None else self.rescale.divisor) or 1.0
             x = ops.gather(self.backend, x, indices, divisor, self.dtype, out)
         if y is None:
             return x, None

@@ -32,7 +32,7 @@ def load_mnist(
     data = load("mnist", data_dir)
 
     def images(pixels: np.ndarray) -> np.ndarray:
-        pixels = pixels / np.float32(data.pixel_range) if normalize else pixels.copy()
+        pixels = pixels / np.float32(255) if normalize else pixels.copy()
         return pixels.reshape((len(pixels), -1) if flatten else (len(pixels), 1, *data.sample_shape))
 
     def labels(indices: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from xpnet.errors import (
     DTypeError,
     OutOfRangeError,
     ShapeError,
-    finite_number,
     positive_integer,
 )
 
@@ -29,7 +28,6 @@ class Dataset:
         x_train, x_test: (N, *sample_shape), C-contiguous; uint8, or any floating point, kept as float32.
         y_train, y_test: (N,) class indices in [0, classes), of any integer type, kept as int64.
         classes: the number of classes.
-        pixel_range: what brings pixels to [0, 1] by division: 255 for MNIST, 16 for digits.
 
     The arrays are read-only views, of the caller's memory where nothing had to be converted.
 
@@ -37,13 +35,13 @@ class Dataset:
         ShapeError: an array has no rows, or arrays do not fit each other.
         DTypeError: images are neither uint8 nor floating point, or labels are not integers.
         OutOfRangeError: a label is outside [0, classes); the message names set, row and value.
-        ConfigurationError: a pixel is not finite, or ``classes`` or ``pixel_range`` cannot be.
+        ConfigurationError: a pixel is not finite, or ``classes`` is out of range.
 
     >>> x, y = np.zeros((3, 8, 8), np.uint8), np.array([0, 1, 2], np.uint8)
-    >>> data = Dataset("blank", x, y, x, y, classes=3, pixel_range=16)
+    >>> data = Dataset("blank", x, y, x, y, classes=3)
     >>> data.sample_shape, data.y_train.dtype
     ((8, 8), dtype('int64'))
-    >>> Dataset("blank", x, y, x, y, classes=2, pixel_range=16)
+    >>> Dataset("blank", x, y, x, y, classes=2)
     Traceback (most recent call last):
     xpnet.errors.OutOfRangeError: blank: y_train row 2 is 2; 2 classes have the labels 0 to 1
     """
@@ -54,13 +52,10 @@ class Dataset:
     x_test: np.ndarray = field(repr=False)
     y_test: np.ndarray = field(repr=False)
     classes: int
-    pixel_range: float
 
     def __post_init__(self) -> None:
         if positive_integer("classes", self.classes) > MOST_CLASSES:
             raise ConfigurationError(f"{self.name}: at most {MOST_CLASSES} classes, not {self.classes}")
-        if finite_number("pixel_range", self.pixel_range) <= 0.0:
-            raise ConfigurationError(f"{self.name}: pixel_range must be above 0, not {self.pixel_range}")
         for part in ("train", "test"):
             images = _images(f"{self.name}: x_{part}", getattr(self, f"x_{part}"))
             labels = _labels(f"{self.name}: y_{part}", getattr(self, f"y_{part}"), self.classes)
@@ -79,23 +74,27 @@ class Dataset:
         if self.x_train.dtype != self.x_test.dtype:
             raise DTypeError(
                 f"{self.name}: x_train is {self.x_train.dtype} and x_test {self.x_test.dtype};"
-                " give both the same type, since one pixel_range divides both"
+                " give both the same type, since one network takes both"
             )
 
     @property
     def train(self) -> Samples:
         """What to train on."""
-        return Samples(self.x_train, self.y_train, self.pixel_range)
+        return Samples(self.x_train, self.y_train)
 
     @property
     def test(self) -> Samples:
         """What to test on."""
-        return Samples(self.x_test, self.y_test, self.pixel_range)
+        return Samples(self.x_test, self.y_test)
 
     @property
     def fingerprint(self) -> str:
-        """The first 128 bits of SHA-256 over all that training and testing depend on, in hexadecimal."""
-        digest = hashlib.sha256(repr((self.x_train.shape, self.classes, self.pixel_range)).encode())
+        """What tells the data set from every other: a hash over all that training and testing depend on."""
+        return self.digest(repr((self.x_train.shape, self.classes)))
+
+    def digest(self, head: str) -> str:
+        """The first 128 bits of SHA-256 over a text and all arrays, in hexadecimal."""
+        digest = hashlib.sha256(head.encode())
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(array.data)
         return digest.hexdigest()[:32]

@@ -48,7 +48,7 @@ def load(
         FileFormatError: a file is damaged, a folder incomplete, or a download not what was published.
 
     >>> load("digits")
-    Dataset(name='digits', classes=10, pixel_range=16.0)
+    Dataset(name='digits', classes=10)
     """
     if data_dir is not None and not os.path.isdir(os.path.expanduser(data_dir)):
         raise ConfigurationError(f"data_dir must be a folder that exists, not {str(data_dir)!r}")
@@ -104,7 +104,6 @@ def _read(name: str, folder: Path) -> Dataset:
         x_test=read_images(x_test),
         y_test=read_labels(y_test),
         classes=10,
-        pixel_range=255.0,
     )
 
 

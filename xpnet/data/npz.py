@@ -25,7 +25,7 @@ _READ_HEADER = {
 def read_npz(path: str | Path) -> Dataset:
     """Read ``x_train``, ``y_train``, ``x_test`` and ``y_test`` from a .npz file, never anything pickled.
 
-    Images are (N, *sample_shape): uint8, with a ``pixel_range`` of 255, or floating point, with one of 1.
+    Images are (N, *sample_shape): uint8 or floating point.
     Labels are (N,) class indices or (N, C) one-hot rows. There are C classes, or the largest index plus one.
     Nothing that the file only promises takes memory.
 
@@ -40,7 +40,7 @@ def read_npz(path: str | Path) -> Dataset:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.savez(Path(folder, "mine.npz"), x_train=x, y_train=y, x_test=x, y_test=y)
     ...     read_npz(Path(folder, "mine.npz"))
-    Dataset(name='mine.npz', classes=3, pixel_range=1.0)
+    Dataset(name='mine.npz', classes=3)
     """
     path = Path(path)
     expected = f"expected exactly the arrays {', '.join(ARRAYS)}, saved by numpy.savez"
@@ -61,7 +61,6 @@ def read_npz(path: str | Path) -> Dataset:
         path.name,
         **arrays,
         classes=widths.pop() if widths else largest + 1,
-        pixel_range=255.0 if arrays["x_train"].dtype == np.uint8 else 1.0,
     )
 
 

@@ -8,17 +8,16 @@ import numpy as np
 
 
 class Samples(NamedTuple):
-    """Images and labels on the host, and what brings the images to [0, 1].
+    """Inputs and targets on the host.
 
     Attributes:
-        x: (N, *sample shape), uint8 or floating point.
-        y: (N,) class indices, (N, C) rows of probabilities, or what else the loss holds against the outputs.
-        pixel_range: x is divided by it, batch by batch, on the device; 1 leaves it as it is.
+        x: (N, *sample shape), uint8 or floating point, as they are: a model carries its own scaling, see
+            :class:`~xpnet.layers.Rescale`.
+        y: (N,) class indices, (N, C) rows of probabilities, or what else the loss compares with the outputs.
 
-    >>> Samples(np.zeros((3, 2)), np.array([0, 1, 1])).pixel_range
-    1.0
+    >>> Samples(np.zeros((3, 2)), np.array([0, 1, 1])).y.tolist()
+    [0, 1, 1]
     """
 
     x: np.ndarray
     y: np.ndarray
-    pixel_range: float = 1.0

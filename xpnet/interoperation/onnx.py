@@ -8,6 +8,7 @@ from pathlib import Path
 from xpnet import __version__
 from xpnet.atomic import write_atomically
 from xpnet.errors import ConfigurationError, ShapeError
+from xpnet.interoperation.axes import sample_axes
 from xpnet.interoperation.onnx_nodes import Graph
 from xpnet.layers import Layer
 from xpnet.layers.sequential import known_input_shape
@@ -20,7 +21,7 @@ def export_onnx(model: Layer, path: str | Path, input_shape: Sequence[int] | Non
     """Write a model for inference as an ONNX graph, from ``input`` (N, *input_shape) to ``output`` (N, …), any N.
 
     Both are float32, and so are the weights; only the indices that an Embedding takes are int64. The input is what the
-    network was trained on: for xpnet's data sets pixels divided by their range, in [0, 1]. The output is the last
+    network was trained on: raw pixels, where it begins with a Rescale, which the graph contains. The output is the last
     layer's: of a classifier the logits, without a softmax that the model does not have. BatchNorm computes with its
     running statistics, and Dropout, which does nothing in inference, is left out.
 
@@ -53,7 +54,7 @@ def export_onnx(model: Layer, path: str | Path, input_shape: Sequence[int] | Non
         raise ConfigurationError(f"{path} would be an ONNX file: end the name in .onnx")
     model.require_backend()
     input_shape, output_shape = _shapes(model, input_shape)
-    graph = Graph()
+    graph = Graph(sample_axes(model, len(input_shape)))
     if graph.layer(model, "", "input") == "input":  # nothing but Dropout
         graph.node("Identity", "input")
     graph.nodes[-1].output[0] = "output"

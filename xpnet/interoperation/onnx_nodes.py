@@ -6,23 +6,30 @@ Source: the operators of https://onnx.ai/onnx/operators, as of opset 17.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from xpnet import layers
+from xpnet.errors import ConfigurationError
 from xpnet.interoperation.layouts import Tensor, counterpart
 from xpnet.layers import Layer
+from xpnet.layers.tree import described
 
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 _KERNELS = Tensor("W", "W", (3, 2, 0, 1))
 
 
 class Graph:
-    """The nodes and constants of an ONNX graph, as they come."""
+    """The nodes and constants of an ONNX graph, as they come.
 
-    def __init__(self) -> None:
+    Args:
+        axes: how many axes the samples have that each layer takes, see :func:`~xpnet.interoperation.axes.sample_axes`.
+    """
+
+    def __init__(self, axes: Mapping[Layer, int | None]) -> None:
+        self.axes = axes
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -107,6 +114,21 @@ def _gelu(graph: Graph, layer: layers.GELU, name: str, x: str) -> str:
     return graph.node("Mul", half_x, graph.node("Add", number("one", 1.0), tanh))
 
 
+def _rescale(graph: Graph, layer: layers.Rescale, name: str, x: str) -> str:
+    if layer.divisor is None:
+        raise ConfigurationError(
+            f"{described(layer.path, layer)} has no divisor yet: give one, such as Rescale(255.0), or train the model"
+        )
+    return graph.node("Div", x, graph.constant(f"{name}divisor", np.array(layer.divisor, np.float32)))
+
+
+def _standardize(graph: Graph, layer: layers.Standardize, name: str, x: str) -> str:
+    """The first axis of a sample has the features; the others are broadcast over."""
+    axes = (-1,) + (1,) * ((graph.axes[layer] or 1) - 1)
+    mean, deviation = (graph.constant(f"{name}{own}", _host(layer, own).reshape(axes)) for own in ("mean", "deviation"))
+    return graph.node("Div", graph.node("Sub", x, mean), deviation)
+
+
 def _embedding(graph: Graph, layer: layers.Embedding, name: str, x: str) -> str:
     return graph.node("Gather", *graph.tensors(layer, name, "W"), x)
 
@@ -130,11 +152,13 @@ NODES: dict[type[Layer], Translation] = {
     layers.Linear: _linear,
     layers.MaxPool2d: lambda graph, layer, name, x: graph.node("MaxPool", x, **_window(layer)),
     layers.ReLU: lambda graph, layer, name, x: graph.node("Relu", x),
+    layers.Rescale: _rescale,
     layers.Reshape: _reshape,
     layers.Residual: _residual,
     layers.Sequential: _sequential,
     layers.Sigmoid: lambda graph, layer, name, x: graph.node("Sigmoid", x),
     layers.Softmax: lambda graph, layer, name, x: graph.node("Softmax", x, axis=-1),
     layers.Softplus: lambda graph, layer, name, x: graph.node("Softplus", x),
+    layers.Standardize: _standardize,
     layers.Tanh: lambda graph, layer, name, x: graph.node("Tanh", x),
 }

@@ -13,8 +13,8 @@ from xpnet.errors import ConfigurationError, FileFormatError, MissingFileError
 from xpnet.interoperation.axes import sample_axes
 from xpnet.interoperation.layouts import counterpart
 from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer
-from xpnet.interoperation.pytorch_modules import CONTAINERS, COUNTERS, LAYOUT, MODULES, RESIDUAL
-from xpnet.layers import Layer, Residual, Sequential
+from xpnet.interoperation.pytorch_modules import CONTAINERS, COUNTERS, DEFINITIONS, LAYOUT, MODULES
+from xpnet.layers import Layer, Sequential
 from xpnet.layers.sequential import known_input_shape
 from xpnet.layers.tree import walk
 
@@ -93,7 +93,8 @@ def export_pytorch(model: Layer, path: str | Path, input_shape: Sequence[int] | 
     children = model.layers if type(model) is Sequential else [model]
     source = f"model = torch.nn.Sequential(\n{_translate(children, '', axes, state)})"
     write_atomically(path, save(state, {"format": "pt"}))
-    return RESIDUAL + source if any(type(layer) is Residual for _, layer in walk(model)) else source
+    kinds = {type(layer) for _, layer in walk(model)}
+    return "".join(source for kind, source in DEFINITIONS.items() if kind in kinds) + source
 
 
 def _translate(

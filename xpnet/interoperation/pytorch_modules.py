@@ -9,14 +9,40 @@ from xpnet import layers
 from xpnet.errors import ConfigurationError
 from xpnet.interoperation.layouts import Tensor
 from xpnet.layers import Layer
+from xpnet.layers.tree import described
 
 CONTAINERS = {layers.Sequential: "torch.nn.Sequential", layers.Residual: "Residual"}
-RESIDUAL = """class Residual(torch.nn.Sequential):
+# Modules that PyTorch lacks, as source: it goes before that of the model.
+DEFINITIONS = {
+    layers.Rescale: """class Rescale(torch.nn.Module):
+    def __init__(self, divisor):
+        super().__init__()
+        self.divisor = divisor
+
+    def forward(self, x):
+        return x / self.divisor
+
+
+""",
+    layers.Standardize: """class Standardize(torch.nn.Module):
+    def __init__(self, features, *others):
+        super().__init__()
+        self.shape = features, *others
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+
+    def forward(self, x):
+        return (x - self.mean.reshape(self.shape)) / self.deviation.reshape(self.shape)
+
+
+""",
+    layers.Residual: """class Residual(torch.nn.Sequential):
     def forward(self, x):
         return x + super().forward(x)
 
 
-"""
+""",
+}
 
 _ACTIVATIONS = {"relu": "torch.nn.ReLU()", "sigmoid": "torch.nn.Sigmoid()", "tanh": "torch.nn.Tanh()"}
 _BATCH_NORMS = {1: "BatchNorm1d", 2: "BatchNorm1d", 3: "BatchNorm2d", 4: "BatchNorm3d"}
@@ -72,6 +98,19 @@ def _layer_norm(layer: layers.LayerNorm, axes: int | None) -> list[str]:
     return [f"torch.nn.LayerNorm({layer.features}, eps={layer.epsilon})"]
 
 
+def _rescale(layer: layers.Rescale, axes: int | None) -> list[str]:
+    if layer.divisor is None:
+        raise ConfigurationError(
+            f"{described(layer.path, layer)} has no divisor yet: give one, such as Rescale(255.0), or train the model"
+        )
+    return [f"Rescale({layer.divisor})"]
+
+
+def _standardize(layer: layers.Standardize, axes: int | None) -> list[str]:
+    shape = layer.features, *(1,) * ((axes or 1) - 1)
+    return [f"Standardize({', '.join(map(str, shape))})"]
+
+
 def _embedding(layer: layers.Embedding, axes: int | None) -> list[str]:
     return [f"torch.nn.Embedding({layer.vocabulary}, {layer.features})"]
 
@@ -92,10 +131,12 @@ MODULES: dict[type[Layer], Module] = {
     layers.Linear: Module(_linear, (Tensor("W", "weight", (1, 0)), _BIAS)),
     layers.MaxPool2d: Module(_pooling),
     layers.ReLU: Module(lambda layer, axes: ["torch.nn.ReLU()"]),
+    layers.Rescale: Module(_rescale),
     layers.Reshape: Module(_reshape),
     layers.Sigmoid: Module(lambda layer, axes: ["torch.nn.Sigmoid()"]),
     layers.Softmax: Module(lambda layer, axes: ["torch.nn.Softmax(dim=-1)"]),
     layers.Softplus: Module(lambda layer, axes: ["torch.nn.Softplus()"]),
+    layers.Standardize: Module(_standardize, (Tensor("mean", "mean"), Tensor("deviation", "deviation"))),
     layers.Tanh: Module(lambda layer, axes: ["torch.nn.Tanh()"]),
 }
 LAYOUT = {layer: module.tensors for layer, module in MODULES.items() if module.tensors}

@@ -19,6 +19,7 @@ from xpnet.parameters import Shape
 
 FLOATING = ("float16", "bfloat16", "float32", "float64")
 
+_SCALING = {"mean", "deviation"}
 _HINTS = {
     **dict.fromkeys(
         (".pt", ".pth", ".bin", ".ckpt"),
@@ -89,7 +90,10 @@ def import_weights(
     """
     path, backend = Path(path), model.require_backend()
     targets = places(model)
-    foreign = _read(path, targets)
+    trained = [place for place in targets if not place.layer.preprocesses]
+    foreign = _read(path, trained)
+    if not any(set(group) == _SCALING for group in foreign.groups.values()):
+        targets = trained  # the file has no scaling of inputs: that of the model stays
     if names is not None:
         foreign = foreign.select(names)
     groups = match(targets, foreign, str(path))

@@ -9,6 +9,7 @@ from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.layers.linear import Linear
 from xpnet.layers.normalization import BatchNorm, LayerNorm
 from xpnet.layers.pooling import AvgPool2d, MaxPool2d
+from xpnet.layers.preprocessing import Rescale, Standardize
 from xpnet.layers.reshape import Flatten, Reshape
 from xpnet.layers.residual import Residual
 from xpnet.layers.sequential import Sequential
@@ -29,11 +30,13 @@ __all__ = [
     "MaxPool2d",
     "ParameterSpec",
     "ReLU",
+    "Rescale",
     "Reshape",
     "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Standardize",
     "Tanh",
 ]

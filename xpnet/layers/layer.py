@@ -10,7 +10,7 @@ import numpy as np
 from xpnet import random
 from xpnet.backends import Array, Backend
 from xpnet.context import Context
-from xpnet.errors import CallOrderError, ConfigurationError, LayerError, positive_integer
+from xpnet.errors import CallOrderError, ConfigurationError, LayerError
 from xpnet.layers.allocation import ParameterSpec, Vectors, allocate, bind
 from xpnet.layers.checks import check_passes, require_free_names
 from xpnet.layers.state import Unmatched, load_state
@@ -41,6 +41,7 @@ class Layer:
     Attributes:
         backend: where the model lives; None before ``initialize``.
         path: the layer's place in the model, like "1.0"; "" for the model itself.
+        preprocesses: whether it scales the inputs of a model, at whose start it stands then.
         takes_integers: whether its input is indices, which nobody shall cast to a floating-point type.
         parameters, gradients, buffers: views by name. On the layer that was initialised (the model) they are
             :class:`~xpnet.parameters.NamedVector`, with the flat ``vector``.
@@ -71,6 +72,7 @@ class Layer:
     buffers: Views = _NO_VIEWS
     path: str = ""
     takes_integers: bool = False
+    preprocesses: bool = False
     saved: Any = None
     _dtype: str
     _trained_shape: Shape | None = None  # of the input of a checked forward pass that waits for its backward
@@ -205,7 +207,8 @@ class Layer:
         """The outputs, computed batch by batch and brought to the host.
 
         Args:
-            x: (N, *input shape): a NumPy array, or an array on the model's backend.
+            x: (N, *input shape), on the host or on the model's backend, as the training samples were: of a model that
+                begins with a :class:`Rescale`, raw pixels.
             batch_size: rows computed at a time.
 
         Returns:
@@ -213,14 +216,11 @@ class Layer:
 
         Raises:
             ConfigurationError: ``batch_size`` is no whole number of at least 1.
+            CallOrderError: a preprocessing layer that was never fitted.
         """
-        backend = self.require_backend()
-        positive_integer("batch_size", batch_size)
-        x = np.asarray(x) if isinstance(x, (list, tuple)) else x
-        rows = x.shape[0]
-        bounds = [(start, min(start + batch_size, rows)) for start in range(0, max(rows, 1), batch_size)]
-        outputs = (self(backend.asarray(x[start:stop, ...], self.input_dtype)) for start, stop in bounds)
-        return np.concatenate([backend.to_numpy(output) for output in outputs])
+        from xpnet.layers.prediction import predict
+
+        return predict(self, x, batch_size)
 
     def predict_labels(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
         """The class with the largest output, the first of several: (N,) int64, a NumPy array."""

@@ -26,6 +26,8 @@ class Preprocessing(Layer):
     the numbers that they would have without it.
     """
 
+    preprocesses = True
+
     @property
     def is_fitted(self) -> bool:
         """Whether it knows how to scale."""
@@ -181,7 +183,8 @@ def leading_preprocessing(model: Layer) -> list[Preprocessing]:
     ['Rescale']
     """
     found: list[Preprocessing] = []
-    for layer in model.layers if isinstance(model, Sequential) else [model]:
+    in_a_row = isinstance(model, Sequential) and type(model).forward is Sequential.forward
+    for layer in model.layers if in_a_row else [model]:  # type: ignore[attr-defined]
         if not isinstance(layer, Preprocessing):
             return found
         found.append(layer)

@@ -17,7 +17,8 @@ class Sequential(Layer):
     """y = fₙ(… f₂(f₁(x))).
 
     Args:
-        layers: at least one. Their names are their places: "0", "1", …; a parameter is called "0.W".
+        layers: at least one. Their names are their places: "0", "1", …; a parameter is called "0.W". Preprocessing
+            layers at the start are named by their kind, "rescale" or "standardize", and not counted.
 
     Raises:
         ConfigurationError: no layer, one that is none, that comes twice, or that is part of an initialised model.
@@ -48,16 +49,25 @@ class Sequential(Layer):
         return self.layers[0].takes_integers
 
     def children(self) -> dict[str, Layer]:
-        """The layers by place."""
-        return {str(place): layer for place, layer in enumerate(self.layers)}
+        """The layers by name."""
+        children: dict[str, Layer] = {}
+        count = 0
+        for layer in self.layers:
+            kind = type(layer).__name__.lower()
+            if layer.preprocesses and count == 0 and kind not in children:
+                children[kind] = layer
+            else:
+                children[str(count)] = layer
+                count += 1
+        return children
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Through all layers."""
-        for place, layer in enumerate(self.layers):
+        for name, layer in self.children().items():
             try:
                 input_shape = layer.output_shape(input_shape)
             except ShapeError as error:
-                raise ShapeError(f"layer {place}: {error}") from None
+                raise ShapeError(f"layer {name}: {error}") from None
         return input_shape
 
     def flops(self, input_shape: Shape) -> int:

@@ -14,6 +14,7 @@ from xpnet.configuration import Recipe
 from xpnet.data import SAMPLERS, Dataset, Sampler, Samples, Shuffled
 from xpnet.errors import ConfigurationError, positive_integer
 from xpnet.layers import Layer
+from xpnet.layers.preprocessing import fit_preprocessing
 from xpnet.losses import Loss, as_loss
 from xpnet.optimizers import Optimizer
 from xpnet.parity.isolation import taken_apart
@@ -21,6 +22,7 @@ from xpnet.parity.parts import Inference
 from xpnet.parity.rounding import ROUNDOFF, erring_backend, rounding_bounds
 from xpnet.parity.workbench import Quantity, Workbench
 from xpnet.registry import build
+from xpnet.training.batches import samples_for
 from xpnet.training.reports import LAST_LOSS
 from xpnet.training.runs import require_trainable
 
@@ -162,6 +164,8 @@ def compare(
     if len(names) < 2 or len(set(names)) < len(names):
         raise ConfigurationError(f"parity needs at least two backends of different names, not {', '.join(names)!r}")
     positive_integer("steps", steps)
+    model = model.to(model.require_backend())
+    fit_preprocessing(model, samples_for(model, train, as_loss(loss)).x)
     narrowest = "float32" if any(backend.dtype == "float32" for backend in backends) else "float64"
     ground = (model, as_loss(loss), optimizer, Samples(*train), batch_size, sampler or Shuffled(), seed, narrowest)
     runs, benches = ([Workbench(backend, *ground) for backend in backends] for _ in range(2))
@@ -209,13 +213,12 @@ def compare_recipe(
     require_trainable(recipe)
     model = model or recipe.build_model().initialize(backends[0], seed)
     loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
-    train = dataset.train._replace(pixel_range=dataset.pixel_range if recipe.scale else 1.0)
     sampler = SAMPLERS[recipe.sampler]()
     return compare(
         model,
         loss,
         optimizer,
-        train,
+        dataset.train,
         backends,
         batch_size=recipe.batch_size,
         sampler=sampler,

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from xpnet.data import Batches, Sampler, Samples
-from xpnet.errors import ConfigurationError, DTypeError, ShapeError, finite_number
+from xpnet.errors import ConfigurationError, DTypeError, ShapeError
 from xpnet.layers import Layer
+from xpnet.layers.preprocessing import leading_rescale, require_fitted
 from xpnet.losses import Loss
 
 
-class _Divisor(NamedTuple):
-    divisor: float
+def samples_for(model: Layer, samples: Samples | tuple[Any, ...], loss: Loss) -> Samples:
+    """The samples as arrays, once it is known that model and loss take them.
+
+    Args:
+        model: initialised or not.
+        samples: :class:`~xpnet.data.Samples`, or a tuple (x, y).
+        loss: says which y fit the outputs.
+
+    Raises:
+        ConfigurationError: something else than x and y.
+        ShapeError: no samples, x and y of different lengths, or samples that the model or the loss does not take.
+        DTypeError: labels, or the inputs of a model that takes integers, that are not integers.
+        OutOfRangeError: a label that none of the outputs stands for.
+
+    >>> import xpnet
+    >>> samples_for(xpnet.Linear(2, 3), ([[0.5, 1.0]], [2]), xpnet.SoftmaxCrossEntropy()).y
+    array([2])
+    """
+    if len(samples) != 2:
+        raise ConfigurationError(
+            f"expected samples (x, y), got {len(samples)} things; what scales x is a layer, such as Rescale(255.0), at "
+            "the start of the model"
+        )
+    x, y = (np.asarray(array) for array in samples)
+    if x.ndim < 2 or len(x) == 0 or len(x) != len(y):
+        raise ShapeError(
+            f"expected samples x of shape (N, ...) and as many labels y, N at least 1, got {x.shape} and {y.shape}"
+        )
+    loss.require_targets(y, model.output_shape(x.shape[1:]))
+    if model.takes_integers and x.dtype.kind not in "iu":
+        raise DTypeError(f"this model takes indices, which must be integers, not {x.dtype}")
+    return Samples(x, y)
 
 
 def batches_for(
@@ -30,39 +60,22 @@ def batches_for(
     """The batches of samples that a model is trained or evaluated on, resident on the model's device.
 
     Args:
-        model: initialised.
-        samples: :class:`~xpnet.data.Samples`, or a tuple (x, y).
-        loss: says which y fit the outputs.
+        model: initialised, and its preprocessing fitted.
+        samples, loss: as for ``samples_for``, with the same errors.
         batch_size, sampler, seed, drop_last: as for :class:`~xpnet.data.Batches`.
 
     Raises:
-        ShapeError: no samples, x and y of different lengths, or samples that the model or the loss does not take.
-        DTypeError: labels, or the inputs of a model that takes integers, that are not integers.
-        OutOfRangeError: a label that none of the outputs stands for.
-        ConfigurationError: a pixel range that divides nothing, or would divide indices.
+        CallOrderError: a preprocessing layer that was never fitted.
 
     >>> import xpnet
-    >>> model = xpnet.Sequential(xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
-    >>> samples = np.array([[0, 255], [255, 0]], np.uint8), [0, 2], 255.0
+    >>> model = xpnet.Sequential(xpnet.Rescale(255.0), xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
+    >>> samples = np.array([[0, 255], [255, 0]], np.uint8), [0, 2]
     >>> batches = batches_for(model, samples, xpnet.SoftmaxCrossEntropy(), batch_size=1)
     >>> batches.gather(batches.at(1), xpnet.Context(model.backend))
     (array([[1., 0.]], dtype=float32), array([2]))
     """
-    x, y, pixel_range = Samples(*samples)
-    x, y = np.asarray(x), np.asarray(y)
-    if x.ndim < 2 or len(x) == 0 or len(x) != len(y):
-        raise ShapeError(
-            f"expected samples x of shape (N, ...) and as many labels y, N at least 1, got {x.shape} and {y.shape}"
-        )
-    loss.require_targets(y, model.output_shape(x.shape[1:]))
-    divisor = finite_number("pixel_range", pixel_range, low=sys.float_info.min)
-    if model.takes_integers and x.dtype.kind not in "iu":
-        raise DTypeError(f"this model takes indices, which must be integers, not {x.dtype}")
-    if model.takes_integers and divisor != 1.0:
-        raise ConfigurationError(
-            f"this model takes indices, and a pixel range of {divisor:g} would divide them: give 1 (scale = false in "
-            "the recipe)"
-        )
+    x, y = samples_for(model, samples, loss)
+    require_fitted(model)
     return Batches(
         model.require_backend(),
         x,
@@ -71,6 +84,6 @@ def batches_for(
         sampler=sampler,
         seed=seed,
         dtype=model.input_dtype,
-        rescale=_Divisor(divisor),
+        rescale=leading_rescale(model),
         drop_last=drop_last,
     )

@@ -11,6 +11,7 @@ from xpnet.backends import Array
 from xpnet.context import Context
 from xpnet.data import Batches
 from xpnet.layers import Layer, Sequential
+from xpnet.layers.preprocessing import leading_preprocessing
 from xpnet.layers.tree import walk
 
 FAR_OUTSIDE = 10.0  # standardised data stay well below; raw bytes reach 255
@@ -18,17 +19,20 @@ PROBE_ROWS = 256
 STEPS_TO_LEARN = 20  # before so many nothing can be said of the loss: a full-batch run has one step an epoch
 
 
-def inputs_out_of_range(batches: Batches) -> str | None:
+def inputs_out_of_range(model: Layer, batches: Batches) -> str | None:
     """Inputs far outside [0, 1]: the first layer's sums, and with them its updates, are out of proportion."""
     if batches.dtype is None:
         return None
-    first = batches.head(PROBE_ROWS, Context(batches.backend))
-    largest = float(np.abs(batches.backend.to_numpy(first)).max())
+    context = Context(batches.backend)
+    x = batches.head(PROBE_ROWS, context)
+    for layer in leading_preprocessing(model):
+        x = layer.forward(x, context)
+    largest = float(np.abs(batches.backend.to_numpy(x)).max())
     if largest <= FAR_OUTSIDE:
         return None
     return (
-        f"inputs reach {largest:g}, far outside [0, 1]: divide them by their range (scale = true in the recipe, "
-        "pixel_range in Samples)"
+        f"inputs reach {largest:g}, far outside [0, 1]: begin the model with a layer that scales them, Rescale or "
+        "Standardize"
     )
 
 

@@ -30,8 +30,7 @@ class RunSets(NamedTuple):
     @classmethod
     def of(cls, recipe: Recipe, dataset: Dataset, seed: int) -> RunSets:
         """The parts that a recipe asks for; ConfigurationError where one of them would be empty."""
-        pixel_range = dataset.pixel_range if recipe.scale else 1.0
-        train, test = (samples._replace(pixel_range=pixel_range) for samples in (dataset.train, dataset.test))
+        train, test = dataset.train, dataset.test
         if recipe.validate_on_test:
             return cls(train, test, None)
         if recipe.validation_fraction == 0.0:

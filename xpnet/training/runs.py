@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xpnet import checkpoint
+from xpnet import checkpoint, format_1
 from xpnet.backends import Backend
 from xpnet.configuration import Recipe, recipe_from_table
 from xpnet.data import SAMPLERS, Dataset, steps_per_epoch
@@ -147,7 +147,7 @@ def resume(
         if data is not None:  # the same data in another place, so what chooses the best stays
             recipe = replace(recipe, data=data)
         dataset = load_data(recipe.data)
-        if saved.metadata.get("fingerprint") != dataset.fingerprint:
+        if saved.metadata.get("fingerprint") not in (dataset.fingerprint, format_1.fingerprint(dataset)):
             raise ConfigurationError(
                 f"{recipe.data} is not what the run in {folder} was trained on: name the same data, with --data-dir "
                 "or, where its file has moved, with --data"

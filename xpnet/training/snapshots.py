@@ -15,7 +15,7 @@ from xpnet.book_pickle import read_book_pickle, sigmoid_network_shapes
 from xpnet.checkpoint import Checkpoint
 from xpnet.configuration import Recipe
 from xpnet.errors import ConfigurationError, Error, FileFormatError
-from xpnet.layers import Flatten, Layer, Linear, Sequential
+from xpnet.layers import Flatten, Layer, Linear, Rescale, Sequential
 from xpnet.parameters import NamedVector, Shape
 from xpnet.registry import build, describe
 from xpnet.training import reports
@@ -231,7 +231,7 @@ def _from_book(path: Path, backend: Backend) -> Sequential:
         Linear(sizes[place], sizes[place + 1], activation="sigmoid" if place < last else None)
         for place in range(last + 1)
     ]
-    model = Sequential(Flatten(), *linears).allocate(backend)
+    model = Sequential(Rescale(255.0), Flatten(), *linears).allocate(backend)
     with backend.ignoring_overflow():  # a float64 weight may be more than float32 can hold: it is infinite there
         for place in range(1, last + 2):
             for kind in ("W", "b"):

@@ -14,10 +14,11 @@ from xpnet.context import Context
 from xpnet.data import Batches, Sampler, Samples, Shuffled
 from xpnet.errors import CallOrderError, NonFiniteError, one_of, positive_integer
 from xpnet.layers import Layer
+from xpnet.layers.preprocessing import fit_preprocessing
 from xpnet.losses import Loss, RowLoss, SoftmaxCrossEntropy, as_loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import diagnoses, reports
-from xpnet.training.batches import batches_for
+from xpnet.training.batches import batches_for, samples_for
 from xpnet.training.callbacks import Callback, Record
 from xpnet.training.evaluation import Evaluation, evaluate_batches
 from xpnet.training.intervals import Intervals
@@ -163,6 +164,8 @@ class Trainer:
         """
         if self.optimizer.state is not self._optimizer_state:
             raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
+        train = samples_for(self.model, train, self.loss)
+        fit_preprocessing(self.model, train.x)
         batches = batches_for(
             self.model, train, self.loss, batch_size=batch_size, sampler=sampler or Shuffled(), seed=self.seed
         )
@@ -175,7 +178,7 @@ class Trainer:
         context = Context(self.backend, training=True, seed=self.seed, reuse=True)
         try:
             self._notify("on_fit_begin")
-            self.diagnose("inputs out of range", diagnoses.inputs_out_of_range(batches))
+            self.diagnose("inputs out of range", diagnoses.inputs_out_of_range(self.model, batches))
             with (
                 self.backend.ignoring_overflow(),  # the report tells
                 self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
