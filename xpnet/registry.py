@@ -31,6 +31,7 @@ _CLASSES: dict[str, dict[str, Any]] = {
     "schedule": {
         name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "as_schedule")
     },
+    "callback": {},  # the user's; for xpnet's own a recipe has options
 }
 _BASES: dict[str, type] = {
     "layer": layers.Layer,
@@ -39,7 +40,8 @@ _BASES: dict[str, type] = {
     "schedule": schedules.Schedule,
 }
 _OURS = frozenset(cls for classes in _CLASSES.values() for cls in classes.values())
-_IN_MODELS = tuple(_CLASSES)  # the kinds that an argument of a class of the user's own may be
+_RESERVED: dict[str, type] = {}  # names of classes of xpnet that no file can name
+_IN_MODELS = tuple(kind for kind in _CLASSES if kind != "callback")  # what an argument of a registered class may be
 _HOW = "put @xpnet.register above it, and import its module (or give --plugin FILE.py) where a file names it"
 
 
@@ -70,7 +72,7 @@ def register(thing: Registered) -> Registered:
     {'type': 'Sequential', 'layers': [{'type': 'Half'}]}
     """
     kind = _kind_of(thing)
-    for classes in _CLASSES.values():
+    for classes in (*_CLASSES.values(), _RESERVED):
         if thing.__name__ in classes and not _same(thing, classes[thing.__name__]):
             other = classes[thing.__name__]
             raise ConfigurationError(
@@ -94,10 +96,10 @@ def _kind_of(thing: Any) -> str:
     raise ConfigurationError(f"{thing.__name__} must be derived from one of {bases}, or have a method draw")
 
 
-def add_kind(kind: str, base: type, classes: Iterable[type]) -> None:
-    """Let classes derived from ``base`` be registered; ``classes`` are those that xpnet has."""
+def add_base(kind: str, base: type, reserved: Iterable[type]) -> None:
+    """Let classes derived from ``base``, of a module above this one, be registered, but none named as those given."""
     _BASES[kind] = base
-    _CLASSES[kind] = {cls.__name__: cls for cls in classes}
+    _RESERVED.update({cls.__name__: cls for cls in reserved})
 
 
 def _same(thing: Any, other: Any) -> bool:
@@ -159,10 +161,12 @@ def build(kind: str, table: Table) -> Any:
 
 
 def _known_name(kind: str, name: object) -> str:
+    if not _CLASSES[kind]:
+        raise ConfigurationError(f"unknown {kind} type {name!r}: no {kind} is registered; {_HOW}")
     try:
         return one_of(f"{kind} type", name, _CLASSES[kind])
     except ConfigurationError as error:
-        raise ConfigurationError(f"{error}; for a class of your own {_HOW}") from None
+        raise ConfigurationError(f"{error}; for one of your own, {_HOW}") from None
 
 
 def _built(cls: type, parameter: inspect.Parameter, value: Any) -> Any:

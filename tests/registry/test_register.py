@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 
 import xpnet
-from xpnet import Constant, Layer, Linear, ReLU, Sequential
+from xpnet import Constant, Layer, Linear, ReLU, Sequential, registry
 from xpnet.errors import ConfigurationError
 from xpnet.registry import build, describe, names, register
 
@@ -239,6 +239,13 @@ class TestWhatCannotBeDescribed:
 
 
 class TestWhatCannotBeBuilt:
+    def test_a_callback_where_none_is_registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(registry._CLASSES, "callback", {})
+        with pytest.raises(
+            ConfigurationError, match=r"'Quiet': no callback is registered; put @xpnet\.reg"
+        ):
+            build("callback", {"type": "Quiet"})
+
     def test_the_error_says_where(self) -> None:
         register(Mixture)
         table = {"type": "Mixture", "features": 1, "heads": {"a": [{"type": "Linear", "inputs": 0, "outputs": 1}]}}
@@ -249,8 +256,12 @@ class TestWhatCannotBeBuilt:
 
     def test_a_file_builds_no_callback(self) -> None:
         register(Mixture)
-        with pytest.raises(ConfigurationError, match="inner: unknown layer type 'CSVLog'"):
-            build("layer", {"type": "Mixture", "features": 1, "inner": {"type": "CSVLog", "path": "x.csv"}})
+        register(Quiet)
+        for name in ("CSVLog", "Quiet"):
+            with pytest.raises(ConfigurationError, match=f"inner: unknown layer type '{name}'"):
+                build("layer", {"type": "Mixture", "features": 1, "inner": {"type": name}})
+        with pytest.raises(ConfigurationError, match="unknown callback type 'CSVLog'"):
+            build("callback", {"type": "CSVLog", "path": "x.csv"})
 
     def test_a_constructor_that_fails(self) -> None:
         class Picky(Layer):

@@ -12,7 +12,7 @@ from xpnet.data.samplers import steps_per_epoch
 from xpnet.errors import ConfigurationError, one_of, require_moderate
 from xpnet.format_1 import upgrade_recipe
 from xpnet.layers import Sequential
-from xpnet.registry import Table, build, build_all, located, names, require_keys
+from xpnet.registry import Table, build, build_all, located, require_keys
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,6 @@ class Recipe(TrainingOptions):
         Raises:
             ConfigurationError: one of them is not registered, or its arguments are wrong.
         """
-        if not self.callbacks:
-            return []
-        try:
-            names("callback")
-        except KeyError:
-            raise ConfigurationError("callbacks: no callback is registered, so a recipe cannot name one") from None
         return build_all("callback", self.callbacks, "callbacks")
 
     def with_options(self, data: str | None = None, **options: Any) -> Recipe:

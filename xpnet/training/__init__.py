@@ -1,5 +1,6 @@
 """Training: the loop, what watches it, and the folder of a run."""
 
+from xpnet import registry
 from xpnet.training.batches import batches_for
 from xpnet.training.callbacks import Callback
 from xpnet.training.csv_log import CSVLog
@@ -41,3 +42,5 @@ __all__ = [
     "save_model",
     "train",
 ]
+
+registry.add_base("callback", Callback, [CSVLog, EarlyStopping, Progress, TensorBoardLog])
