@@ -8,6 +8,7 @@ from pathlib import Path
 from xpnet import __version__
 from xpnet.atomic import write_atomically
 from xpnet.errors import ConfigurationError, ShapeError
+from xpnet.interoperation.axes import sample_axes
 from xpnet.interoperation.onnx_nodes import Graph
 from xpnet.layers import Layer
 from xpnet.layers.sequential import known_input_shape
@@ -53,7 +54,7 @@ def export_onnx(model: Layer, path: str | Path, input_shape: Sequence[int] | Non
         raise ConfigurationError(f"{path} would be an ONNX file: end the name in .onnx")
     model.require_backend()
     input_shape, output_shape = _shapes(model, input_shape)
-    graph = Graph()
+    graph = Graph(sample_axes(model, len(input_shape)))
     if graph.layer(model, "", "input") == "input":  # nothing but Dropout
         graph.node("Identity", "input")
     graph.nodes[-1].output[0] = "output"

@@ -6,7 +6,7 @@ Source: the operators of https://onnx.ai/onnx/operators, as of opset 17.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,14 @@ _KERNELS = Tensor("W", "W", (3, 2, 0, 1))
 
 
 class Graph:
-    """The nodes and constants of an ONNX graph, as they come."""
+    """The nodes and constants of an ONNX graph, as they come.
 
-    def __init__(self) -> None:
+    Args:
+        axes: how many axes the samples have that each layer takes.
+    """
+
+    def __init__(self, axes: Mapping[Layer, int | None]) -> None:
+        self.axes = axes
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -65,7 +70,11 @@ def _residual(graph: Graph, layer: layers.Residual, name: str, x: str) -> str:
 
 
 def _linear(graph: Graph, layer: layers.Linear, name: str, x: str) -> str:
-    return _activated(graph, layer, graph.node("Gemm", x, *graph.tensors(layer, name, "W", "b")))
+    tensors = graph.tensors(layer, name, *layer.parameter_specs())
+    if graph.axes[layer] == 1:
+        return _activated(graph, layer, graph.node("Gemm", x, *tensors))
+    y = graph.node("MatMul", x, tensors[0])  # Gemm takes matrices alone
+    return _activated(graph, layer, graph.node("Add", y, tensors[1]) if layer.bias else y)
 
 
 def _convolution(graph: Graph, layer: layers.Conv2d, name: str, x: str) -> str:

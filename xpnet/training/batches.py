@@ -44,9 +44,8 @@ class DeviceSamples:
             raise ShapeError(
                 f"expected samples x of shape (N, ...) and as many labels y, N at least 1, got {x.shape} and {y.shape}"
             )
-        output_shape = model.output_shape(x.shape[1:])
-        self.outputs = output_shape[-1]
-        (loss or SoftmaxCrossEntropy()).require_targets(y, output_shape)
+        self.output_shape = model.output_shape(x.shape[1:])
+        (loss or SoftmaxCrossEntropy()).require_targets(y, self.output_shape)
         self.pixel_range = finite_number("pixel_range", pixel_range, low=sys.float_info.min)
         self.indices = model.takes_integers
         if self.indices and x.dtype.kind not in "iu":

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from xpnet.backends import Array
-from xpnet.layers import Context, Layer, Sequential
+from xpnet.layers import Context, Layer, Linear, Sequential
 from xpnet.training.batches import DeviceSamples
 
 FAR_OUTSIDE = 10.0  # standardised data stay well below; raw bytes reach 255
@@ -35,8 +35,9 @@ def dead_units(model: Layer, data: DeviceSamples) -> str | None:
     x = data.head(PROBE_ROWS, Context(data.backend), model.dtype)
     for name, layer, y in _trace(model, x, Context(data.backend)):
         if getattr(layer, "activation", None) == "relu" and float(data.backend.xp.max(y)) <= 0.0:
+            units = y.shape[-1 if isinstance(layer, Linear) else 1]
             return (
-                f"all {y.shape[1]} hidden units of layer {name} are dead (a ReLU that is 0 for every sample passes no "
+                f"all {units} hidden units of layer {name} are dead (a ReLU that is 0 for every sample passes no "
                 "gradient): scale the inputs to [0, 1], lower the learning rate, or start from other weights"
             )
     return None

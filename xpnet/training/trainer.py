@@ -315,9 +315,11 @@ class Trainer:
         self.optimizer.schedule.observe(figures.get(f"{name}_loss", train_loss))
         self._diagnose("skipped steps", self._steps_left_out(report))
         self._diagnose("dead units", diagnoses.dead_units(self.model, data))
-        classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == 1
+        classifies = isinstance(self.loss, SoftmaxCrossEntropy) and data.y.ndim == len(data.output_shape)  # indices
         if classifies and self.step >= max(schedule.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
-            self._diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, data.outputs))
+            self._diagnose(
+                "loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, data.output_shape[-1])
+            )
         self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
 
     def _is_best(self, outcome: Evaluation) -> bool:
