@@ -22,7 +22,7 @@ import xpnet
 from xpnet import errors
 
 ERRORS = {name for name, thing in vars(errors).items() if inspect.isclass(thing) and issubclass(thing, xpnet.Error)}
-CHECKERS = {"positive_integer", "finite_number", "one_of", "require_moderate"}  # of a ConfigurationError
+CHECKERS = {"boolean", "positive_integer", "finite_number", "one_of", "require_moderate"}  # of a ConfigurationError
 
 
 def names_of(module: ModuleType) -> list[str]:

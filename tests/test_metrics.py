@@ -111,3 +111,15 @@ def test_a_label_that_is_no_class_is_in_no_row_of_the_matrix(backend) -> None:
 def test_top_k_and_the_confusion_matrix_check_shapes(backend, metric) -> None:
     with pytest.raises(xpnet.ShapeError, match="expected outputs of shape"):
         metric(backend, backend.asarray(np.zeros((2, 3))), backend.asarray([0, 1, 2]))
+
+
+@pytest.mark.parametrize("form", ["indices", "one-hot"])
+def test_sequences_count_every_label(backend, form) -> None:
+    outputs, labels = np.random.default_rng(0).standard_normal((4, 6, 3)), np.arange(24).reshape(4, 6) % 3
+    given = np.eye(3)[labels] if form == "one-hot" else labels
+    largest, (on_outputs, on_labels) = outputs.argmax(axis=2), map(backend.asarray, (outputs, given))
+    assert float(xpnet.accuracy(backend, on_outputs, on_labels)) == (largest == labels).mean()
+    smallest = outputs.argmin(axis=2)
+    assert float(xpnet.top_k_accuracy(backend, on_outputs, on_labels, 2)) == (smallest != labels).mean()
+    matrix = [[((labels == i) & (largest == j)).sum() for j in range(3)] for i in range(3)]
+    assert backend.to_numpy(xpnet.confusion_matrix(backend, on_outputs, on_labels)).tolist() == matrix

@@ -238,3 +238,27 @@ def test_the_defaults_are_pytorchs() -> None:
     assert xpnet.LayerNorm(3).epsilon == layer_norm.eps
     assert xpnet.LeakyReLU().negative_slope == torch.nn.LeakyReLU().negative_slope
     assert xpnet.Dropout().rate == torch.nn.Dropout().p
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_classifier_of_every_word(backend, bias, reduction) -> None:
+    """Their classes are on axis 1."""
+    draws = np.random.default_rng(3)
+    x, labels = draws.standard_normal((4, 6, 5)), draws.integers(3, size=(4, 6))
+    ours = xpnet.Linear(5, 3, "tanh", bias=bias).initialize(backend, dtype="float64")
+    theirs = torch.nn.Linear(5, 3, bias=bias).double()
+    theirs.weight.data.copy_(torch.from_numpy(on_host(backend, ours.parameters["W"]).T))
+    if bias:
+        theirs.bias.data.copy_(torch.from_numpy(on_host(backend, ours.parameters["b"])))
+    context, loss = Context(backend, training=True), xpnet.SoftmaxCrossEntropy(ignore_index=1, reduction=reduction)
+    result = loss.forward(ours.forward(backend.asarray(x), context), backend.asarray(labels), context)
+    dx = ours.backward(loss.backward(context), context)
+    their_x = torch.from_numpy(x).requires_grad_()
+    outputs = torch.tanh(theirs(their_x)).movedim(-1, 1)
+    value = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(labels), ignore_index=1, reduction=reduction)
+    value.sum().backward()
+    found = result.losses if reduction == "none" else result.loss
+    np.testing.assert_allclose(on_host(backend, found), value.detach().numpy(), **CLOSE)
+    np.testing.assert_allclose(on_host(backend, dx), their_x.grad.numpy(), **CLOSE)
+    np.testing.assert_allclose(on_host(backend, ours.gradients["W"]), theirs.weight.grad.numpy().T, **CLOSE)

@@ -181,6 +181,18 @@ def finite_number(name: str, value: object, low: float = -math.inf, below: float
     return number
 
 
+def boolean(name: str, value: object) -> bool:
+    """Return ``value`` when it is true or false, else raise :class:`ConfigurationError`.
+
+    >>> boolean("bias", 0)
+    Traceback (most recent call last):
+    xpnet.errors.ConfigurationError: bias must be true or false, not 0
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
 MOST_LEVELS = 100
 MOST_BITS = 2048
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from xpnet.backends import Array, Backend
 from xpnet.errors import ConfigurationError, ShapeError, positive_integer
 
@@ -11,15 +13,15 @@ def accuracy(backend: Backend, outputs: Array, labels: Array) -> Array:
 
     Args:
         backend: where the arrays live.
-        outputs: (N, C) logits or probabilities, N at least 1.
-        labels: (N,) class indices, or (N, C) rows whose largest entry is the label (one-hot).
+        outputs: (…, C) logits or probabilities, at least one row of them.
+        labels: (…) class indices, or (…, C) rows whose largest entry is the label (one-hot).
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
     >>> float(accuracy(cpu, cpu.asarray([[0.1, 0.9], [0.8, 0.2]]), cpu.asarray([1, 1])))
     0.5
     """
-    expected = _classes(backend, outputs, labels)
+    outputs, expected = _rows(backend, outputs, labels)
     xp = backend.xp
     return xp.mean(xp.astype(xp.argmax(outputs, axis=1) == expected, xp.float64))
 
@@ -31,7 +33,7 @@ def top_k_accuracy(backend: Backend, outputs: Array, labels: Array, k: int = 5) 
 
     Args:
         backend: where the arrays live.
-        outputs: (N, C) logits or probabilities, N at least 1.
+        outputs: (…, C) logits or probabilities, at least one row of them.
         labels: as in ``accuracy``.
         k: from 1 to C.
 
@@ -43,7 +45,7 @@ def top_k_accuracy(backend: Backend, outputs: Array, labels: Array, k: int = 5) 
     >>> float(top_k_accuracy(cpu, cpu.asarray([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]), cpu.asarray([1, 2]), k=2))
     0.5
     """
-    expected = _classes(backend, outputs, labels)
+    outputs, expected = _rows(backend, outputs, labels)
     if positive_integer("k", k) > outputs.shape[1]:
         raise ConfigurationError(f"k must be at most the number of classes, {outputs.shape[1]}, not {k}")
     xp = backend.xp
@@ -62,7 +64,7 @@ def confusion_matrix(backend: Backend, outputs: Array, labels: Array) -> Array:
 
     Args:
         backend: where the arrays live.
-        outputs: (N, C) logits or probabilities, N at least 1.
+        outputs: (…, C) logits or probabilities, at least one row of them.
         labels: as in ``accuracy``; a row whose label is no class is left out.
 
     >>> from xpnet.backends import backend
@@ -71,25 +73,26 @@ def confusion_matrix(backend: Backend, outputs: Array, labels: Array) -> Array:
     array([[0, 0],
            [1, 2]])
     """
-    expected, classes = _classes(backend, outputs, labels), outputs.shape[1]
-    xp = backend.xp
+    outputs, expected = _rows(backend, outputs, labels)
+    xp, classes = backend.xp, outputs.shape[1]
     true, predicted = (
         xp.astype(_one_hot(backend, indices, classes), xp.float64) for indices in (expected, xp.argmax(outputs, axis=1))
     )
     return xp.astype(xp.matmul(xp.matrix_transpose(true), predicted), xp.int64)  # exact: counts stay below 2**53
 
 
-def _classes(backend: Backend, outputs: Array, labels: Array) -> Array:
-    """(N,) int64, each row's label; ShapeError when labels do not fit the outputs."""
-    xp = backend.xp
+def _rows(backend: Backend, outputs: Array, labels: Array) -> tuple[Array, Array]:
+    """(N, C) outputs and (N,) int64 labels, a row for each; ShapeError when they do not fit each other."""
     backend.require(outputs)
     backend.require(labels)
-    if outputs.ndim != 2 or outputs.shape[0] == 0 or tuple(labels.shape) not in (outputs.shape[:1], outputs.shape):
+    xp, shape = backend.xp, outputs.shape
+    if len(shape) < 2 or math.prod(shape) == 0 or tuple(labels.shape) not in (shape[:-1], shape):
         raise ShapeError(
-            f"expected outputs of shape (rows, classes) and a label for each row, got {tuple(outputs.shape)} and "
+            f"expected outputs of shape (rows, classes) and a label for each row, got {tuple(shape)} and "
             f"{tuple(labels.shape)}"
         )
-    return xp.argmax(labels, axis=1) if labels.ndim == 2 else xp.astype(labels, xp.int64)
+    classes = xp.argmax(labels, axis=-1) if labels.ndim == len(shape) else xp.astype(labels, xp.int64)
+    return xp.reshape(outputs, (-1, shape[-1])), xp.reshape(classes, (-1,))
 
 
 def _one_hot(backend: Backend, indices: Array, classes: int) -> Array:

@@ -187,6 +187,10 @@ NETWORKS: dict[str, tuple[Callable[[], Layer], tuple[int, ...]]] = {
         (6,),
     ),
     "a residual alone": (lambda: xpnet.Residual(xpnet.LayerNorm(6), xpnet.Residual(xpnet.Linear(6, 6))), (6,)),
+    "sequences": (
+        lambda: xpnet.Sequential(xpnet.Linear(4, 5, "tanh", bias=False), xpnet.BatchNorm(3), xpnet.Linear(5, 2)),
+        (3, 4),
+    ),
     "indices": (lambda: xpnet.Sequential(xpnet.Embedding(7, 3), xpnet.Flatten(), xpnet.Linear(12, 2)), (4,)),
 }
 

@@ -176,7 +176,7 @@ DENSE = [np.zeros((36, 36)), np.zeros(36)]
 @pytest.mark.parametrize(
     ("layers", "arrays", "input_shape", "message"),
     [
-        ([LayerNorm(4)], SCALE, (3, 5, 4), r"the LayerNorm takes samples of 3 axes .* normalises another of them"),
+        ([LayerNorm(4)], SCALE, (3, 5, 4), r"the LayerNorm takes samples of 3 axes .* works on another of them"),
         ([BatchNorm(4)], SCALE * 2, (4, 4), r"the BatchNorm takes samples of 2 axes"),
         (
             [Embedding(7, 5), BatchNorm(4)],
@@ -185,6 +185,7 @@ DENSE = [np.zeros((36, 36)), np.zeros(36)]
             r"layer 1 \(BatchNorm\) takes .* 2 axes",
         ),
         ([MaxPool2d(2), LayerNorm(4)], SCALE, None, r"layer 1 \(LayerNorm\) takes samples of 3 axes"),
+        ([Linear(4, 1)], [np.ones((4, 1)), np.ones(1)], (3, 5, 4), "the Linear takes samples of 3 axes here"),
         ([LayerNorm(4)], SCALE, None, "the LayerNorm may normalise another axis in Keras, .* give that of the network"),
         ([Flatten(), Residual(Linear(36, 36))], DENSE, (4, 3, 3), r"layer 1 \(Residual\) adds features in the order"),
         (

@@ -80,6 +80,10 @@ NETWORKS = {
     ),
     "a residual alone": lambda: Residual(LayerNorm(36), Linear(36, 36)),
     "a layer alone": lambda: Linear(36, 4, "tanh"),
+    "no bias": lambda: Sequential(Linear(36, 8, "relu", bias=False), Linear(8, 4)),
+    "sequences": lambda: Sequential(
+        Reshape([9, 4]), Linear(4, 5, "tanh"), LayerNorm(5), Linear(5, 3, bias=False), Softmax()
+    ),
 }
 
 

@@ -66,6 +66,7 @@ def test_initialisers_of_ones_own(backend) -> None:
         ((3, -1), "outputs must be a whole number of at least 1, not -1"),
         ((3, 2.5), "outputs must be a whole number of at least 1, not 2.5"),
         ((True, 3), "inputs must be a whole number of at least 1, not True"),
+        ((3, 2, None, Constant(0.0), Constant(0.0), 1), "bias must be true or false, not 1"),
         ((3, 2, "rleu"), "unknown activation 'rleu' .did you mean 'relu'.*; the choices are relu, sigmoid, tanh"),
     ],
 )
@@ -74,12 +75,55 @@ def test_arguments_that_cannot_work(arguments, message) -> None:
         Linear(*arguments)
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (5, 2, 2), (5,)])
-def test_an_input_that_does_not_fit(backend, shape) -> None:
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((5, 3), "Linear(4, 2) takes samples of shape (4,), not (3,)"),
+        ((5,), "Linear(4, 2) takes samples of shape (4,), not ()"),
+        ((5, 2, 2), "Linear(4, 2) takes samples of shape (..., 4), not (2, 2); put a Flatten() in front of it"),
+        ((5, 4, 1), "Linear(4, 2) takes samples of shape (..., 4), not (4, 1); put a Flatten() in front of it"),
+    ],
+)
+def test_an_input_that_does_not_fit(backend, shape, message) -> None:
     layer = Linear(4, 2).initialize(backend)
-    with pytest.raises(xpnet.ShapeError, match=r"Linear\(4, 2\) takes samples of shape \(4,\), not") as caught:
+    with pytest.raises(xpnet.ShapeError) as caught:
         layer(backend.asarray(np.zeros(shape)))
-    assert ("Flatten() in front" in str(caught.value)) == (len(shape) > 2)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("reuse", [False, True])
+def test_the_last_axis_of_sequences(backend, numbers, passes, bias, reuse) -> None:
+    layer = Linear(6, 4, "tanh", bias=bias).initialize(backend, seed=2, dtype="float64")
+    context = Context(backend, training=True, reuse=reuse)
+    for rows in (5, 2, 5):
+        x, dy = numbers((rows, 3, 6)), numbers((rows, 3, 4))
+        y, dx, gradients = passes(layer, x, dy, context)
+        W = backend.to_numpy(layer.parameters["W"])
+        z = np.einsum("nti,ij->ntj", x, W) + (backend.to_numpy(layer.parameters["b"]) if bias else 0.0)
+        dz = dy * (1 - np.tanh(z) ** 2)
+        expected = {"W": np.einsum("nti,ntj->ij", x, dz), "b": dz.sum(axis=(0, 1))}
+        assert gradients.keys() == ({"W", "b"} if bias else {"W"})
+        close = {"rtol": 1e-13, "atol": 1e-13}
+        np.testing.assert_allclose(y, np.tanh(z), **close)
+        np.testing.assert_allclose(dx, np.einsum("ntj,ij->nti", dz, W), **close)
+        for name, gradient in gradients.items():
+            np.testing.assert_allclose(gradient, expected[name], **close)
+
+
+def test_shapes_and_flops_of_samples_with_leading_axes() -> None:
+    layer = Linear(4, 2)
+    assert [layer.output_shape(shape) for shape in ((4,), (7, 4), (7, 3, 4))] == [(2,), (7, 2), (7, 3, 2)]
+    assert [layer.flops(shape) for shape in ((4,), (7, 4), (7, 3, 4))] == [16, 7 * 16, 21 * 16]
+
+
+def test_a_sequence_model_by_central_differences(backend, numbers) -> None:
+    words = xpnet.Linear(3, 5, "sigmoid", bias=False), xpnet.LayerNorm(5), xpnet.GELU(), xpnet.Dropout(0.3)
+    model = xpnet.Sequential(*words, xpnet.Linear(5, 2)).initialize(backend, dtype="float64")
+    checks = xpnet.check_gradients(model, numbers((2, 4, 3)))
+    assert max(check.error for check in checks) < 1e-6
+    assert {check.name for check in checks} >= {"0.W", "1.gamma", "4.W", "4.b"}
+    assert "0.b" not in model.parameters
 
 
 def test_a_refused_input_leaves_nothing_behind(backend) -> None:

@@ -147,3 +147,29 @@ class TestOptions:
         with pytest.raises(xpnet.ConfigurationError) as error:
             SoftmaxCrossEntropy(**options)
         assert str(error.value) == message
+
+
+class TestTargets:
+    def check(self, y, output_shape, **options) -> None:
+        SoftmaxCrossEntropy(**options).require_targets(np.asarray(y), output_shape)
+
+    def test_of_sequences(self) -> None:
+        self.check(np.zeros((5, 4), int), (4, 3))
+        self.check(np.full((5, 4), -1), (4, 3), ignore_index=-1)
+        self.check(np.zeros((5, 4, 3)), (4, 3))
+        with pytest.raises(xpnet.DTypeError, match=r"labels of shape \(5, 4\) must be integers"):
+            self.check(np.zeros((5, 4)), (4, 3))
+        labels = np.zeros((5, 4), int)
+        labels[2, 1] = labels[3, 0] = 3
+        with pytest.raises(xpnet.OutOfRangeError, match="label 3 at row 2 has no output: the model has 3"):
+            self.check(labels, (4, 3))
+
+    @pytest.mark.parametrize(
+        ("shape", "output_shape", "hint"),
+        [((5,), (28, 10), True), ((5, 27), (28, 10), False), ((5, 3), (10,), False), ((5, 1, 10), (28, 10), False)],
+    )
+    def test_of_another_shape(self, shape, output_shape, hint) -> None:
+        """One label an image, where a Linear took its rows for samples, is told how that came."""
+        with pytest.raises(xpnet.ShapeError, match="do not fit logits of shape") as caught:
+            self.check(np.zeros(shape, int), output_shape)
+        assert ("for one label a sample put a Flatten() in front" in str(caught.value)) == hint

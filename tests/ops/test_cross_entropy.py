@@ -283,7 +283,7 @@ class TestLabels:
         with pytest.raises(xpnet.ShapeError, match=r"expected \(2,\) class indices or \(2, 2\) probabilities"):
             ops.softmax_cross_entropy(backend, logits, labels)
 
-    @pytest.mark.parametrize("shape", [(4,), (2, 0), (2, 2, 2)])
+    @pytest.mark.parametrize("shape", [(4,), (2, 0), (2, 3, 0)])
     def test_logits_that_are_no_matrix(self, backend, shape) -> None:
         with pytest.raises(xpnet.ShapeError, match="expected logits of shape"):
             ops.softmax_cross_entropy(backend, backend.asarray(np.zeros(shape)), backend.asarray([0, 0]))
@@ -329,3 +329,56 @@ def test_softmax_backward_is_the_derivative(backend, numbers, assert_derivative)
 
     dx = ops.softmax_backward(backend, backend.asarray(dy), ops.softmax(backend, backend.asarray(x)))
     assert_derivative(backend.to_numpy(dx), scalar, x)
+
+
+class TestLeadingAxes:
+    """Sequences (2, 3, C) are the six rows, one after the other, which the tests above hold against the definition."""
+
+    @pytest.mark.parametrize("reduction", ops.REDUCTIONS)
+    @pytest.mark.parametrize("kind", ["indices", "probabilities"])
+    @pytest.mark.parametrize("given", [False, True])
+    def test_they_are_rows(self, backend, numbers, reduction, kind, given) -> None:
+        logits, labels = numbers((2, 3, 5)), np.array([[0, 4, 2], [2, 1, 3]])
+        options = {
+            "label_smoothing": 0.1,
+            "class_weights": backend.asarray([1.0, 2, 0.5, 3, 1]),
+            "reduction": reduction,
+        }
+        if kind == "indices":
+            options["ignore_index"] = 2
+        else:
+            labels = np.exp(numbers((2, 3, 5)))
+        rows = labels.reshape(6, *labels.shape[2:])
+        arrays = [backend.asarray(array) for array in (logits, labels, logits.reshape(6, 5), rows)]
+        out = backend.xp.empty_like(arrays[0]) if given else None
+        result = ops.softmax_cross_entropy(backend, *arrays[:2], out=out, **options)
+        expected = ops.softmax_cross_entropy(backend, *arrays[2:], **options)
+        assert tuple(result.losses.shape) == (2, 3)
+        assert out is None or result.gradient is out
+        for name in ("loss", "losses", "correct", "gradient", "weight", "rows"):
+            ours, theirs = (
+                np.asarray(backend.to_numpy(backend.asarray(getattr(one, name)))) for one in (result, expected)
+            )
+            np.testing.assert_array_equal(ours.ravel(), theirs.ravel(), err_msg=name)
+
+    def test_a_bad_label(self, backend) -> None:
+        logits, labels = backend.asarray(np.zeros((2, 3, 5))), backend.asarray([[0, 1, 2], [0, 5, 9]])
+        if backend.synchronous:
+            with pytest.raises(xpnet.OutOfRangeError, match="label 5 at row 4 is outside 0 to 4"):
+                ops.softmax_cross_entropy(backend, logits, labels)
+        else:
+            result = ops.softmax_cross_entropy(backend, logits, labels)
+            assert np.isnan(backend.to_numpy(result.losses)).tolist() == [[False] * 3, [False, True, True]]
+            assert float(result.bad_row) == 1.0  # the row of the batch
+
+    @pytest.mark.parametrize("shape", [(2,), (2, 4), (6,), (2, 3, 4), (2, 3, 5, 1)])
+    def test_labels_that_do_not_fit(self, backend, shape) -> None:
+        logits, labels = backend.asarray(np.zeros((2, 3, 5))), backend.asarray(np.zeros(shape, np.int64))
+        with pytest.raises(xpnet.ShapeError, match=r"expected \(2, 3\) class indices or \(2, 3, 5\) probabilities"):
+            ops.softmax_cross_entropy(backend, logits, labels)
+
+    def test_no_labels(self, backend) -> None:
+        logits, labels = backend.asarray(np.zeros((2, 0, 5))), backend.asarray(np.zeros((2, 0), np.int64))
+        result = ops.softmax_cross_entropy(backend, logits, labels)
+        assert (tuple(result.losses.shape), tuple(result.gradient.shape)) == ((2, 0), (2, 0, 5))
+        assert float(result.rows) == 0

@@ -94,3 +94,41 @@ def test_no_rows(backend, arrays) -> None:
     assert ops.linear_backward(backend, y, x, y, W, "relu", dW, db).shape == (0, 4)
     assert not backend.to_numpy(dW).any()
     assert not backend.to_numpy(db).any()
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("axes", [(5,), (2, 3), (2, 1, 3), ()])
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+@pytest.mark.parametrize("biased", [False, True])
+def test_leading_axes_and_no_bias_are_sums_over_rows(backend, numbers, axes, activation, biased, given) -> None:
+    x, dy, W, b = numbers((*axes, 4)), numbers((*axes, 3)), numbers((4, 3)), numbers(3) * biased
+    function = np.vectorize(ACTIVATIONS[activation])
+    y = function(np.tensordot(x, W, 1) + b)
+    dz = dy * (1.0 if activation is None else y * (1 - y))
+    on_x, on_dy, on_W, on_b = map(backend.asarray, (x, dy, W, b))
+    outs = {"y": None, "dx": None, "dz": None}
+    if given:
+        outs = {
+            "y": backend.xp.empty_like(on_dy),
+            "dx": backend.xp.empty_like(on_x),
+            "dz": backend.xp.empty_like(on_dy),
+        }
+    dW, db = backend.xp.empty_like(on_W), backend.xp.empty_like(on_b)
+    result = ops.linear(backend, on_x, on_W, on_b if biased else None, activation, outs["y"])
+    arguments = on_dy, on_x, result, on_W, activation, dW, db if biased else None
+    dx = ops.linear_backward(backend, *arguments, out=outs["dx"], dz=outs["dz"])
+    assert not given or (result is outs["y"] and dx is outs["dx"])
+    dW_alone = backend.xp.empty_like(on_W)
+    without = *arguments[:5], dW_alone, *arguments[6:]
+    assert ops.linear_backward(backend, *without, input_gradient=False) is None
+    expected = {
+        "y": (result, y),
+        "dx": (dx, np.tensordot(dz, W.T, 1)),
+        "dW": (dW, np.einsum("ni,nj->ij", x.reshape(-1, 4), dz.reshape(-1, 3))),
+        "dW alone": (dW_alone, np.einsum("ni,nj->ij", x.reshape(-1, 4), dz.reshape(-1, 3))),
+        "db": (db, dz.reshape(-1, 3).sum(axis=0)),
+    }
+    if not biased:
+        del expected["db"]
+    for name, (ours, theirs) in expected.items():
+        np.testing.assert_allclose(backend.to_numpy(ours), theirs, rtol=1e-13, atol=1e-13, err_msg=name)

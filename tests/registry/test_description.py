@@ -69,6 +69,7 @@ DESCRIBED: list[tuple[str, Any, Table]] = [
             "activation": "relu",
             "weights": {"type": "Normal", "std": 0.5, "mean": 0.0},
             "biases": {"type": "Constant", "value": 1.5},
+            "bias": True,
         },
     ),
     (
@@ -80,7 +81,9 @@ DESCRIBED: list[tuple[str, Any, Table]] = [
                 {"type": "Flatten"},
                 {
                     "type": "Sequential",
-                    "layers": [{"type": "Linear", "inputs": 2, "outputs": 3, "weights": FAN_IN, "biases": FAN_IN}],
+                    "layers": [
+                        {"type": "Linear", "inputs": 2, "outputs": 3, "weights": FAN_IN, "biases": FAN_IN, "bias": True}
+                    ],
                 },
             ],
         },

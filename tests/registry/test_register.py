@@ -241,9 +241,7 @@ class TestWhatCannotBeDescribed:
 class TestWhatCannotBeBuilt:
     def test_a_callback_where_none_is_registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(registry._CLASSES, "callback", {})
-        with pytest.raises(
-            ConfigurationError, match=r"'Quiet': no callback is registered; put @xpnet\.reg"
-        ):
+        with pytest.raises(ConfigurationError, match=r"'Quiet': no callback is registered; put @xpnet\.reg"):
             build("callback", {"type": "Quiet"})
 
     def test_the_error_says_where(self) -> None:

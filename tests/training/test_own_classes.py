@@ -47,7 +47,8 @@ def squared_error(outputs, targets):
 TRAIN = """
 import json, own, xpnet
 digits = xpnet.data.load("digits")
-model = xpnet.Sequential(xpnet.Rescale(16.0), xpnet.Flatten(), own.Net(16, own.Scale())).initialize(xpnet.backend("cpu"), seed=0)
+model = xpnet.Sequential(xpnet.Rescale(16), xpnet.Flatten(), own.Net(16, own.Scale()))
+model.initialize(xpnet.backend("cpu"), seed=0)
 trainer = xpnet.Trainer(model, own.squared_error, xpnet.Adam(0.003))
 trainer.fit(digits.train, epochs=5, batch_size=32)
 xpnet.save_model(model, "model.safetensors")

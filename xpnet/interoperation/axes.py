@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpnet.layers import AvgPool2d, Conv2d, Embedding, Flatten, Layer, Linear, MaxPool2d, Reshape
 from xpnet.layers.tree import walk
 
-_TAKES: dict[type[Layer], int] = {Linear: 1, Conv2d: 3, MaxPool2d: 3, AvgPool2d: 3}
+_TAKES: dict[type[Layer], int] = {Conv2d: 3, MaxPool2d: 3, AvgPool2d: 3}
 
 
 def sample_axes(model: Layer, first: int | None) -> dict[Layer, int | None]:
@@ -26,6 +26,8 @@ def sample_axes(model: Layer, first: int | None) -> dict[Layer, int | None]:
     for _, layer in walk(model):
         if layer.children():
             continue
+        if axes is None and isinstance(layer, Linear):  # which takes any number of axes, and most often one
+            axes = 1
         axes = found[layer] = _TAKES.get(type(layer), axes)
         if axes is None:
             untold.append(layer)

@@ -14,8 +14,8 @@ from xpnet.layers.sequential import known_input_shape
 from xpnet.layers.tree import described, full_name
 from xpnet.parameters import Shape
 
-# How many axes a sample may have for Keras's layer to normalise the same one: its last.
-_SAME_AXIS: dict[type[Layer], tuple[int, ...]] = {BatchNorm: (1, 3), LayerNorm: (1, 2)}
+# How many axes a sample may have for Keras's layer to take the same one: its last.
+_SAME_AXIS: dict[type[Layer], tuple[int, ...]] = {BatchNorm: (1, 3), LayerNorm: (1, 2), Linear: (1, 2)}
 
 
 class _Samples(NamedTuple):
@@ -119,7 +119,7 @@ def _require_same_axis(layer: Layer, name: str, axes: int | None) -> None:
         )
     if axes not in _SAME_AXIS[type(layer)]:
         raise ConfigurationError(
-            f"{described(name, layer)} takes samples of {axes} axes here, and Keras's normalises another of them"
+            f"{described(name, layer)} takes samples of {axes} axes here, and Keras's works on another of them"
         )
 
 

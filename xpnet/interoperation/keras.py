@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigurationError, FileFormatError, MissingFileError
-from xpnet.interoperation.layouts import Layout, Place, Tensor, counterpart
+from xpnet.interoperation.layouts import Layout, Place, Tensor
 from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer
 from xpnet.layers import BatchNorm, Conv2d, Embedding, LayerNorm, Linear
 
@@ -37,7 +37,7 @@ def from_list(arrays: Mapping[str, np.ndarray], places: Sequence[Place]) -> Fore
     stored = iter([Stored(name, values, values.dtype.name) for name, values in arrays.items()])
     groups: dict[str, dict[str, Stored]] = {}
     for place in places:
-        names = [tensor.theirs for tensor in counterpart(place.layer, LAYOUT, "Keras")]
+        names = [tensor.theirs for tensor in place.tensors(LAYOUT, "Keras")]
         group = dict(zip(names, islice(stored, len(names)), strict=False))  # the last may be incomplete
         if group:
             groups[" ".join(tensor.name for tensor in group.values())] = group

@@ -64,6 +64,10 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return described(self.name, self.layer)
 
+    def tensors(self, table: Layout, library: str) -> list[Tensor]:
+        """Those of the layer's tensors in another library that it has: a Linear may have no bias."""
+        return [tensor for tensor in counterpart(self.layer, table, library) if tensor.ours in self.views]
+
     def full_name(self, own: str) -> str:
         """The model's name for the tensor that the layer calls ``own``."""
         return full_name(self.name, own)

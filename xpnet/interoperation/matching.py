@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xpnet.errors import ConfigurationError, FileFormatError, ShapeError, one_of
-from xpnet.interoperation.layouts import Layout, Place, counterpart
+from xpnet.interoperation.layouts import Layout, Place
 from xpnet.parameters import Shape
 
 
@@ -83,7 +83,7 @@ def match(places: Sequence[Place], weights: ForeignWeights, origin: str) -> list
     for place in places:
         needed = {
             tensor.theirs: tensor.their_shape(place.views[tensor.ours].shape)
-            for tensor in counterpart(place.layer, weights.layout, weights.library)
+            for tensor in place.tensors(weights.layout, weights.library)
         }
         candidates = list(left)[:1] if weights.in_order else list(left)
         fitting = [name for name in candidates if _shapes(left[name]) == needed]
@@ -117,7 +117,10 @@ def _nearest(candidates: Sequence[str], groups: Mapping[str, Group], needed: Map
     found = _shapes(groups[name])
     missing = [own for own in needed if own not in found]
     if len(missing) == 1 and found == {own: shape for own, shape in needed.items() if own not in missing}:
-        return f"{name!r} fits, but has no {missing[0]}: save zeros there, if it was trained without"
+        return (
+            f"{name!r} fits, but has no {missing[0]}: if it was trained without, save zeros there or take "
+            "Linear(bias=False)"
+        )
     return f"{name!r} in the file has {_text({own: found[own] for own in (*needed, *sorted(found)) if own in found})}"
 
 

@@ -70,7 +70,11 @@ def _residual(graph: Graph, layer: layers.Residual, name: str, x: str) -> str:
 
 
 def _linear(graph: Graph, layer: layers.Linear, name: str, x: str) -> str:
-    return _activated(graph, layer, graph.node("Gemm", x, *graph.tensors(layer, name, "W", "b")))
+    tensors = graph.tensors(layer, name, *layer.parameter_specs())
+    if graph.axes[layer] == 1:
+        return _activated(graph, layer, graph.node("Gemm", x, *tensors))
+    y = graph.node("MatMul", x, tensors[0])  # Gemm takes matrices alone
+    return _activated(graph, layer, graph.node("Add", y, tensors[1]) if layer.bias else y)
 
 
 def _convolution(graph: Graph, layer: layers.Conv2d, name: str, x: str) -> str:

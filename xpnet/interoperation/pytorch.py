@@ -109,7 +109,7 @@ def _translate(
             continue
         module = counterpart(layer, MODULES, "PyTorch")
         views, to_numpy = {**layer.parameters, **layer.buffers}, layer.require_backend().to_numpy
-        for tensor in module.tensors:
+        for tensor in (tensor for tensor in module.tensors if tensor.ours in views):
             state[name + tensor.theirs] = tensor.to_theirs(to_numpy(views[tensor.ours]))
         state.update({name + counter: np.array(0) for counter in module.counters})
         sources += module.sources(layer, axes[layer])

@@ -63,7 +63,8 @@ class Module(NamedTuple):
 
 
 def _linear(layer: layers.Linear, axes: int | None) -> list[str]:
-    return [f"torch.nn.Linear({layer.inputs}, {layer.outputs})", *_activation(layer)]
+    bias = "" if layer.bias else ", bias=False"
+    return [f"torch.nn.Linear({layer.inputs}, {layer.outputs}{bias})", *_activation(layer)]
 
 
 def _convolution(layer: layers.Conv2d, axes: int | None) -> list[str]:

@@ -12,7 +12,7 @@ from xpnet.data.npz import read_arrays
 from xpnet.errors import ConfigurationError, DTypeError, FileFormatError, MissingFileError
 from xpnet.interoperation import dezero, keras, pytorch
 from xpnet.interoperation.channels_last import feature_orders
-from xpnet.interoperation.layouts import Place, Tensor, counterpart, places
+from xpnet.interoperation.layouts import Place, Tensor, places
 from xpnet.interoperation.matching import ForeignWeights, Stored, match
 from xpnet.layers import Layer
 from xpnet.parameters import Shape
@@ -100,7 +100,7 @@ def import_weights(
     orders = feature_orders(model, input_shape) if foreign.channels_last else {}
     imported, converted = [], []
     for place, group in zip(targets, groups, strict=True):
-        for tensor in counterpart(place.layer, foreign.layout, foreign.library):
+        for tensor in place.tensors(foreign.layout, foreign.library):
             stored = group[tensor.theirs]
             values = _in_features_order(tensor, stored.values, orders.get(place.name))
             converted.append((place.views[tensor.ours], _cast(path, stored, values, model.dtype)))

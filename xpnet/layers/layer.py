@@ -223,8 +223,8 @@ class Layer:
         return predict(self, x, batch_size)
 
     def predict_labels(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
-        """The class with the largest output, the first of several: (N,) int64, a NumPy array."""
-        return np.argmax(self.predict(x, batch_size), axis=1)
+        """The class with the largest output, the first of several: (N,) or (N, …) int64, a NumPy array."""
+        return np.argmax(self.predict(x, batch_size), axis=-1)
 
     def summary(self, input_shape: Shape | None = None) -> str:
         """A table of the layers: name, output shape, number of parameters, FLOPs.

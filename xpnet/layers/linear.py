@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 from xpnet import ops
 from xpnet.backends import Array
 from xpnet.context import Context
-from xpnet.errors import ShapeError, one_of, positive_integer
+from xpnet.errors import ShapeError, boolean, one_of, positive_integer
 from xpnet.initializers import FanInUniform, Initializer
 from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.parameters import Shape
 
 
 class Linear(Layer):
-    """y = a(x W + b), with x (N, inputs), W (inputs, outputs), b (outputs,), y (N, outputs).
+    """y = a(x W + b), with x (N, …, inputs), W (inputs, outputs), b (outputs,), y (N, …, outputs).
+
+    Of samples with several axes, such as words (T, inputs), it takes the last one; an image comes through a
+    :class:`~xpnet.Flatten` first.
 
     Args:
         inputs: features of a sample.
@@ -21,10 +26,11 @@ class Linear(Layer):
             it can be fused with the sum.
         weights: initialiser of W.
         biases: initialiser of b.
+        bias: whether there is a b.
 
     Raises:
-        ConfigurationError: no inputs or outputs, or an unknown activation.
-        ShapeError: samples of another shape than (inputs,).
+        ConfigurationError: no inputs or outputs, an unknown activation, or a ``bias`` that is neither true nor false.
+        ShapeError: samples whose last axis is of another length than ``inputs``.
 
     Source: the "Affine" layer of Saito, "Deep Learning from Scratch", 2016, section 5.6.
 
@@ -41,40 +47,43 @@ class Linear(Layer):
         activation: str | None = None,
         weights: Initializer = FanInUniform(),  # noqa: B008 - initialisers hold no state
         biases: Initializer = FanInUniform(),  # noqa: B008
+        bias: bool = True,
     ) -> None:
         self.inputs = positive_integer("inputs", inputs)
         self.outputs = positive_integer("outputs", outputs)
         self.activation = None if activation is None else one_of("activation", activation, ops.ACTIVATIONS)
         self.weights = weights
         self.biases = biases
+        self.bias = boolean("bias", bias)
 
     def parameter_specs(self) -> dict[str, ParameterSpec]:
-        """W and b."""
-        return {
-            "W": ParameterSpec((self.inputs, self.outputs), self.weights, self.inputs, self.outputs),
-            "b": ParameterSpec((self.outputs,), self.biases, self.inputs, self.outputs),
-        }
+        """W and, with a bias, b."""
+        specs = {"W": ParameterSpec((self.inputs, self.outputs), self.weights, self.inputs, self.outputs)}
+        if self.bias:
+            specs["b"] = ParameterSpec((self.outputs,), self.biases, self.inputs, self.outputs)
+        return specs
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """(outputs,)."""
-        if tuple(input_shape) != (self.inputs,):
-            flatten = "; put a Flatten() in front of it" if len(input_shape) > 1 else ""
+        """(…, outputs)."""
+        if not input_shape or input_shape[-1] != self.inputs:
+            several = len(input_shape) > 1
             raise ShapeError(
-                f"Linear({self.inputs}, {self.outputs}) takes samples of shape ({self.inputs},), not "
-                f"{tuple(input_shape)}{flatten}"
+                f"Linear({self.inputs}, {self.outputs}) takes samples of shape ({'..., ' if several else ''}"
+                f"{self.inputs}{')' if several else ',)'}, not {tuple(input_shape)}"
+                f"{'; put a Flatten() in front of it' if several else ''}"
             )
-        return (self.outputs,)
+        return (*input_shape[:-1], self.outputs)
 
     def flops(self, input_shape: Shape) -> int:
-        """2 · inputs · outputs."""
+        """2 · inputs · outputs, for each place of a sample's leading axes."""
         self.output_shape(input_shape)
-        return 2 * self.inputs * self.outputs
+        return 2 * self.inputs * self.outputs * math.prod(input_shape[:-1])
 
     def forward(self, x: Array, context: Context) -> Array:
         """y = a(x W + b)."""
-        self.output_shape(x.shape[1:])
-        W, b = self.parameters["W"], self.parameters["b"]
-        out = context.empty(self, "y", (x.shape[0], self.outputs), x.dtype)
+        shape = x.shape[0], *self.output_shape(x.shape[1:])
+        W, b = self.parameters["W"], self.parameters["b"] if self.bias else None
+        out = context.empty(self, "y", shape, x.dtype)
         y = ops.linear(context.backend, x, W, b, self.activation, out)
         if context.training:
             self.saved = x, y
@@ -92,7 +101,7 @@ class Linear(Layer):
         x, y = self.pop_saved()
         out = context.empty(self, "dx", x.shape, x.dtype) if input_gradient else None
         dz = None if self.activation is None else context.empty(self, "dz", y.shape, y.dtype)
-        W, dW, db = self.parameters["W"], self.gradients["W"], self.gradients["b"]
+        W, dW, db = self.parameters["W"], self.gradients["W"], self.gradients["b"] if self.bias else None
         return ops.linear_backward(
             context.backend, dy, x, y, W, self.activation, dW, db, input_gradient=input_gradient, out=out, dz=dz
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpnet import ops
 from xpnet.backends import Array, Backend
-from xpnet.errors import ConfigurationError, DTypeError, OutOfRangeError, finite_number
+from xpnet.errors import ConfigurationError, DTypeError, OutOfRangeError, ShapeError, finite_number
 from xpnet.losses.loss import Loss
 from xpnet.parameters import Shape
 
@@ -17,7 +17,8 @@ from xpnet.parameters import Shape
 class SoftmaxCrossEntropy(Loss):
     """L = 1/N Σᵢ -log softmax(z)[i, yᵢ], over logits z (N, C).
 
-    Labels y are (N,) class indices of any integer type, or (N, C) rows of probabilities, one-hot included. The options
+    Labels y are (N,) class indices of any integer type, or (N, C) rows of probabilities, one-hot included. Logits of
+    sequences are (N, T, C), and their labels (N, T) or (N, T, C): then every label counts as a row. The options
     are those of PyTorch's ``cross_entropy``; :func:`xpnet.ops.softmax_cross_entropy` has the equation with all of them.
 
     Args:
@@ -72,20 +73,32 @@ class SoftmaxCrossEntropy(Loss):
         )
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
-        """Class indices must be integers, and each have an output or be the ignored one."""
-        if y.ndim != 1:
+        """Class indices must be integers, and each have an output or be the ignored one.
+
+        Raises:
+            ShapeError: neither a label for each vector of outputs, nor probabilities of the outputs' shape.
+            DTypeError, OutOfRangeError: class indices that are none; the message names the row.
+        """
+        *places, outputs = output_shape
+        if y.shape[1:] == tuple(output_shape):
             return
-        outputs = output_shape[-1]
+        if y.shape[1:] != tuple(places):
+            flatten = (
+                "; for one label a sample put a Flatten() in front of the layers" if places and y.ndim == 1 else ""
+            )
+            raise ShapeError(
+                f"labels of shape {y.shape} do not fit logits of shape {(len(y), *output_shape)}: expected "
+                f"{(len(y), *places)} class indices or {(len(y), *output_shape)} probabilities{flatten}"
+            )
         if y.dtype.kind not in "iu":
             raise DTypeError(f"labels of shape {y.shape} must be integers (class indices), not {y.dtype}")
         bad = (y < 0) | (y >= outputs)
         if self.ignore_index is not None:
             bad &= y != self.ignore_index
         if bad.any():
-            row = int(bad.argmax())
-            raise OutOfRangeError(
-                f"label {y[row]} at row {row} has no output: the model has {outputs}, for the labels 0 to {outputs - 1}"
-            )
+            row, *_ = place = np.unravel_index(int(bad.argmax()), y.shape)
+            known = f"the model has {outputs}, for the labels 0 to {outputs - 1}"
+            raise OutOfRangeError(f"label {y[place]} at row {row} has no output: {known}")
 
     def _weights_on(self, backend: Backend, logits: Array) -> Array:
         """The class weights beside the logits, brought there once."""

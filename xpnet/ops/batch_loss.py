@@ -16,7 +16,7 @@ class BatchLoss(NamedTuple):
 
     Attributes:
         loss: Σ losses / weight by the reduction "mean", else Σ losses: a 0-d float64 array on the device.
-        losses: one a row, (N,), or one an output, of the outputs' shape, as the loss says.
+        losses: one a row, (N,) or with the labels' shape, or one an output, of the outputs' shape, as the loss says.
         correct: how many rows are right, a 0-d float64 array; NaN for a loss that calls none right or wrong.
         gradient: d loss / d outputs, of the outputs' shape; None when it was not asked for.
         weight: what the mean divides by: a number, or a 0-d float64 array.

@@ -9,13 +9,13 @@ from xpnet.errors import ConfigurationError, ShapeError
 def check_labels(
     backend: Backend, logits: Array, labels: Array, class_weights: Array | None, ignore_index: int | None
 ) -> Array:
-    """The labels, rows of probabilities in the logits' type; an error when something does not fit the logits."""
-    if logits.ndim != 2 or logits.shape[1] == 0:
+    """The labels, probabilities in the logits' type; an error when something does not fit the logits."""
+    if logits.ndim < 2 or logits.shape[-1] == 0:
         raise ShapeError(f"expected logits of shape (rows, at least 1 class), got {tuple(logits.shape)}")
-    rows, classes = logits.shape
+    classes = logits.shape[-1]
     if class_weights is not None and tuple(class_weights.shape) != (classes,):
         raise ShapeError(f"expected {classes} class weights, one a class, got shape {tuple(class_weights.shape)}")
-    if labels.shape == (rows,):
+    if labels.shape == logits.shape[:-1]:
         return labels
     if labels.shape == logits.shape:
         if ignore_index is not None:
@@ -26,7 +26,7 @@ def check_labels(
         return labels if labels.dtype == logits.dtype else backend.xp.astype(labels, logits.dtype)
     raise ShapeError(
         f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}: expected "
-        f"({rows},) class indices or {tuple(logits.shape)} probabilities"
+        f"{tuple(logits.shape[:-1])} class indices or {tuple(logits.shape)} probabilities"
     )
 
 

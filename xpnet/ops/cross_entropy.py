@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from xpnet.ops.class_targets import (
     row_mask,
     weighted_targets,
 )
-from xpnet.ops.outputs import store
+from xpnet.ops.outputs import as_rows, rows_of, store
 
 
 def softmax(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -66,18 +67,19 @@ def softmax_cross_entropy(
 
     Args:
         backend: where the arrays live.
-        logits: (N, C) floating point.
-        labels: (N,) class indices of any integer type, or (N, C) rows of probabilities, one-hot included.
+        logits: (N, C) floating point, or (…, C): every vector along the last axis is a row.
+        labels: (N,) class indices of any integer type, or (N, C) rows of probabilities, one-hot included; (…) or
+            (…, C) where logits have more axes, and so the losses, (…).
         gradient: whether the gradient is wanted.
-        out: (N, C), receives the gradient when given.
+        out: of the logits' shape, C-contiguous, receives the gradient when given.
         label_smoothing: s, from 0 to 1.
         class_weights: (C,) of the logits' type, w; None is 1.
         ignore_index: rows with this label have loss 0, gradient 0 and weight 0, and are never correct.
         reduction: "mean", "sum", or "none", for which the gradient's row i is that of row i's loss.
 
     Raises:
-        OutOfRangeError: a label outside [0, C), naming its row. On a device where looking costs a wait, that row's
-            loss is NaN instead, and so is the mean.
+        OutOfRangeError: a label outside [0, C), naming its row (in C order). On a device where looking costs a wait,
+            that row's loss is NaN instead, and so is the mean.
         ShapeError: the labels' shape, or the weights', does not fit the logits'.
         DTypeError: class indices that are not integers.
         ConfigurationError: an ignored label among rows of probabilities.
@@ -92,6 +94,9 @@ def softmax_cross_entropy(
     (0.693147, array([[ 0.5, -0.5]]))
     """
     labels = check_labels(backend, logits, labels, class_weights, ignore_index)
+    if logits.ndim > 2:
+        options = {"label_smoothing": label_smoothing, "class_weights": class_weights, "ignore_index": ignore_index}
+        return _of_rows(backend, logits, labels, gradient, out, {**options, "reduction": reduction})
     fused = backend.kernel("softmax_cross_entropy", *((logits, labels) if labels.ndim == 2 else (logits,)))
     if fused is not None:
         options = {"label_smoothing": label_smoothing, "class_weights": class_weights, "ignore_index": ignore_index}
@@ -117,6 +122,21 @@ def softmax_cross_entropy(
     # Last, for the logits of a row that does not count may be NaN.
     result = mask_rows(backend, counts, result / denominator(backend, weight, reduction, dtype))
     return BatchLoss(loss, losses, correct, store(result, out), weight, rows, reduction, bad_row)
+
+
+def _of_rows(
+    backend: Backend, logits: Array, labels: Array, gradient: bool, out: Array | None, options: dict[str, Any]
+) -> BatchLoss:
+    """The same for logits with more axes than two: their rows one after the other, brought back into their shape."""
+    *axes, classes = logits.shape
+    labels = as_rows(backend, labels) if labels.ndim == logits.ndim else backend.reshape(labels, (math.prod(axes),))
+    rows, memory = as_rows(backend, logits), rows_of(backend, out)
+    result = softmax_cross_entropy(backend, rows, labels, gradient, memory, **options)
+    bad_row = None if result.bad_row is None else backend.xp.floor(result.bad_row / max(math.prod(axes[1:]), 1))
+    losses = backend.reshape(result.losses, tuple(axes))
+    if gradient and out is None:
+        out = backend.reshape(result.gradient, (*axes, classes))
+    return result._replace(losses=losses, gradient=out if gradient else None, bad_row=bad_row)
 
 
 def _fused(

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from xpnet.backends import Array, Backend
 from xpnet.ops.activations import ACTIVATIONS
+from xpnet.ops.outputs import as_rows, rows_of, store
 
 
 def linear(
-    backend: Backend, x: Array, W: Array, b: Array, activation: str | None = None, out: Array | None = None
+    backend: Backend, x: Array, W: Array, b: Array | None, activation: str | None = None, out: Array | None = None
 ) -> Array:
-    """y = a(x W + b).
+    """y = a(x W + b), over the last axis.
 
     Args:
         backend: where the arrays live.
-        x: (N, inputs).
+        x: (…, inputs).
         W: (inputs, outputs).
-        b: (outputs,).
+        b: (outputs,); None: there is none.
         activation: "relu", "sigmoid", "tanh", or None for the identity.
-        out: (N, outputs), receives y when given.
+        out: (…, outputs), C-contiguous, receives y when given.
 
     Returns:
-        (N, outputs).
+        (…, outputs).
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -28,18 +29,19 @@ def linear(
     >>> linear(cpu, x, W, b)
     array([[16.]], dtype=float32)
     """
+    if x.ndim != 2:
+        y = linear(backend, as_rows(backend, x), W, b, activation, rows_of(backend, out))
+        return out if out is not None else backend.reshape(y, (*x.shape[:-1], W.shape[1]))
+    xp = backend.xp
+    if b is None:
+        b = xp.zeros((W.shape[1],), dtype=W.dtype, device=backend.device)
     fused = backend.kernel("linear", x, W, b)
     if fused is not None:
-        out = backend.xp.empty((x.shape[0], W.shape[1]), dtype=x.dtype) if out is None else out
+        out = xp.empty((x.shape[0], W.shape[1]), dtype=x.dtype) if out is None else out
         fused(x, W, b, activation, out)
         return out
-    y = backend.xp.matmul(x, W) + b
-    if activation is not None:
-        return ACTIVATIONS[activation].forward(backend, y, out)
-    if out is None:
-        return y
-    out[...] = y
-    return out
+    y = xp.matmul(x, W) + b
+    return store(y, out) if activation is None else ACTIVATIONS[activation].forward(backend, y, out)
 
 
 def linear_backward(
@@ -50,28 +52,28 @@ def linear_backward(
     W: Array,
     activation: str | None,
     dW: Array,
-    db: Array,
+    db: Array | None,
     input_gradient: bool = True,
     out: Array | None = None,
     dz: Array | None = None,
 ) -> Array | None:
-    """With dz = dy · a'(z): dW = xᵀ dz, db = Σ dz over the rows, dx = dz Wᵀ.
+    """With dz = dy · a'(z): dW = xᵀ dz, db = Σ dz, both over all leading axes, dx = dz Wᵀ.
 
     Args:
         backend: where the arrays live.
-        dy: (N, outputs), the gradient of the loss with respect to y.
-        x: (N, inputs), what the forward pass took.
-        y: (N, outputs), what it gave; the activation's derivative is computed from it.
+        dy: (…, outputs), the gradient of the loss with respect to y.
+        x: (…, inputs), what the forward pass took.
+        y: (…, outputs), what it gave; the activation's derivative is computed from it.
         W: (inputs, outputs).
         activation: as in the forward pass.
         dW: (inputs, outputs), overwritten.
-        db: (outputs,), overwritten.
+        db: (outputs,), overwritten; None: there is no b.
         input_gradient: whether dx is wanted; if not, its matrix product is saved.
-        out: (N, inputs), receives dx when given.
-        dz: (N, outputs), memory for dz when given; its content afterwards is undefined.
+        out: (…, inputs), C-contiguous, receives dx when given.
+        dz: (…, outputs), C-contiguous memory for dz when given; its content afterwards is undefined.
 
     Returns:
-        dx, (N, inputs), or None when it was not wanted.
+        dx, (…, inputs), or None when it was not wanted.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -82,7 +84,14 @@ def linear_backward(
     >>> dW.tolist(), db.tolist()
     ([[10.0], [20.0]], [10.0])
     """
+    if x.ndim != 2:
+        dy, rows, y = (as_rows(backend, array) for array in (dy, x, y))
+        memory = rows_of(backend, out), rows_of(backend, dz)
+        dx = linear_backward(backend, dy, rows, y, W, activation, dW, db, input_gradient, *memory)
+        return out if out is not None or dx is None else backend.reshape(dx, x.shape)
     xp = backend.xp
+    if db is None:
+        db = xp.empty((W.shape[1],), dtype=W.dtype, device=backend.device)
     fused = backend.kernel("linear_backward", dy, x, y, W)
     if fused is not None:
         dx = None if not input_gradient else xp.empty_like(x) if out is None else out
@@ -92,10 +101,4 @@ def linear_backward(
     dz = dy if activation is None else ACTIVATIONS[activation].backward(backend, dy, y)
     dW[...] = xp.matmul(xp.matrix_transpose(x), dz)
     db[...] = xp.sum(dz, axis=0)
-    if not input_gradient:
-        return None
-    dx = xp.matmul(dz, xp.matrix_transpose(W))
-    if out is None:
-        return dx
-    out[...] = dx
-    return out
+    return store(xp.matmul(dz, xp.matrix_transpose(W)), out) if input_gradient else None

@@ -10,7 +10,7 @@ import numpy as np
 from xpnet.backends import Array
 from xpnet.context import Context
 from xpnet.data import Batches
-from xpnet.layers import Layer, Sequential
+from xpnet.layers import Layer, Linear, Sequential
 from xpnet.layers.preprocessing import leading_preprocessing
 from xpnet.layers.tree import walk
 
@@ -42,8 +42,9 @@ def dead_units(model: Layer, batches: Batches) -> str | None:
     x = batches.head(PROBE_ROWS, context)
     for name, layer, y in _trace(model, x, context):
         if getattr(layer, "activation", None) == "relu" and float(batches.backend.xp.max(y)) <= 0.0:
+            units = y.shape[-1 if isinstance(layer, Linear) else 1]
             return (
-                f"all {y.shape[1]} hidden units of layer {name} are dead (a ReLU that is 0 for every sample passes no "
+                f"all {units} hidden units of layer {name} are dead (a ReLU that is 0 for every sample passes no "
                 "gradient): scale the inputs to [0, 1], lower the learning rate, or start from other weights"
             )
     return None

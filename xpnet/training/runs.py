@@ -253,8 +253,10 @@ def _require_fit(model: Sequential, dataset: Dataset, recipe: Recipe) -> None:
             f"{dataset.sample_shape}: {error}"
         ) from None
     if outputs != (dataset.classes,):
+        flatten = ": put a Flatten before its first Linear" if len(outputs) > 1 else ""
         raise ShapeError(
-            f"the recipe {recipe.name} gives {outputs[0]} outputs, but {dataset.name} has {dataset.classes} classes"
+            f"the recipe {recipe.name} gives {outputs[0] if len(outputs) == 1 else outputs} outputs, but "
+            f"{dataset.name} has {dataset.classes} classes{flatten}"
         )
 
 

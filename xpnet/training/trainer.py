@@ -281,10 +281,11 @@ class Trainer:
         self.optimizer.schedule.observe(figures.get("validation_loss", train_loss))
         self.diagnose("skipped steps", self._skipped_steps(report))
         self.diagnose("dead units", diagnoses.dead_units(self.model, self._batches))
-        classifies = isinstance(self.loss, SoftmaxCrossEntropy) and self._batches.y.ndim == 1
+        output_shape = self.model.output_shape(tuple(self._batches.x.shape[1:]))
+        has_class_indices = self._batches.y.ndim == len(output_shape)
+        classifies = isinstance(self.loss, SoftmaxCrossEntropy) and has_class_indices
         if classifies and self.step >= max(self.intervals.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
-            classes = self.model.output_shape(tuple(self._batches.x.shape[1:]))[-1]
-            self.diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, classes))
+            self.diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, output_shape[-1]))
         self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
 
     def _is_best(self, outcome: Evaluation) -> bool:
