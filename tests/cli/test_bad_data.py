@@ -118,7 +118,12 @@ def recipe(outputs: int = 10, hidden: int = 16) -> None:
     """``mine.toml``, a network for ``mine.npz``."""
     table = library.load_recipe("digits").to_table()
     first = {"type": "Linear", "inputs": 64, "outputs": hidden, "activation": "relu"}
-    table["model"]["layers"] = [{"type": "Flatten"}, first, {"type": "Linear", "inputs": hidden, "outputs": outputs}]
+    table["model"]["layers"] = [
+        {"type": "Rescale"},
+        {"type": "Flatten"},
+        first,
+        {"type": "Linear", "inputs": hidden, "outputs": outputs},
+    ]
     table["training"] |= {"batch_size": 8, "epochs": 3}
     Path("mine.toml").write_text(tomli_w.dumps(table))
 

@@ -61,7 +61,7 @@ def test_a_runs_folder_means_its_best_checkpoint(xpnet: Any) -> None:
     xpnet("train", "--recipe", "digits", "--device", "cpu-reference", "--epochs", 1, "--out", "run")
     result = xpnet("export", "run", "--pytorch", "out.safetensors", "--json").result
     assert result["file"] == "run/best.safetensors"
-    assert sorted(load_file("out.safetensors")) == ["1.bias", "1.weight", "3.bias", "3.weight"]
+    assert sorted(load_file("out.safetensors")) == ["2.bias", "2.weight", "4.bias", "4.weight"]
 
 
 def test_what_cannot_be_exported(xpnet: Any, model: library.Sequential) -> None:

@@ -41,7 +41,7 @@ def signal_at(call: int, function: Callable[..., Any], number: int) -> Callable[
 MOMENTS = {
     "the first step": (Trainer, "train_step", 1, 1),
     "a step": (Trainer, "train_step", 50, 50),
-    "an evaluation": (trainer, "evaluate", 1, 45),
+    "an evaluation": (trainer, "evaluate_batches", 1, 45),
     "the first save": (checkpoint, "save", 1, 1),
     "the save of the best": (checkpoint, "save", 2, 45),
 }
@@ -104,7 +104,7 @@ def test_a_signal_after_the_last_step_changes_nothing(xpnet: Any, monkeypatch: p
 
 def test_in_the_evaluation_that_ends_the_run_early(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EarlyStopping, "_score", lambda self, record: 0.0)
-    monkeypatch.setattr(trainer, "evaluate", signal_at(2, trainer.evaluate, signal.SIGTERM))
+    monkeypatch.setattr(trainer, "evaluate_batches", signal_at(2, trainer.evaluate_batches, signal.SIGTERM))
     outcome = xpnet(*DIGITS, "--epochs", 9, "--validation-fraction", 0.01, "--patience", 1)
     assert outcome.status == 0
     assert (outcome.result["epochs"], outcome.result["stopped_early"]) == (2, True)

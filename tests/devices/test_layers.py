@@ -11,6 +11,7 @@ import pytest
 import xpnet
 from xpnet import layers, optimizers
 from xpnet.backends import Backend
+from xpnet.layers.preprocessing import Preprocessing
 
 ROWS = 30
 LAYERS: dict[str, tuple[Callable[[], xpnet.Layer], tuple[int, ...]]] = {
@@ -27,11 +28,13 @@ LAYERS: dict[str, tuple[Callable[[], xpnet.Layer], tuple[int, ...]]] = {
     "MaxPool2d": (lambda: xpnet.MaxPool2d(3, 2), (3, 7, 7)),
     "ReLU": (xpnet.ReLU, (3, 4)),
     "Reshape": (lambda: xpnet.Reshape([2, 6]), (3, 4)),
+    "Rescale": (lambda: xpnet.Rescale(3.0), (3, 4)),
     "Residual": (lambda: xpnet.Residual(xpnet.Linear(12, 7, "tanh"), xpnet.Linear(7, 12)), (12,)),
     "Sequential": (lambda: xpnet.Sequential(xpnet.Linear(12, 9, "relu"), xpnet.Linear(9, 5, "sigmoid")), (12,)),
     "Sigmoid": (xpnet.Sigmoid, (3, 4)),
     "Softmax": (xpnet.Softmax, (12,)),
     "Softplus": (xpnet.Softplus, (3, 4)),
+    "Standardize": (lambda: xpnet.Standardize(3), (3, 4)),
     "Tanh": (xpnet.Tanh, (3, 4)),
 }
 
@@ -55,6 +58,8 @@ def pass_through(backend: Backend, name: str, dtype: str, passes: int = 2) -> di
     for step in range(passes):
         context.step = step
         x = random.integers(9, size=(ROWS, *shape)) if layer.takes_integers else random.normal(size=(ROWS, *shape))
+        if isinstance(layer, Preprocessing):
+            layer.fit(x)
         y = layer.forward(backend.asarray(x, layer.input_dtype), context)
         dx = layer.backward(backend.asarray(random.normal(size=y.shape), dtype), context)
     outputs = {

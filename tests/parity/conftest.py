@@ -17,6 +17,7 @@ from xpnet import (
     Flatten,
     Linear,
     MaxPool2d,
+    Rescale,
     Reshape,
     Sequential,
     ops,
@@ -63,7 +64,7 @@ class Skip(Layer):
 
 def network(*between: Layer) -> Sequential:
     layers = (Linear(64, 32, "relu"), Linear(32, 16, "sigmoid"), *between, Linear(16, 10))
-    return Sequential(Flatten(), *layers).initialize(DOUBLE, seed=1)
+    return Sequential(Rescale(16), Flatten(), *layers).initialize(DOUBLE, seed=1)
 
 
 def outcome(model, *tested, optimizer=None, reference=DOUBLE, steps=3, **options):

@@ -7,7 +7,7 @@ import pytest
 
 import xpnet
 from tests.parity.conftest import DIGITS, DOUBLE, cpu_with, found, network, of_images, outcome, wrong_on_cpu
-from xpnet import SGD, Adam, Flatten, Linear, Sequential, ops
+from xpnet import SGD, Adam, Flatten, Linear, Rescale, Sequential, ops
 from xpnet.parity import compare
 
 
@@ -88,8 +88,8 @@ def test_a_wrong_check_for_finite_numbers_is_found(cpu):
 
 @pytest.mark.parametrize("loss", [xpnet.MeanSquaredError(), xpnet.BinaryCrossEntropy()], ids=repr)
 def test_other_losses(monkeypatch, cpu, loss):
-    model = Sequential(Flatten(), Linear(64, 8, "tanh"), Linear(8, 1)).initialize(DOUBLE, seed=1)
-    train = DIGITS.x_train, DIGITS.y_train / 9, 16.0
+    model = Sequential(Rescale(16), Flatten(), Linear(64, 8, "tanh"), Linear(8, 1)).initialize(DOUBLE, seed=1)
+    train = DIGITS.x_train, DIGITS.y_train / 9
     assert compare(model, loss, SGD(0.1), train, [DOUBLE, cpu], steps=2).first_divergence is None
     name = "mean_squared_error" if isinstance(loss, xpnet.MeanSquaredError) else "binary_cross_entropy"
     right = getattr(ops, name)

@@ -32,6 +32,8 @@ DESCRIBED: list[tuple[str, Any, Table]] = [
     ("layer", xpnet.LayerNorm(4, epsilon=0.5), {"type": "LayerNorm", "features": 4, "epsilon": 0.5}),
     ("layer", xpnet.LeakyReLU(0.25), {"type": "LeakyReLU", "negative_slope": 0.25}),
     ("layer", xpnet.ReLU(), {"type": "ReLU"}),
+    ("layer", xpnet.Rescale(255), {"type": "Rescale", "divisor": 255.0}),
+    ("layer", xpnet.Standardize(3), {"type": "Standardize", "features": 3}),
     (
         "layer",
         xpnet.Residual(xpnet.Flatten(), xpnet.ReLU()),

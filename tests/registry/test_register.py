@@ -126,7 +126,7 @@ def test_objects_within_objects_are_described_and_built() -> None:
     register(Mixture)
     heads = {"left": ReLU(), "all": [Linear(2, 1), 3]}
     layer = Mixture(np.int64(3), Sequential(ReLU()), (ReLU(), ReLU()), heads, draw=Constant(2.0), rate=0.5)
-    linear = {"type": "Linear", "inputs": 2, "outputs": 1, "weights": FAN_IN, "biases": FAN_IN}
+    linear = {"type": "Linear", "inputs": 2, "outputs": 1, "weights": FAN_IN, "biases": FAN_IN, "bias": True}
     assert describe(layer) == {
         "type": "Mixture",
         "features": 3,

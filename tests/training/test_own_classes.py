@@ -114,7 +114,7 @@ def test_a_second_process_loads_it_once_its_module_is_imported(run) -> None:
     assert json.loads(run("import own\n" + LOAD)) == [predictions] * 3
     refusal = run(LOAD, fails=True)
     assert (
-        "FileFormatError: the model in model.safetensors cannot be built: layers[1]: unknown layer type 'Net'"
+        "FileFormatError: the model in model.safetensors cannot be built: layers[2]: unknown layer type 'Net'"
         in refusal
     )
     assert "put @xpnet.register above it, and import its module (or give --plugin FILE.py)" in refusal

@@ -38,7 +38,7 @@ def test_it_learns_and_counts_labels(backend, samples, bias) -> None:
     losses = np.log(np.exp(z).sum(axis=2)) - np.take_along_axis(z, np.maximum(y, 0)[..., None], 2)[..., 0]
     assert outcome.loss == pytest.approx(losses[counted].mean(), rel=1e-12)
     assert trainer.samples_seen == 25 * 60
-    assert history[-1]["test_accuracy"] == outcome.accuracy
+    assert history[-1]["validation_accuracy"] == outcome.accuracy
 
 
 @pytest.mark.parametrize("rows", [1, 5])

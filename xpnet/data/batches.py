@@ -104,7 +104,7 @@ class Batches:
         resident: bool = True,
     ) -> None:
         self.backend = backend
-        self.samples = len(x)
+        self.samples = int(x.shape[0])
         self.batch_size = batch_size if not drop_last else min(batch_size, self.samples)
         self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
         if drop_last:

@@ -56,7 +56,7 @@ def imports_of(path: Path) -> list[str]:
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return [name.removeprefix("xpnet_kernels.cpu.") for name in names if name.startswith("xpnet_kernels.")]
+    return [name.removeprefix("xpnet_kernels.cpu.") for name in names if name.startswith("xpnet_kernels.cpu.")]
 
 
 @pytest.mark.parametrize("path", sorted(CPU.glob("*/*.py")), ids=lambda path: str(path.relative_to(CPU)))
