@@ -6,6 +6,8 @@ type checkers read the imports below; Python reads the table after them. ``tests
 
 import typing as _typing
 
+from xpnet._version import __version__
+
 if _typing.TYPE_CHECKING:
     from xpnet import backends as backends
     from xpnet import book_pickle as book_pickle
@@ -124,7 +126,6 @@ if _typing.TYPE_CHECKING:
     from xpnet.training import save_model as save_model
     from xpnet.training import train as train
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "backends": ["Backend", "backend", "cuda_problem"],

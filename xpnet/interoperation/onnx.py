@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpnet import __version__
+from xpnet._version import __version__
 from xpnet.atomic import write_atomically
 from xpnet.errors import ConfigurationError, ShapeError
 from xpnet.interoperation.axes import sample_axes

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # it imports this module
-    from xpnet.training.trainer import Trainer
-
+Trainer = Any  # xpnet.Trainer, whose module imports this one
 Record = dict[str, Any]
 
 
