@@ -8,12 +8,12 @@ _PIXEL_RANGES = {"mnist": 255.0, "fashion-mnist": 255.0, "digits": 16.0}
 
 
 def upgrade(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of a format 1 checkpoint in the words of format 2.
+    """The metadata of a format 1 checkpoint in the words of format 2, and that it was one.
 
     >>> upgrade({"report": {"steps_left_out": 3.0}, "step": 7})
-    {'report': {'skipped_steps': 3.0}, 'step': 7}
+    {'report': {'skipped_steps': 3.0}, 'step': 7, 'upgraded_from': 1}
     """
-    upgraded = dict(metadata)
+    upgraded = {**metadata, "upgraded_from": 1}
     if isinstance(report := metadata.get("report"), dict):
         upgraded["report"] = _renamed(report, {"steps_left_out": "skipped_steps"})
     if isinstance(recipe := metadata.get("recipe"), dict):
@@ -61,11 +61,14 @@ def upgrade_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     return upgraded
 
 
+def pixel_range(dataset: Any) -> float:
+    """What format 1 divided the pixels of a :class:`~xpnet.Dataset` by, outside the model."""
+    return _PIXEL_RANGES.get(dataset.name, 255.0 if dataset.x_train.dtype == "uint8" else 1.0)
+
+
 def fingerprint(dataset: Any) -> str:
     """The fingerprint that format 1 gave to a :class:`~xpnet.Dataset`."""
-    in_bytes = 255.0 if dataset.x_train.dtype == "uint8" else 1.0
-    pixel_range = _PIXEL_RANGES.get(dataset.name, in_bytes)
-    return dataset.digest(repr((dataset.x_train.shape, dataset.classes, pixel_range)))
+    return dataset.digest(repr((dataset.x_train.shape, dataset.classes, pixel_range(dataset))))
 
 
 def _is_scaled(recipe: dict[str, Any]) -> bool:

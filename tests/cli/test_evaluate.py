@@ -80,6 +80,19 @@ def test_a_model_that_no_recipe_made(xpnet: Any, model: Path) -> None:
     assert xpnet("evaluate", model, "--data", "digits", *CPU, "--json").result["accuracy"] == expected
 
 
+def test_a_model_of_format_1_that_no_recipe_made(xpnet: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Format 1 divided the pixels of the digits by 16 before any model saw them."""
+    digits = library.data.load("digits")
+    loaded = library.load_model(model, library.backend("cpu-reference"))
+    with monkeypatch.context() as patch:
+        patch.setattr(library.checkpoint, "FORMAT_VERSION", 1)
+        library.save_model(loaded, model)
+    expected = library.evaluate(loaded, (digits.x_test / np.float32(16.0), digits.y_test))
+    result = xpnet("evaluate", model, "--data", "digits", *CPU, "--json").result
+    assert (result["accuracy"], result["loss"]) == (expected.accuracy, pytest.approx(expected.loss, rel=1e-6))
+    assert result["loss"] != library.evaluate(loaded, digits.test).loss
+
+
 @pytest.mark.parametrize("name", ["weights.pkl", "WEIGHTS.PKL"])
 def test_a_books_pickle(xpnet: Any, name: str) -> None:
     rng = np.random.default_rng(0)

@@ -5,8 +5,10 @@ The values were written down on the day it was saved.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ from xpnet import checkpoint
 from xpnet.backends import Backend
 from xpnet.configuration import recipe_from_table
 from xpnet.data import Dataset
-from xpnet.format_1 import upgrade
-from xpnet.training import load_model, resume, train
+from xpnet.format_1 import fingerprint, upgrade
+from xpnet.training import evaluate, load_model, resume, train
 
 RUN = Path(__file__).with_name("run-v1")
 SHAPES = {"0.W": (4, 5), "0.b": (5,), "1.W": (5, 3), "1.b": (3,)}
@@ -109,4 +111,158 @@ FIGURES = ("test_loss", "test_accuracy", "best_test_accuracy")
 
 def test_a_format_1_run_with_a_validation_fraction_keeps_it() -> None:
     recipe = {"name": "x", "training": {"epochs": 1, "validation_fraction": 0.2}}
-    assert upgrade({"recipe": recipe}) == {"recipe": recipe}
+    assert upgrade({"recipe": recipe}) == {"recipe": recipe, "upgraded_from": 1}
+
+
+# Runs as format 1 wrote them: pixels were divided outside the model, and some keys had other names.
+
+RESCALE = {"type": "Rescale"}
+DENSE = [
+    {"type": "Flatten"},
+    {"type": "Linear", "inputs": 36, "outputs": 8, "activation": "tanh"},
+    {"type": "Linear", "inputs": 8, "outputs": 3},
+]
+CONVOLUTIONS = [
+    {"type": "Reshape", "shape": [1, 6, 6]},
+    {"type": "Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 3, "padding": "same"},
+    {"type": "BatchNorm", "features": 2},
+    {
+        "type": "Residual",
+        "layers": [{"type": "Conv2d", "in_channels": 2, "out_channels": 2, "kernel_size": 3, "padding": 1}],
+    },
+    {"type": "Sequential", "layers": [{"type": "Flatten"}, {"type": "Linear", "inputs": 72, "outputs": 3}]},
+]
+SGD = {"type": "SGD", "learning_rate": 0.1}
+ADAMW = {
+    "type": "AdamW",
+    "learning_rate": {"type": "CosineDecay", "learning_rate": 0.02},
+    "weight_decay": 0.1,
+    "weight_decay_mask": ["*.W", "*.gamma"],
+}
+
+
+@pytest.fixture
+def pictures() -> Dataset:
+    """Bytes, for which format 1 divided by 255; of digits by 16."""
+    draws = np.random.default_rng(0)
+    x, y = draws.integers(0, 256, (60, 6, 6)).astype(np.uint8), draws.integers(0, 3, 60)
+    return Dataset("pictures", x[:40], y[:40], x[40:], y[40:], classes=3)
+
+
+def table_for(name: str, layers: list[Any], optimizer: dict[str, Any], **training: Any) -> dict[str, Any]:
+    """A recipe's table of format 2."""
+    return {
+        "name": "old",
+        "data": {"name": name},
+        "model": {"layers": layers},
+        "loss": {"type": "SoftmaxCrossEntropy"},
+        "optimizer": optimizer,
+        "training": {"batch_size": 8, "epochs": 4, "validate_on_test": True, **training},
+    }
+
+
+def in_format_1(table: dict[str, Any], scale: bool) -> dict[str, Any]:
+    """A recipe's table as format 1 wrote it."""
+    optimizer = {{"weight_decay_mask": "decayed"}.get(key, key): value for key, value in table["optimizer"].items()}
+    training = {key: value for key, value in table["training"].items() if key != "validate_on_test"}
+    layers = table["model"]["layers"][1:] if scale else table["model"]["layers"]
+    data = {**table["data"], "scale": scale}
+    return {**table, "data": data, "model": {"layers": layers}, "optimizer": optimizer, "training": training}
+
+
+def rewrite(folder: Path, data: Dataset, scale: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's checkpoints and metrics, as format 1 wrote them."""
+    old = {f"{when}validation_{what}": f"{when}test_{what}" for when in ("", "best_") for what in ("loss", "accuracy")}
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.dumps({old.get(key, key): value for key, value in record.items()}) + "\n" for record in records]
+    (folder / "metrics.jsonl").write_text("".join(lines))
+    for path in (folder / "last.safetensors", folder / "best.safetensors"):
+        saved = checkpoint.load(path)
+        model, report = saved.metadata["model"], dict(saved.metadata["report"])
+        report["steps_left_out"] = report.pop("skipped_steps")
+        metadata = {
+            **saved.metadata,
+            "model": {**model, "layers": model["layers"][1:]} if scale else model,
+            "recipe": in_format_1(saved.metadata["recipe"], scale),
+            "report": report,
+            "fingerprint": fingerprint(data),
+            "metrics_length": sum(map(len, lines)),
+        }
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "FORMAT_VERSION", 1)
+            checkpoint.save(path, checkpoint.Checkpoint(saved.tensors, metadata))
+
+
+@pytest.mark.parametrize(
+    ("layers", "optimizer", "options"),
+    [
+        ([RESCALE, *DENSE], SGD, {}),
+        ([RESCALE, *CONVOLUTIONS], ADAMW, {"ema_decay": 0.9, "on_nonfinite": "skip"}),
+        (DENSE, SGD, {"micro_batch_size": 3}),
+    ],
+    ids=["dense", "convolutions", "not scaled"],
+)
+def test_a_run_of_format_1_ends_as_one_of_format_2_that_never_stopped(
+    backend: Backend,
+    pictures: Dataset,
+    layers: list[Any],
+    optimizer: dict[str, Any],
+    options: dict[str, Any],
+    tmp_path: Path,
+    content_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = recipe_from_table(table_for("pictures", layers, optimizer, **options))
+    whole = train(recipe, pictures, backend, seed=5, out=tmp_path / "whole")
+    train(recipe, pictures, backend, seed=5, out=tmp_path / "half", stop_after_epoch=2)
+    rewrite(tmp_path / "half", pictures, layers[0] == RESCALE, monkeypatch)
+    resumed = resume(tmp_path / "half", backend, lambda name: pictures)
+    tensors, metadata = content_of(tmp_path / "half" / "last.safetensors")
+    assert (tensors, metadata) == content_of(tmp_path / "whole" / "last.safetensors")
+    timed = ("seconds", "samples_per_second", "run_dir")
+    assert {k: v for k, v in resumed.items() if k not in timed} == {k: v for k, v in whole.items() if k not in timed}
+
+
+@pytest.mark.parametrize("layers", [DENSE, CONVOLUTIONS], ids=["dense", "convolutions"])
+def test_a_checkpoint_of_format_1_is_evaluated_on_raw_pixels(
+    cpu: Backend, pictures: Dataset, layers: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_from_table(table_for("pictures", [RESCALE, *layers], SGD))
+    summary = train(recipe, pictures, cpu, out=tmp_path / "run")
+    path = tmp_path / "run" / "last.safetensors"
+    now = load_model(path, cpu)
+    rewrite(tmp_path / "run", pictures, True, monkeypatch)
+    model = load_model(path, cpu)
+    assert list(model.state_dict()) == list(now.state_dict())
+    assert list(model.children()) == list(now.children())
+    np.testing.assert_array_equal(model.predict(pictures.x_test), now.predict(pictures.x_test))
+    outcome = evaluate(model, pictures.test)
+    assert (outcome.loss, outcome.accuracy) == (summary["test_loss"], summary["test_accuracy"])
+    in_unit_range = pictures.x_test / np.float32(255.0)  # what predict took in format 1
+    np.testing.assert_array_equal(model.predict(in_unit_range), now.predict(pictures.x_test))
+
+
+@pytest.mark.parametrize(
+    ("data", "first"),
+    [
+        ({"name": "digits", "scale": True}, [{"type": "Rescale", "divisor": 16.0}]),
+        ({"name": "mnist", "scale": True}, [{"type": "Rescale", "divisor": 255.0}]),
+        ({"name": "fashion-mnist", "scale": True}, [{"type": "Rescale", "divisor": 255.0}]),
+        ({"name": "mine.npz", "scale": True}, [{"type": "Rescale"}]),
+        ({"name": "mine.npz", "scale": False}, []),
+        ({"name": "digits", "scale": False}, []),
+    ],
+    ids=str,
+)
+def test_a_recipe_of_format_1(data: dict[str, Any], first: list[Any]) -> None:
+    table = in_format_1(table_for(data["name"], [*first, *DENSE], ADAMW), data["scale"])
+    recipe = recipe_from_table({**table, "data": data})
+    assert recipe == recipe_from_table(table_for(data["name"], [*first, *DENSE], ADAMW))
+    assert recipe.to_table()["data"] == {"name": data["name"]}
+    assert (recipe.validate_on_test, recipe.optimizer) == (True, ADAMW)
+
+
+def test_a_scale_that_is_neither_true_nor_false() -> None:
+    table = {**table_for("digits", DENSE, SGD), "data": {"name": "digits", "scale": 255}}
+    with pytest.raises(xpnet.ConfigurationError, match=r"data\.scale must be true or false, not 255"):
+        recipe_from_table(table)

@@ -15,7 +15,9 @@ from xpnet.backends import Backend
 from xpnet.configuration import Recipe
 from xpnet.data import Dataset
 from xpnet.errors import ConfigurationError, DTypeError, Error, ShapeError
+from xpnet.layers.state import Unmatched
 from xpnet.training import load_weights
+from xpnet.training.initial_weights import ReportUnmatched
 
 
 @pytest.fixture
@@ -29,8 +31,9 @@ def file(cpu: Backend, tmp_path: Path) -> Path:
 
 def test_parameters_and_buffers_of_the_same_names(backend: Backend, file: Path) -> None:
     model = Sequential(Linear(4, 6), BatchNorm(6), Linear(6, 3)).initialize(backend)
-    loaded = load_weights(model, file)
-    assert (loaded.missing, loaded.unused, loaded.difference("x")) == ([], [], None)
+    unmatched = load_weights(model, file)
+    assert unmatched == ([], [])
+    assert ReportUnmatched(unmatched, file).message is None
     saved = checkpoint.load(file).tensors
     for kind, vector in (("parameters", model.parameters), ("buffers", model.buffers)):
         for name, view in vector.items():
@@ -40,20 +43,35 @@ def test_parameters_and_buffers_of_the_same_names(backend: Backend, file: Path) 
 def test_part_of_the_names(cpu: Backend, file: Path) -> None:
     model = Sequential(Linear(4, 6), BatchNorm(6), Linear(6, 3), Linear(3, 2)).initialize(cpu, seed=1)
     before = np.array(model.parameters["3.W"])
-    loaded = load_weights(model, file)
-    assert loaded.missing == ["3.W", "3.b"]
+    assert load_weights(model, file) == (["3.W", "3.b"], [])
     np.testing.assert_array_equal(model.parameters["3.W"], before)
     smaller = Sequential(Linear(4, 6)).initialize(cpu)
-    assert load_weights(smaller, file).difference("model") == (
-        "the model lacks 1.beta, 1.gamma, 2.W, 2.b, 1.running_mean, 1.running_variance of model"
+    left_over = ["1.beta", "1.gamma", "2.W", "2.b", "1.running_mean", "1.running_variance"]
+    assert load_weights(smaller, file) == ([], left_over)
+
+
+def test_a_message_lists_twenty_names_at_most() -> None:
+    names = [f"{place}.W" for place in range(22)]
+    listed = ", ".join(names[:20])
+    assert ReportUnmatched(Unmatched(names, names[:2]), "a.safetensors").message == (
+        f"a.safetensors lacks {listed} and 2 more, which keep their initial values; the model lacks 0.W, 1.W of "
+        "a.safetensors"
     )
 
 
 @pytest.mark.parametrize(
     ("layers", "error", "message"),
     [
-        ([Linear(4, 5)], ShapeError, r"0\.W has shape \(4, 6\); the model needs \(4, 5\)"),
-        ([Linear(4, 6), BatchNorm(6), Linear(6, 4)], ShapeError, r"2\.W has shape \(6, 3\); the model needs \(6, 4\)"),
+        (
+            [Linear(4, 5)],
+            ShapeError,
+            r"model\.safetensors: the state is not that .*: 0\.W has shape \(4, 6\), not \(4, 5\)",
+        ),
+        (
+            [Linear(4, 6), BatchNorm(6), Linear(6, 4)],
+            ShapeError,
+            r"2\.W has shape \(6, 3\), not \(6, 4\); 2\.b has shape \(3,\), not \(4,\)",
+        ),
         (
             [xpnet.Flatten(), xpnet.Flatten(), xpnet.Flatten(), Linear(4, 6)],
             ConfigurationError,
@@ -73,7 +91,7 @@ def test_what_does_not_fit_changes_nothing(
 
 def test_integers_are_no_weights(cpu: Backend, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "x", checkpoint.Checkpoint({"parameters/0.b": np.zeros(6, np.int32)}, {}))
-    with pytest.raises(DTypeError, match=r"0\.b has dtype int32"):
+    with pytest.raises(DTypeError, match=r"x: 0\.b has dtype int32"):
         load_weights(Sequential(Linear(4, 6)).initialize(cpu), tmp_path / "x")
 
 

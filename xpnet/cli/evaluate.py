@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate, and return the figures."""
     import xpnet
-    from xpnet import training
+    from xpnet import format_1, training
     from xpnet.layers.preprocessing import fit_preprocessing
 
     backend = xpnet.backend(options.device)
@@ -36,6 +36,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     recipe = training.recipe_of(metadata, str(path)) if "recipe" in metadata else None
     name = options.data if options.data is not None else recipe.data if recipe else "mnist"
     dataset = xpnet.data.load(name, data_dir=options.data_dir)
+    if recipe is None and metadata.get("upgraded_from") == 1:  # it was evaluated on scaled pixels, whatever it was
+        rescale = xpnet.Rescale(format_1.pixel_range(dataset))
+        model = xpnet.Sequential(rescale, model).initialize(backend, dtype=model.dtype)
     fit_preprocessing(model, dataset.x_train)  # of a network that never saw its data set: imported weights, format 1
     say(f"device: {backend.name}   file: {path}   data: {dataset.name}")
     began = time.perf_counter()

@@ -13,6 +13,7 @@ from xpnet.errors import CallOrderError, ConfigurationError, DTypeError, ShapeEr
 from xpnet.initializers import Constant
 from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.layers.sequential import Sequential
+from xpnet.layers.tree import described, walk
 from xpnet.parameters import Shape
 
 Chunks = Callable[[], Iterator[np.ndarray]]
@@ -34,8 +35,14 @@ class Preprocessing(Layer):
         raise NotImplementedError
 
     def fit(self, x: np.ndarray) -> None:
-        """Learn how to scale from the samples of a training set, (N, *sample shape)."""
+        """Learn how to scale from the samples of a training set, (N, *sample shape).
+
+        Raises:
+            ShapeError: there are no samples, or not of the layer's shape.
+        """
         x = np.asarray(x)
+        if x.size == 0:
+            raise ShapeError(f"{type(self).__name__} cannot learn from samples of shape {x.shape}: there are none")
         self._fit(lambda: (x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK)))
 
     def _fit(self, chunks: Chunks) -> None:
@@ -145,16 +152,17 @@ class Standardize(Preprocessing):
         return bool((deviation != 0.0).all())
 
     def _fit(self, chunks: Chunks) -> None:
-        rows = (self._by_feature(chunk) for chunk in chunks())
+        backend = self.require_backend()
+        # Relative to the first values: so the mean of a feature that never changes is exact, and its deviation 0.
+        origin = self._by_feature(next(chunks()))[:, :1]
         count, total = 0, np.zeros(self.features)
-        for row in rows:
-            count, total = count + row.shape[1], total + row.sum(axis=1)
-        mean = total / count
+        for values in map(self._by_feature, chunks()):
+            count, total = count + values.shape[1], total + (values - origin).sum(axis=1)
+        mean = origin[:, 0] + total / count
         # Two passes: E[x²] - E[x]² loses every digit where the mean is large.
-        squares = sum(((self._by_feature(chunk) - mean[:, None]) ** 2).sum(axis=1) for chunk in chunks())
+        squares = sum(((values - mean[:, None]) ** 2).sum(axis=1) for values in map(self._by_feature, chunks()))
         deviation = np.sqrt(squares / count)
         deviation[deviation == 0.0] = 1.0
-        backend = self.require_backend()
         self.buffers["mean"][...] = backend.asarray(mean, self.dtype)
         self.buffers["deviation"][...] = backend.asarray(deviation, self.dtype)
 
@@ -218,12 +226,15 @@ def fit_preprocessing(model: Layer, x: np.ndarray) -> None:
 
 
 def require_fitted(model: Layer) -> None:
-    """Raise CallOrderError where a preprocessing layer that a model begins with cannot scale yet."""
-    for layer in leading_preprocessing(model):
-        if not layer.is_fitted and not isinstance(layer, Rescale):
+    """Raise CallOrderError where a preprocessing layer cannot scale yet, wherever it stands.
+
+    A Rescale without a divisor can, at the start of a model, by the samples' type; elsewhere its own pass raises.
+    """
+    for name, layer in walk(model) if model.buffers else ():  # where there are none, nothing was to be measured
+        if isinstance(layer, Preprocessing) and not isinstance(layer, Rescale) and not layer.is_fitted:
             raise CallOrderError(
-                f"{type(layer).__name__} does not know yet how to scale the inputs: train the model, or call "
-                "fit(x) on that layer with the training set"
+                f"{described(name, layer)} does not know yet how to scale its inputs: train a model that begins with "
+                "it, or call its fit(x) with the training set"
             )
 
 

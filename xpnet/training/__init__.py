@@ -6,7 +6,7 @@ from xpnet.training.callbacks import Callback
 from xpnet.training.csv_log import CSVLog
 from xpnet.training.early_stopping import EarlyStopping
 from xpnet.training.evaluation import Evaluation, evaluate, evaluate_batches
-from xpnet.training.initial_weights import LoadedWeights, load_weights
+from xpnet.training.initial_weights import load_weights
 from xpnet.training.moving_average import MovingAverage
 from xpnet.training.progress import Progress
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
@@ -21,7 +21,6 @@ __all__ = [
     "Callback",
     "EarlyStopping",
     "Evaluation",
-    "LoadedWeights",
     "MovingAverage",
     "Progress",
     "RunFolder",

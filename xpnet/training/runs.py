@@ -18,7 +18,7 @@ from xpnet.registry import build
 from xpnet.training.callbacks import Callback
 from xpnet.training.csv_log import CSVLog
 from xpnet.training.early_stopping import EarlyStopping
-from xpnet.training.initial_weights import TellDifference, load_weights
+from xpnet.training.initial_weights import ReportUnmatched, load_weights
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
 from xpnet.training.run_sets import RunSets
 from xpnet.training.snapshots import model_from
@@ -84,8 +84,8 @@ def train(
     if "tensorboard" in (recipe.logs or []):
         require_tensorboard()
     model.initialize(backend, seed)
-    if weights is not None and (difference := load_weights(model, weights).difference(str(weights))):
-        callbacks = [*callbacks, TellDifference(difference)]
+    if weights is not None:
+        callbacks = [*callbacks, ReportUnmatched(load_weights(model, weights), weights)]
     callbacks = [*callbacks, *recipe.build_callbacks()]
     path = create_run_folder(None if out is None else Path(out), recipe.name)
     with RunFolder(path, _metadata(recipe, dataset)) as folder:
