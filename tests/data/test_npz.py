@@ -220,7 +220,7 @@ def array_file(shape: str, data: bytes = b"") -> bytes:
             archive_of(array_file("(4,)", b"abcd"), zipfile.ZIP_LZMA),
             "x_train is packed by method 14, not as NumPy does",
         ),
-        (archive_of(array_file("(4,)", b"abcd"), others=2000), "bytes of it are wanted at once, more than"),
+        (archive_of(array_file("(4,)", b"abcd"), others=2000), r"one read asks for \d+ bytes, more than 65536"),
     ],
     ids=["more than it holds", "negative", "one negative", "long header", "version", "packing", "long directory"],
 )
