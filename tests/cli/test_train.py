@@ -201,7 +201,7 @@ def test_a_run_that_explodes_says_so_and_can_be_told_from_a_crash(xpnet: Any) ->
 def test_a_run_that_explodes_may_go_on_without_those_steps(xpnet: Any) -> None:
     options = ["--optimizer", "sgd", "--lr", 1e30, "--on-nonfinite", "skip", "--epochs", 2]
     outcome = xpnet("train", "--recipe", "digits", *CPU, *options, "--json")
-    (said,) = [message for message in outcome.result["diagnoses"] if "left out" in message]
+    (said,) = [message for message in outcome.result["diagnoses"] if "skipped" in message]
     assert said == "44 of 45 steps were skipped: their loss or gradients were not finite"
     assert outcome.result["steps"] == 90
     records = [json.loads(line) for line in Path("runs/digits-1/metrics.jsonl").read_text().splitlines()]
@@ -317,7 +317,10 @@ def test_the_digits_by_data_alone_come_with_their_recipe(xpnet: Any) -> None:
             "the recipe torch-mlp does not fit the data set digits, whose ",
         ),
         (["--recipe", "digits", "--out", "file"], "cannot make the run folder file: a file of that name is in the way"),
-        (["--recipe", "digits", "--out", "full"], "full is not empty: name another --out, or go on with --resume full"),
+        (
+            ["--recipe", "digits", "--out", "full"],
+            "full is not empty: name another --out, or continue with --resume full",
+        ),
         (["--resume", "nowhere"], "nowhere holds no run to resume: there is no last.safetensors in it"),
         (["--resume", "file"], "file holds no run to resume: there is no last.safetensors in it"),
         (["--resume", "full"], "full holds no run to resume: there is no last.safetensors in it"),

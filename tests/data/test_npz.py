@@ -141,7 +141,7 @@ def test_a_member_that_is_no_array_or_goes_on_after_it(path):
     for damaged, message in [
         (lambda content: b"no array", "magic string is not correct"),
         (lambda content: content[:-1], "x_test has 11 bytes, not 12 as for the shape|EOF"),
-        (lambda content: content + b"\0", "x_test goes on after its last element"),
+        (lambda content: content + b"\0", "x_test has bytes after its last element"),
         (lambda content: content.replace(b"(2, 2, 3)", b"(2,99**9)"), "plain arrays: "),
         (lambda content: content.replace(b"(2, 2, 3), }", b"(2,9999999999999)}"), "plain arrays: "),
     ]:

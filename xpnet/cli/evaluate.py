@@ -40,9 +40,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     say(f"device: {backend.name}   file: {path}   data: {dataset.name}")
     began = time.perf_counter()
     outcome = xpnet.evaluate(model, dataset.test, batch_size=options.batch_size)
-    figures = {"accuracy": outcome.accuracy, "loss": outcome.loss, "samples": outcome.samples}
+    metrics = {"accuracy": outcome.accuracy, "loss": outcome.loss, "samples": outcome.samples}
     return training.finite_or_null(
-        {**figures, "device": backend.name, "seconds": round(time.perf_counter() - began, 3)}
+        {**metrics, "device": backend.name, "seconds": round(time.perf_counter() - began, 3)}
     )
 
 

@@ -52,11 +52,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     dataset = xpnet.data.load(recipe.data, data_dir=options.data_dir)
     say(f"backends: {', '.join(backend.name for backend in backends)}   recipe: {recipe.name}   data: {dataset.name}")
     parity = compare_recipe(recipe, dataset, backends, steps=options.steps, seed=options.seed, model=model)
-    figures = {"recipe": recipe.name, "data": dataset.name, "seed": options.seed, **parity.to_table()}
+    table = {"recipe": recipe.name, "data": dataset.name, "seed": options.seed, **parity.to_table()}
     for name in ("rows", "drift"):
-        figures[name] = [training.finite_or_null(row) for row in figures[name]]
-    first = figures["first_divergence"]
-    return {**figures, "first_divergence": first and training.finite_or_null(first)}
+        table[name] = [training.finite_or_null(row) for row in table[name]]
+    first = table["first_divergence"]
+    return {**table, "first_divergence": first and training.finite_or_null(first)}
 
 
 def status(result: dict[str, Any]) -> int:

@@ -44,6 +44,6 @@ class StopOnSignal(Callback):
         if self._received is not None and self._stopped_after is not None and not stopped_early:
             raise Interrupted(
                 self._received,
-                f"stopped after step {self._stopped_after}, which is saved: go on with xpnet train --resume "
+                f"stopped after step {self._stopped_after}, which is saved: continue with xpnet train --resume "
                 f"{shlex.quote(summary['run_dir'])}",
             )

@@ -107,11 +107,11 @@ def _resume(options: argparse.Namespace, backend: Any, callbacks: list[Any]) -> 
 
 def render(result: dict[str, Any]) -> str:
     """The summary, for people."""
-    figures = {key: value for key, value in result.items() if key != "diagnoses"}
-    width = max(20, *(len(key) + 2 for key in figures))
+    summary = {key: value for key, value in result.items() if key != "diagnoses"}
+    width = max(20, *(len(key) + 2 for key in summary))
     lines = [
         f"{key:<{width}}{value:.4f}" if isinstance(value, float) else f"{key:<{width}}{value}"
-        for key, value in figures.items()
+        for key, value in summary.items()
     ]
     return "\n".join(lines + [f"warning: {message}" for message in result["diagnoses"]])
 

@@ -149,10 +149,10 @@ class Batches:
 
     def in_order(self, batch_size: int = 1000) -> Batches:
         """Batches of the same arrays in the order of the set, as evaluations take them."""
-        twin = copy.copy(self)
-        twin.batch_size, twin.steps_per_epoch = batch_size, steps_per_epoch(self.samples, batch_size)
-        twin._sampler, twin._epoch = InOrder(), -1
-        return twin
+        copied = copy.copy(self)
+        copied.batch_size, copied.steps_per_epoch = batch_size, steps_per_epoch(self.samples, batch_size)
+        copied._sampler, copied._epoch = InOrder(), -1
+        return copied
 
     def gather(self, batch: Batch, context: Context) -> tuple[Array, Array]:
         """x and y of a batch: x in ``dtype``, divided for ``rescale``; y unchanged, or None."""

@@ -116,7 +116,7 @@ def _images(what: str, array: np.ndarray) -> np.ndarray:
         if not np.isfinite(extremes).all():
             finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
             raise ConfigurationError(
-                f"{what} row {finite.argmin()} holds NaN, infinity or more than float32 can; mend or drop it"
+                f"{what} row {finite.argmin()} holds NaN, infinity or more than float32 can; fix or drop it"
             )
     elif array.dtype != np.uint8:
         raise DTypeError(f"{what} is {array.dtype}; expected uint8 or floating point, so cast it with astype")

@@ -81,11 +81,11 @@ def _parse(stream: BinaryIO | gzip.GzipFile, magic: int, dimensions: int) -> np.
     if arrived != magic:
         raise FileFormatError(f"its magic number is {arrived:#x}, not {magic:#x}")
     if math.prod(max(length, 1) for length in shape) > MOST_BYTES:  # NumPy refuses such a shape even when a length is 0
-        raise FileFormatError(f"its header promises {' x '.join(map(str, shape))} bytes, more than {MOST_BYTES}")
-    promised = math.prod(shape)
-    data = read_at_most(stream, promised)
-    if len(data) < promised:
-        raise FileFormatError(f"it ends after {len(data)} of {promised} bytes of data")
+        raise FileFormatError(f"its header declares {' x '.join(map(str, shape))} bytes, more than {MOST_BYTES}")
+    declared = math.prod(shape)
+    data = read_at_most(stream, declared)
+    if len(data) < declared:
+        raise FileFormatError(f"it ends after {len(data)} of {declared} bytes of data")
     if stream.read(1):
-        raise FileFormatError(f"it goes on after the {promised} bytes of data that its header promises")
+        raise FileFormatError(f"it has more than the {declared} bytes of data that its header declares")
     return data.reshape(shape)

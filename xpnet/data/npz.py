@@ -119,12 +119,12 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         if dtype.hasobject:
             raise FileFormatError(f"{name} holds Python objects")
         # numpy.load would allocate all that the header declares before it reads a byte.
-        promised = math.prod(shape) * dtype.itemsize
-        data = read_at_most(stream, promised)
-        if len(data) != promised:
-            raise FileFormatError(f"{name} has {len(data)} bytes, not {promised} as for the shape {shape} of {dtype}")
+        declared = math.prod(shape) * dtype.itemsize
+        data = read_at_most(stream, declared)
+        if len(data) != declared:
+            raise FileFormatError(f"{name} has {len(data)} bytes, not {declared} as for the shape {shape} of {dtype}")
         if stream.read(1):  # reading to the end is also what checks the CRC
-            raise FileFormatError(f"{name} goes on after its last element")
+            raise FileFormatError(f"{name} has bytes after its last element")
     return np.ndarray(shape, dtype, data, order="F" if fortran_order else "C")
 
 

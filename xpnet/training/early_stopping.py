@@ -82,12 +82,12 @@ class EarlyStopping(Callback):
         """The accuracy, or minus the loss: the larger, the better."""
         if "validation_loss" not in record:
             raise ConfigurationError("early stopping needs a validation set: give fit one (validation=…)")
-        figure = record[f"validation_{self.monitor}"]
-        missing = figure is None or math.isnan(figure)  # metrics.jsonl has null for what is not finite
+        value = record[f"validation_{self.monitor}"]
+        missing = value is None or math.isnan(value)  # metrics.jsonl has null for what is not finite
         if self.monitor == "loss":
-            return -math.inf if missing else -figure
+            return -math.inf if missing else -value
         if missing:
             raise ConfigurationError(
                 "early stopping monitors the accuracy, which this loss does not define: set monitor to 'loss'"
             )
-        return float(figure)
+        return float(value)

@@ -77,5 +77,5 @@ def evaluate_batches(model: Layer, batches: Batches, loss: Loss) -> Evaluation:
         for number, batch in enumerate(batches.epoch()):
             x, y = batches.gather(batch, context)
             reports.accumulate(backend, report, loss.forward(model.forward(x, context), y, context), step=number)
-    figures = reports.read(backend, report)
-    return Evaluation(*reports.means(figures), int(figures[reports.COUNT]))
+    totals = reports.read(backend, report)
+    return Evaluation(*reports.means(totals), int(totals[reports.COUNT]))

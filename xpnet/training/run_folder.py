@@ -94,7 +94,7 @@ class RunFolder(Callback):
     def require_new(self) -> None:
         """Raise RunFolderError when there is anything in the folder."""
         if any(path.name != LOCK for path in self.path.iterdir()):
-            raise RunFolderError(f"{self.path} is not empty: name another --out, or go on with --resume {self.path}")
+            raise RunFolderError(f"{self.path} is not empty: name another --out, or continue with --resume {self.path}")
 
     def require_saved(self) -> None:
         """Raise MissingFileError when this is no run folder, or nothing was saved yet."""

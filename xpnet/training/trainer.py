@@ -39,8 +39,8 @@ class Trainer:
         seed: of the order of samples, and of layers that draw random numbers.
         micro_batch_size: rows of a batch that are computed at a time, to save memory; their gradients are accumulated
             into one step. None: all at once.
-        ema_decay: β of an exponential moving average of the weights, which is what is evaluated and saved; 0.999
-            averages about a thousand steps. None: no average.
+        ema_decay: β of an exponential moving average of the weights, which is evaluated and saved; 0.999 averages
+            about a thousand steps. None: no average.
         callbacks: called during the run, in this order.
         on_nonfinite: what to do at a step whose loss or gradients are not all finite; it updates nothing either way.
             "stop": no further step is taken, and the next report raises and names the layer. "skip": the step is
@@ -266,18 +266,18 @@ class Trainer:
         train_loss, train_accuracy = reports.means(report)
         if evaluate_train:
             train_loss, train_accuracy, _ = evaluate_batches(self.model, self._batches.in_order(), self.loss)
-        figures = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+        metrics = {"train_loss": train_loss, "train_accuracy": train_accuracy}
         if self.on_nonfinite == "skip":
-            figures["skipped_steps"] = int(report[reports.SKIPPED_STEPS])
+            metrics["skipped_steps"] = int(report[reports.SKIPPED_STEPS])
         improved = False
         if held_out is not None:
             outcome = evaluate_batches(self.model, held_out, self.loss)
             improved = self._is_best(outcome)
             if improved:
                 self.best_accuracy, self.best_loss, self.best_step = outcome.accuracy, outcome.loss, self.step
-            figures |= {"validation_loss": outcome.loss, "validation_accuracy": outcome.accuracy}
-            figures["best_validation_accuracy"] = self.best_accuracy  # type: ignore[assignment]
-        self.optimizer.schedule.observe(figures.get("validation_loss", train_loss))
+            metrics |= {"validation_loss": outcome.loss, "validation_accuracy": outcome.accuracy}
+            metrics["best_validation_accuracy"] = self.best_accuracy  # type: ignore[assignment]
+        self.optimizer.schedule.observe(metrics.get("validation_loss", train_loss))
         self.diagnose("skipped steps", self._skipped_steps(report))
         self.diagnose("dead units", diagnoses.dead_units(self.model, self._batches))
         output_shape = self.model.output_shape(tuple(self._batches.x.shape[1:]))
@@ -285,7 +285,7 @@ class Trainer:
         classifies = isinstance(self.loss, SoftmaxCrossEntropy) and has_class_indices
         if classifies and self.step >= max(self.intervals.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
             self.diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, output_shape[-1]))
-        self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
+        self._record("evaluation", "on_evaluation", improved, **metrics, training_seconds=self.training_seconds)
 
     def _is_best(self, outcome: Evaluation) -> bool:
         if self.best_accuracy is None or self.best_loss is None:
@@ -300,12 +300,12 @@ class Trainer:
         if message is not None and not known:
             self._record("diagnosis", "on_diagnosis", kind=kind, message=message)
 
-    def _record(self, event: str, moment: str, *more: Any, **figures: Any) -> None:
+    def _record(self, event: str, method: str, *more: Any, **content: Any) -> None:
         epoch = max(1, math.ceil(self.step / self.intervals.steps_per_epoch))
-        record = {"event": event, "step": self.step, "epoch": epoch, **figures}
+        record = {"event": event, "step": self.step, "epoch": epoch, **content}
         self.history.append(record)
-        self._notify(moment, record, *more)
+        self._notify(method, record, *more)
 
-    def _notify(self, moment: str, *details: Any) -> None:
+    def _notify(self, method: str, *details: Any) -> None:
         for callback in self.callbacks:
-            getattr(callback, moment)(self, *details)
+            getattr(callback, method)(self, *details)
