@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Atomic writes of files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from xpnet.errors import RunFolderError
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Make ``data`` the content of a file; a crash at any instant leaves the old or the new one, whole.
+    """Write a file so that a crash at any moment leaves either the old or the new content, complete.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is renamed to
-    ``path``; last, the folder itself is flushed, so that the new name outlives a loss of power.
+    ``path``; last, the folder itself is flushed, so that the new name survives a loss of power.
 
-    The temporary file is ``.NAME.THREAD.tmp``, by the system's number of the calling thread: two writers never share
-    one. What a killed writer left behind goes with :func:`remove_leftovers`.
+    The temporary file is ``.NAME.THREAD.tmp``, with the system's number of the calling thread: two writers never share
+    one. :func:`remove_leftovers` deletes those of killed writers.
 
     Raises:
-        RunFolderError: the disk refused (full, read-only, no such folder, …). The old file is whole and
-            the temporary file gone; where only the flush of the folder failed, the new file is in place.
+        RunFolderError: the file cannot be written (full disk, no such folder, …). The old file is intact and the
+            temporary file deleted; where only the flush of the folder failed, the new file is in place.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Delete the temporary files that killed writers of ``path`` left: for whoever alone may write it now."""
+    """Delete the temporary files of killed writers of ``path``; no other process may be writing it."""
     path = Path(path)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         leftover.unlink(missing_ok=True)
@@ -59,7 +59,7 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
 def _flush_folder(folder: Path) -> None:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders, nor do systems one that may not be listed
+    except PermissionError:  # Windows cannot open folders; elsewhere it may be one without permission to list it
         return
     try:
         os.fsync(descriptor)

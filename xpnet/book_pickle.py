@@ -1,9 +1,9 @@
 """The books' weight files: a pickled dict of arrays, read without running anything that the file asks for.
 
-A pickle is a program for a small stack machine, whose REDUCE calls any function that the file can name. So it is
-read twice: its instructions are checked one by one, then Python's unpickler runs them, with stand-ins for NumPy's
-names that only keep what they are given. NumPy itself lays shape and element type over the bytes of the file: no
-file can ask for more memory than a small multiple of its own length.
+A pickle is a program for a small stack machine, whose REDUCE calls any function that the file names. So it is read
+twice: its instructions are checked one by one, then Python's unpickler runs them, with stand-ins for NumPy's names
+that only store their arguments. Arrays are made from the bytes in the file, so memory is bounded by a small multiple
+of its length.
 
 Sources: Python's ``pickletools``, the instructions; Saito, "Deep Learning from Scratch" (2016), the files.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from xpnet.errors import Error, FileFormatError, MissingFileError, ShapeError
 
 LARGEST_FILE = 2**30
-MOST_INSTRUCTIONS = 5000  # an array needs 25 to 45; tuples nest no deeper, and Python hashes them recursively
+MOST_INSTRUCTIONS = 5000  # an array needs 25 to 45; also bounds the depth of tuples, which Python hashes recursively
 MOST_SHARING = 2  # arrays may share bytes in the file; together they hold at most this many times its length
 
 _DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
@@ -45,13 +45,13 @@ class _AsciiLines:
 
 
 def _check_instructions(program: mmap) -> None:
-    """Refuse what a dict of arrays does not need, or what costs the unpickler more than the file's length."""
-    memo: dict[object, bool] = {}  # by number, whether a value may be fetched: never tuples (hashing 2**k leaves)
+    """Refuse instructions that a dict of arrays does not need, or that take more memory than the file's length."""
+    memo: dict[object, bool] = {}  # whether a value may be fetched: no tuples, as k nested ones hash 2**k leaves
     shareable = False
     for count, (instruction, argument, _) in enumerate(pickletools.genops(_AsciiLines(program))):  # type: ignore[arg-type]
         name = instruction.name
         if name not in _INSTRUCTIONS:
-            raise ValueError(f"the instruction {name} has no place in it")
+            raise ValueError(f"a dict of arrays needs no instruction {name}")
         if count == MOST_INSTRUCTIONS:
             raise ValueError(f"it has more than {MOST_INSTRUCTIONS} instructions")
         if name in _STORE:
@@ -104,7 +104,7 @@ def _to_numpy(array: _Array) -> np.ndarray:
             raise ValueError("an array is incomplete")
     content = data.encode("latin-1") if isinstance(data, str) else data  # Python 2 wrote bytes as a string
     values: np.ndarray = np.ndarray(shape, dtype, content, order="F" if fortran else "C")
-    if values.shape != shape or values.nbytes != len(content):  # NumPy takes a shape of (-1,), and bytes to spare
+    if values.shape != shape or values.nbytes != len(content):  # NumPy takes a shape of (-1,), and surplus bytes
         raise ValueError(f"an array of shape {shape} and type {dtype} has {len(content)} bytes")
     return np.array(values, dtype.newbyteorder("="), order="C")
 
@@ -127,8 +127,8 @@ def read_book_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         the arrays by name: C-contiguous, native byte order, writable.
 
     Raises:
-        MissingFileError: there is no such file, or it may not be read.
-        FileFormatError: the file is damaged, larger than 1 GiB, or anything but a dict of arrays.
+        MissingFileError: there is no such file, or it cannot be read.
+        FileFormatError: the file is damaged, larger than 1 GiB, or not a dict of arrays.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -139,14 +139,14 @@ def read_book_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        with _opened(path) as file, mmap(file.fileno(), 0, access=ACCESS_READ) as program:
+        with _open(path) as file, mmap(file.fileno(), 0, access=ACCESS_READ) as program:
             _check_instructions(program)
             program.seek(0)
             content = _Unpickler(program, encoding="latin1").load()
             return _to_arrays(content, most_bytes=MOST_SHARING * len(program))
     except (MemoryError, Error):
         raise
-    except Exception as error:  # the unpickler's documentation leaves open what a damaged file raises
+    except Exception as error:  # damaged files make the unpickler raise any type
         raise FileFormatError(
             f"{path} is not a pickled dict of NumPy arrays (by Python 2, or by 3 in protocol 3 or 4): "
             f"{str(error)[:300]}"
@@ -158,7 +158,7 @@ def _to_arrays(content: object, most_bytes: int) -> dict[str, np.ndarray]:
         raise ValueError("the dict is empty" if content == {} else f"it holds {_kind(content)}")
     arrays: dict[str, np.ndarray] = {}
     for name in list(content):
-        item = content.pop(name)  # and it may go when its array is made
+        item = content.pop(name)  # so that it is freed once its array is made
         if type(name) is not str or len(name) > 100:
             raise ValueError("a dict has other keys than strings of at most 100 characters")
         if type(item) is not _Array:
@@ -174,7 +174,7 @@ def _kind(value: object) -> str:
     return f"one {type(value).__name__.lstrip('_').lower()}"
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     if not path.exists():
         raise MissingFileError(f"there is no weight file {path}")
     if not path.is_file():

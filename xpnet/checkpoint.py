@@ -1,4 +1,4 @@
-"""Checkpoints: named tensors and metadata in one safetensors file, tied to no device and read without pickle.
+"""Checkpoints: named tensors and metadata in a safetensors file, for any device, and read without pickle.
 
 A safetensors file is the length of its header (8 bytes, little-endian), the header (JSON: dtype, shape and
 position of each tensor, a map ``__metadata__`` from string to string), then the tensors' bytes in C order.
@@ -24,7 +24,7 @@ from xpnet.format_1 import upgrade
 
 FORMAT = "xpnet"
 FORMAT_VERSION = 2
-LARGEST_HEADER = 2**20  # bytes: a thousand layers; read, it becomes objects of up to fifty times its size
+LARGEST_HEADER = 2**20  # bytes, for a thousand layers; the parsed objects take up to fifty times as much
 
 # The format's name of each element type, by NumPy's kind and size.
 _DTYPES = {
@@ -39,11 +39,11 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     Attributes:
         tensors: arrays of floats (16, 32 or 64 bits) or integers, any shape, by name.
-        metadata: what JSON can say (None, bool, int, float, str, list, dict with string keys), by name.
+        metadata: JSON values (None, bool, int, float, str, list, dict with string keys), by name.
 
     >>> Checkpoint({"0.b": np.zeros(2)}, {"step": 3}).tensors["0.b"].shape
     (2,)
@@ -57,14 +57,14 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically; the same content gives the same bytes, whatever the order of its keys.
 
     Each metadata value becomes a JSON document; the keys ``format`` and ``format_version`` are xpnet's own.
-    JSON has no word for a float that is not finite: it is written ``{"$float": "nan"}`` (or ``"inf"``,
-    ``"-inf"``) and comes back as a float. A tuple comes back as a list.
+    JSON lacks floats that are not finite: one is written as ``{"$float": "nan"}`` (or ``"inf"``, ``"-inf"``) and read
+    as a float. A tuple is read as a list.
 
     Raises:
-        DTypeError: a tensor is no NumPy array of floats or integers.
-        ConfigurationError: metadata that JSON cannot say, a name that the format cannot hold, or more than 1 MiB of
-            names and metadata.
-        RunFolderError: the disk refused; the old file is whole.
+        DTypeError: a tensor is not a NumPy array of floats or integers.
+        ConfigurationError: metadata that are not JSON values, an invalid name, or more than 1 MiB of names and
+            metadata.
+        RunFolderError: the file cannot be written; the old one stays intact.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -79,8 +79,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint; its arrays are C-contiguous, writable copies, and take no more memory than the file.
 
     Raises:
-        MissingFileError: there is no such file, or it may not be read.
-        FileFormatError: the file is damaged, is no checkpoint of xpnet, or comes from a newer xpnet.
+        MissingFileError: there is no such file, or it cannot be read.
+        FileFormatError: the file is damaged, is not a checkpoint of xpnet, or comes from a newer xpnet.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +107,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         raise
     except OSError as error:
         raise MissingFileError(f"cannot read {path}: {error}") from error
-    # Beside damage, these are element types that NumPy lacks and shapes that it cannot take.
+    # Damage, and element types or shapes that NumPy does not support.
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FileFormatError(
             f"{path} is damaged or no safetensors file; use another one ({type(error).__name__}: {error})"
@@ -116,7 +116,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _plain(tensor: np.ndarray) -> np.ndarray:
-    if tensor.dtype.str[1:] not in _DTYPES:  # ml_dtypes, once imported, makes NumPy take more of them
+    if tensor.dtype.str[1:] not in _DTYPES:  # ml_dtypes, once imported, adds types to NumPy
         raise TypeError(f"its elements are {tensor.dtype}")
     return np.array(tensor, order="C")
 
@@ -127,7 +127,7 @@ def _serialize(checkpoint: Checkpoint) -> bytes:
     header: dict[str, Any] = {"__metadata__": _format_metadata(checkpoint.metadata)}
     chunks: list[bytes] = []
     offset = 0
-    # Wide elements first: so every tensor starts at a multiple of its element's size.
+    # Wide elements first, so that every tensor is aligned to its element's size.
     for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):
         tensor = tensors[name]
         end = offset + tensor.nbytes
@@ -169,7 +169,7 @@ def _format_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _to_json(where: str, value: object) -> object:
-    """``value`` with its non-finite floats replaced; whatever JSON would change in silence is refused."""
+    """``value`` with its non-finite floats replaced; raises for a value that JSON would silently change."""
     if isinstance(value, float) and not math.isfinite(value):
         return {_NON_FINITE_KEY: repr(float(value))}
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -1,4 +1,4 @@
-"""Checkpoints of format 1, written before xpnet 0.2: their metadata as format 2 has it. Read for ever."""
+"""Checkpoints of format 1, from before xpnet 0.2, which are still read: their metadata in format 2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PIXEL_RANGES = {"mnist": 255.0, "fashion-mnist": 255.0, "digits": 16.0}
 
 
 def upgrade(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of a format 1 checkpoint in the words of format 2, and that it was one.
+    """The metadata of a format 1 checkpoint, in format 2, marked as upgraded.
 
     >>> upgrade({"report": {"steps_left_out": 3.0}, "step": 7})
     {'report': {'skipped_steps': 3.0}, 'step': 7, 'upgraded_from': 1}
@@ -24,7 +24,7 @@ def upgrade(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of a format 1 run's history as format 2 has it; one of format 2 as it is.
+    """A record of a format 1 run's history, in format 2; one of format 2 does not change.
 
     >>> upgrade_record({"event": "evaluation", "test_loss": 0.5, "best_test_accuracy": 0.75})
     {'event': 'evaluation', 'validation_loss': 0.5, 'best_validation_accuracy': 0.75}
@@ -40,10 +40,10 @@ _VALIDATION = {
 
 
 def upgrade_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's table of format 1 as format 2 has it; it is known by its key ``scale`` under ``data``.
+    """A recipe's table of format 1, in format 2; format 1 is recognised by the key ``scale`` under ``data``.
 
-    Format 1 divided pixels by their range outside the model, and without a validation fraction it chose the best
-    checkpoint by the test set.
+    In format 1 pixels were divided by their range outside the model, and without a validation fraction the test set
+    chose the best checkpoint.
 
     >>> upgrade_recipe({"data": {"name": "digits", "scale": True}, "model": {"layers": []}, "training": {"epochs": 1}})
     {'data': {'name': 'digits'}, 'model': {'layers': [{'type': 'Rescale', 'divisor': 16.0}]},
@@ -77,7 +77,7 @@ def _is_scaled(recipe: dict[str, Any]) -> bool:
 
 
 def _with_rescale(model: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
-    """The model's table with the division in front; of a user's data set, the element type says by what."""
+    """The model's table with a Rescale in front; for a user's data set, its divisor depends on the element type."""
     divisor = _PIXEL_RANGES.get(str(recipe["data"].get("name")))
     rescale = {"type": "Rescale"} if divisor is None else {"type": "Rescale", "divisor": divisor}
     layers = model.get("layers")

@@ -20,8 +20,8 @@ from xpnet.layers.preprocessing import fit_preprocessing
 from xpnet.layers.tree import walk
 from xpnet.registry import build
 from xpnet.training import Trainer, batches_for
+from xpnet.training.hooks import hooked
 from xpnet.training.runs import require_trainable
-from xpnet.training.watching import watched
 
 _WARM_UP = 20  # steps in which kernels are compiled and memory is allocated
 _PEAK_SIZE, _PEAK_BYTES, _PEAK_REPEATS = 2048, 2**26, 5
@@ -164,7 +164,7 @@ def _watched(clock: _Clock, trainer: Trainer, batches: Batches) -> AbstractConte
     if type(first).backward_parameters is not Layer.backward_parameters:  # which calls backward, and is timed there
         methods.append((first, "backward_parameters", name, "backward"))
     methods += [(trainer.loss, "forward", "loss", "forward"), (trainer.optimizer, "update", "optimizer", "update")]
-    return watched((owner, method, partial(clock.time, part, does)) for owner, method, part, does in methods)
+    return hooked((owner, method, partial(clock.time, part, does)) for owner, method, part, does in methods)
 
 
 def _leaves(model: Layer) -> Iterator[tuple[str, Layer]]:

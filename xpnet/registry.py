@@ -1,4 +1,4 @@
-"""Names and classes: an object from the table that a file holds, and the table that describes an object."""
+"""The registry of classes that files can name: objects from tables, and tables that describe objects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CLASSES: dict[str, dict[str, Any]] = {
     "schedule": {
         name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "as_schedule")
     },
-    "callback": {},  # the user's; for xpnet's own a recipe has options
+    "callback": {},  # users' own; for xpnet's a recipe has options
 }
 _BASES: dict[str, type] = {
     "layer": layers.Layer,
@@ -39,25 +39,28 @@ _BASES: dict[str, type] = {
     "optimizer": optimizers.Optimizer,
     "schedule": schedules.Schedule,
 }
-_OURS = frozenset(cls for classes in _CLASSES.values() for cls in classes.values())
-_RESERVED: dict[str, type] = {}  # names of classes of xpnet that no file can name
-_IN_MODELS = tuple(kind for kind in _CLASSES if kind != "callback")  # what an argument of a registered class may be
-_HOW = "put @xpnet.register above it, and import its module (or give --plugin FILE.py) where a file names it"
+_BUILT_IN = frozenset(cls for classes in _CLASSES.values() for cls in classes.values())
+_RESERVED: dict[str, type] = {}  # xpnet's classes that no file can name
+# Kinds of objects that may be arguments of a user's class.
+_NESTABLE_KINDS = tuple(kind for kind in _CLASSES if kind != "callback")
+_HOW_TO_REGISTER = (
+    "put @xpnet.register above it, and import its module (or give --plugin FILE.py) where a file names it"
+)
 
 
 def register(thing: Registered) -> Registered:
-    """Make a class of one's own known to recipes and checkpoints, under its name; a decorator.
+    """Register your own class under its name, so that recipes and checkpoints can name it; a decorator.
 
-    Its module must have been imported where a file names the class: a file never makes xpnet import anything.
+    Its module must be imported before a file that names the class is read: a file never makes xpnet import anything.
 
     Args:
         thing: a class derived from Layer, Loss, Optimizer, Schedule or Callback; an initialiser (a class with
             ``draw``); or a function of (outputs, targets), a loss as :class:`~xpnet.FunctionLoss` takes it. A class
-            keeps each argument of its constructor in an attribute of the same name; the arguments are numbers, texts,
-            lists and tables, or objects of such classes.
+            keeps each argument of its constructor in an attribute of the same name; the arguments are numbers, strings,
+            lists and dicts, or objects of registered classes.
 
     Returns:
-        ``thing`` itself. Registered again, from the same place, it replaces what was there.
+        ``thing`` itself. It replaces an earlier one of the same module and name.
 
     Raises:
         ConfigurationError: it is none of these, or another class has its name.
@@ -97,13 +100,13 @@ def _kind_of(thing: Any) -> str:
 
 
 def add_base(kind: str, base: type, reserved: Iterable[type]) -> None:
-    """Let classes derived from ``base``, of a module above this one, be registered, but none named as those given."""
+    """Let classes derived from ``base`` be registered as ``kind``, under other names than the ``reserved`` classes'."""
     _BASES[kind] = base
     _RESERVED.update({cls.__name__: cls for cls in reserved})
 
 
 def _same(thing: Any, other: Any) -> bool:
-    """Whether two classes or functions are one, which a notebook or a reload defined again."""
+    """Whether two classes or functions have the same module and name: a notebook may have defined one again."""
     return (thing.__module__, thing.__qualname__) == (other.__module__, other.__qualname__)
 
 
@@ -120,12 +123,12 @@ def build(kind: str, table: Table) -> Any:
     """The object that a table describes: its class by ``type``, its constructor's arguments by their names.
 
     Args:
-        kind: "layer", "initializer", "loss", "optimizer" or "schedule".
+        kind: "layer", "initializer", "loss", "optimizer", "schedule" or "callback".
         table: nested tables describe initialisers and, under ``learning_rate``, a schedule; a list under ``layers``
-            describes layers. In the table of a registered class, every table with a ``type`` describes an object.
+            describes layers. In the table of a user's class, every table with a ``type`` describes an object.
 
     Raises:
-        ConfigurationError: an unknown class or key, a missing one, or an impossible value.
+        ConfigurationError: an unknown or missing class or key, or an invalid value.
 
     >>> build("optimizer", {"type": "SGD", "learning_rate": 0.1}).learning_rate
     0.1
@@ -145,31 +148,31 @@ def build(kind: str, table: Table) -> Any:
     required = [
         name
         for name, parameter in parameters.items()
-        if parameter.default is parameter.empty and (cls in _OURS or parameter.kind is not parameter.VAR_POSITIONAL)
+        if parameter.default is parameter.empty and (cls in _BUILT_IN or parameter.kind is not parameter.VAR_POSITIONAL)
     ]
     require_keys(cls.__name__, arguments, parameters, required)
-    built = {name: _built(cls, parameters[name], value) for name, value in arguments.items()}
-    several = [name for name in built if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL]
-    if not several:
-        return _made(cls, (), built)
-    (name,) = several
+    built = {name: _build_argument(cls, parameters[name], value) for name, value in arguments.items()}
+    variadic = [name for name in built if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL]
+    if not variadic:
+        return _construct(cls, (), built)
+    (name,) = variadic
     if not isinstance(built[name], list):
         raise ConfigurationError(f"{name} must be a list, got {built[name]!r}")
-    before = list(parameters)[: list(parameters).index(name)]  # which go by place, too
+    before = list(parameters)[: list(parameters).index(name)]  # these are positional, too
     positional = [built.pop(other, parameters[other].default) for other in before]
-    return _made(cls, (*positional, *built.pop(name)), built)
+    return _construct(cls, (*positional, *built.pop(name)), built)
 
 
 def _known_name(kind: str, name: object) -> str:
     if not _CLASSES[kind]:
-        raise ConfigurationError(f"unknown {kind} type {name!r}: no {kind} is registered; {_HOW}")
+        raise ConfigurationError(f"unknown {kind} type {name!r}: no {kind} is registered; {_HOW_TO_REGISTER}")
     try:
         return one_of(f"{kind} type", name, _CLASSES[kind])
     except ConfigurationError as error:
-        raise ConfigurationError(f"{error}; for one of your own, {_HOW}") from None
+        raise ConfigurationError(f"{error}; for one of your own, {_HOW_TO_REGISTER}") from None
 
 
-def _built(cls: type, parameter: inspect.Parameter, value: Any) -> Any:
+def _build_argument(cls: type, parameter: inspect.Parameter, value: Any) -> Any:
     """The value of an argument, built where a table describes it."""
     name = parameter.name
     if isinstance(parameter.default, tuple(_CLASSES["initializer"].values())):
@@ -178,25 +181,25 @@ def _built(cls: type, parameter: inspect.Parameter, value: Any) -> Any:
         return build_all("layer", value, name)
     if name == "learning_rate" and isinstance(value, dict):
         return located(name, build, "schedule", value)
-    return value if cls in _OURS else _built_within(name, value)
+    return value if cls in _BUILT_IN else _build_nested(name, value)
 
 
-def _built_within(where: str, value: Any) -> Any:
+def _build_nested(where: str, value: Any) -> Any:
     if isinstance(value, list):
-        return [_built_within(f"{where}[{place}]", item) for place, item in enumerate(value)]
+        return [_build_nested(f"{where}[{place}]", item) for place, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if not isinstance(value.get("type"), str):
-        return {key: _built_within(f"{where}.{key}", item) for key, item in value.items()}
-    kinds = [kind for kind in _IN_MODELS if value["type"] in _CLASSES[kind]]
+        return {key: _build_nested(f"{where}.{key}", item) for key, item in value.items()}
+    kinds = [kind for kind in _NESTABLE_KINDS if value["type"] in _CLASSES[kind]]
     return located(where, build, kinds[0] if kinds else "layer", value)
 
 
-def _made(cls: type, several: tuple[Any, ...], arguments: Table) -> Any:
-    if cls in _OURS:
-        return cls(*several, **arguments)
+def _construct(cls: type, positional: tuple[Any, ...], arguments: Table) -> Any:
+    if cls in _BUILT_IN:
+        return cls(*positional, **arguments)
     try:
-        return cls(*several, **arguments)
+        return cls(*positional, **arguments)
     except Error:
         raise
     except Exception as error:
@@ -207,7 +210,7 @@ def build_all(kind: str, tables: object, where: str) -> list[Any]:
     """The objects that a list of tables describes; an error names the entry.
 
     Raises:
-        ConfigurationError: it is no list, or one of its tables describes nothing.
+        ConfigurationError: it is not a list, or one of its tables is invalid.
 
     >>> build_all("layer", [{"type": "Linear", "inputs": 2}], "layers")
     Traceback (most recent call last):
@@ -222,8 +225,8 @@ def describe(thing: Any) -> Table:
     """The table from which ``build`` makes an equal object.
 
     Raises:
-        ConfigurationError: a class that is not registered; or one of the user's own that does not keep an argument of
-            its constructor, or keeps what no file can hold.
+        ConfigurationError: a class is not registered, or has no attribute for an argument of its constructor, or one
+            that no file can hold.
 
     >>> describe(layers.Linear(2, 3))["weights"]
     {'type': 'FanInUniform'}
@@ -232,7 +235,7 @@ def describe(thing: Any) -> Table:
     cls = thing.function if is_function else type(thing)
     name = getattr(cls, "__name__", repr(cls))
     if not any(name in classes and _same(cls, classes[name]) for classes in _CLASSES.values()):
-        raise ConfigurationError(f"no file can name {name}, which is not registered: {_HOW}")
+        raise ConfigurationError(f"no file can name {name}, which is not registered: {_HOW_TO_REGISTER}")
     if is_function:
         return {"type": name, "reduction": thing.reduction}
     table: Table = {"type": name}
@@ -243,12 +246,13 @@ def describe(thing: Any) -> Table:
                 f"self.{argument} = {argument} there, so that a file can hold it"
             )
         value = getattr(thing, argument)
-        if value is None and parameter.default is None:  # TOML has no null; what is absent takes the default
+        if value is None and parameter.default is None:  # TOML has no null; a missing key means the default
             continue
         described = _described(f"{name}'s {argument}", value)
         default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-        # Of the options by keyword alone, those in use; Optimizer keeps {} where none was given.
-        if parameter.kind is not parameter.KEYWORD_ONLY or described not in (default, {} if cls in _OURS else default):
+        # Keyword-only arguments only where they differ from the default; Optimizer replaces None by {}.
+        defaults = (default, {} if cls in _BUILT_IN else default)
+        if parameter.kind is not parameter.KEYWORD_ONLY or described not in defaults:
             table[argument] = described
     return table
 
@@ -274,7 +278,7 @@ def _described(where: str, value: Any) -> Any:
 
 
 def _constructor_parameters(cls: type) -> Mapping[str, inspect.Parameter]:
-    """By name; where a constructor passes ``**options`` on, those of the class above are among them."""
+    """A constructor's parameters by name, with those of the base class where it takes ``**options``."""
     parameters: dict[str, inspect.Parameter] = {}
     for ancestor in cls.__mro__[:-1]:
         if "__init__" not in vars(ancestor):
@@ -300,7 +304,7 @@ def require_keys(owner: str, table: Table, keys: Iterable[str], required: list[s
 
 
 def located(where: str, action: Callable[..., Any], *arguments: Any) -> Any:
-    """What the action gives; its error with ``where`` in front."""
+    """Call ``action``, and put ``where`` in front of the message of its ConfigurationError."""
     try:
         return action(*arguments)
     except ConfigurationError as error:

@@ -70,7 +70,7 @@ def test_what_cannot_be_exported(xpnet: Any, model: library.Sequential) -> None:
     cases = {
         ("model.safetensors",): "nothing to write: give --pytorch OUT.safetensors, --onnx OUT.onnx, or both",
         ("model.safetensors", "--pytorch", "../" + Path.cwd().name + "/model.safetensors"): (
-            "model.safetensors would be overwritten by its export: give another name"
+            "the export would overwrite model.safetensors: give another name"
         ),
         ("model.safetensors", "--pytorch", "out.pt"): "out.pt would be a safetensors file",
         ("empty", "--pytorch", "out.safetensors"): "empty is a folder without best.safetensors",

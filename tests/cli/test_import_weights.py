@@ -63,7 +63,7 @@ def test_what_cannot_be_imported(xpnet: Any, state: State) -> None:
             "theirs.safetensors",
             "digits",
             "theirs.safetensors",
-        ): "theirs.safetensors would be overwritten by what is made",
+        ): "the checkpoint would overwrite theirs.safetensors",
         (
             "theirs.safetensors",
             "torch-mlp",

@@ -63,7 +63,7 @@ def test_the_printed_table(xpnet: Any) -> None:
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["backend", "layer", "quantity", "array", "ulps", "bound", "relative", "verdict"]
     assert all(line.startswith("cpu ") and line.endswith("  ok") for line in lines[1:-2])
-    assert lines[-2].startswith("cpu, trained by itself: parameters ")
+    assert lines[-2].startswith("cpu, trained independently: relative distance of the parameters from cpu-reference's ")
     assert lines[-1] == "cpu-reference, cpu agree in 2 steps"
 
 

@@ -61,7 +61,7 @@ def test_a_run_that_is_told_to_stop(
         outcome = xpnet(*DIGITS, "--out", "my run")
     assert (outcome.status, outcome.out) == (status, "")
     assert outcome.err.splitlines()[-1] == (
-        f"xpnet train: stopped after step {step}, which is saved: go on with xpnet train --resume 'my run'"
+        f"xpnet train: stopped after step {step}, which is saved: continue with xpnet train --resume 'my run'"
     )
     assert checkpoint.load("my run/last.safetensors").metadata["step"] == step
     resumed = xpnet(*RESUME, "my run").result
@@ -214,6 +214,6 @@ def test_a_process_that_is_told_to_stop(tmp_path: Path, capsys: pytest.CaptureFi
         last = process.stderr.read().splitlines()[-1]
     assert process.returncode == 130
     step = checkpoint.load(run / "last.safetensors").metadata["step"]
-    assert last == f"xpnet train: stopped after step {step}, which is saved: go on with xpnet train --resume {run}"
+    assert last == f"xpnet train: stopped after step {step}, which is saved: continue with xpnet train --resume {run}"
     done = step // 45
     assert main([*map(str, RESUME), str(run), "--stop-after-epoch", str(done + 1)]) == 0

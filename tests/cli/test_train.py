@@ -194,15 +194,15 @@ def test_a_run_that_explodes_says_so_and_can_be_told_from_a_crash(xpnet: Any) ->
     assert "Warning" not in outcome.err
     said = outcome.err.splitlines()[-1]
     assert said.startswith("xpnet train: step 2 stopped being finite in the output of layer 2 Linear")
-    assert said.endswith("runs/digits-1/last.safetensors, of step 0, is from before")
+    assert said.endswith("runs/digits-1/last.safetensors, of step 0, is the last good checkpoint")
     assert library.load_model("runs/digits-1/last.safetensors", library.backend("cpu-reference"))
 
 
 def test_a_run_that_explodes_may_go_on_without_those_steps(xpnet: Any) -> None:
     options = ["--optimizer", "sgd", "--lr", 1e30, "--on-nonfinite", "skip", "--epochs", 2]
     outcome = xpnet("train", "--recipe", "digits", *CPU, *options, "--json")
-    (said,) = [message for message in outcome.result["diagnoses"] if "left out" in message]
-    assert said == "44 of 45 steps were left out: their loss or gradients were not finite"
+    (said,) = [message for message in outcome.result["diagnoses"] if "skipped" in message]
+    assert said == "44 of 45 steps were skipped: their loss or gradients were not finite"
     assert outcome.result["steps"] == 90
     records = [json.loads(line) for line in Path("runs/digits-1/metrics.jsonl").read_text().splitlines()]
     assert [record["skipped_steps"] for record in records if record["event"] == "evaluation"] == [44, 89]
@@ -317,7 +317,10 @@ def test_the_digits_by_data_alone_come_with_their_recipe(xpnet: Any) -> None:
             "the recipe torch-mlp does not fit the data set digits, whose ",
         ),
         (["--recipe", "digits", "--out", "file"], "cannot make the run folder file: a file of that name is in the way"),
-        (["--recipe", "digits", "--out", "full"], "full is not empty: name another --out, or go on with --resume full"),
+        (
+            ["--recipe", "digits", "--out", "full"],
+            "full is not empty: name another --out, or continue with --resume full",
+        ),
         (["--resume", "nowhere"], "nowhere holds no run to resume: there is no last.safetensors in it"),
         (["--resume", "file"], "file holds no run to resume: there is no last.safetensors in it"),
         (["--resume", "full"], "full holds no run to resume: there is no last.safetensors in it"),
@@ -398,7 +401,7 @@ def test_all_that_must_be_left_out_is_named_at_once(xpnet: Any) -> None:
 def test_a_complete_run_wants_more_epochs(xpnet: Any) -> None:
     xpnet(*DIGITS, "--epochs", 1, "--out", "run")
     complaint = xpnet("train", "--resume", "run", *CPU).complaint
-    assert complaint.endswith("is complete (1 epochs, 45 steps): to train on, give --epochs with more than 1")
+    assert complaint.endswith("is complete (1 epochs, 45 steps): to continue, give --epochs with more than 1")
 
 
 def test_a_validation_part_early_stopping_and_a_table(xpnet: Any) -> None:
@@ -417,7 +420,7 @@ def test_a_validation_part_early_stopping_and_a_table(xpnet: Any) -> None:
     evaluated = xpnet("evaluate", "run", *CPU, "--json").result
     assert (evaluated["accuracy"], evaluated["loss"]) == (result["test_accuracy"], result["test_loss"])
     complaint = xpnet("train", "--resume", "run", *CPU).complaint
-    assert complaint.endswith("after 2 evaluations without a better one: to train on, give --patience with more than 2")
+    assert complaint.endswith("after 2 evaluations without improvement: to continue, give --patience with more than 2")
     assert xpnet("train", "--resume", "run", "--patience", 3, *CPU, "--json").result["epochs"] > result["epochs"]
 
 

@@ -115,7 +115,7 @@ def test_a_failed_download_names_the_places_and_mirrors_tried(parent, cache, mon
     assert "http://127.0.0.1:1/ failed (ConnectionError)" in message
     assert all(name in message for name in (*FILES, "data_dir", "XPNET_DATA_DIR"))
     assert "\n" not in message
-    with pytest.raises(errors.MissingFileError, match=r"not downloaded \(that was not asked for\)"):
+    with pytest.raises(errors.MissingFileError, match=r"not downloaded \(download is off\)"):
         load("mnist", download=False)
 
 

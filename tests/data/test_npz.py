@@ -141,7 +141,7 @@ def test_a_member_that_is_no_array_or_goes_on_after_it(path):
     for damaged, message in [
         (lambda content: b"no array", "magic string is not correct"),
         (lambda content: content[:-1], "x_test has 11 bytes, not 12 as for the shape|EOF"),
-        (lambda content: content + b"\0", "x_test goes on after its last element"),
+        (lambda content: content + b"\0", "x_test has bytes after its last element"),
         (lambda content: content.replace(b"(2, 2, 3)", b"(2,99**9)"), "plain arrays: "),
         (lambda content: content.replace(b"(2, 2, 3), }", b"(2,9999999999999)}"), "plain arrays: "),
     ]:
@@ -220,7 +220,7 @@ def array_file(shape: str, data: bytes = b"") -> bytes:
             archive_of(array_file("(4,)", b"abcd"), zipfile.ZIP_LZMA),
             "x_train is packed by method 14, not as NumPy does",
         ),
-        (archive_of(array_file("(4,)", b"abcd"), others=2000), "bytes of it are wanted at once, more than"),
+        (archive_of(array_file("(4,)", b"abcd"), others=2000), r"one read asks for \d+ bytes, more than 65536"),
     ],
     ids=["more than it holds", "negative", "one negative", "long header", "version", "packing", "long directory"],
 )

@@ -128,7 +128,7 @@ def test_a_write_that_fails_half_way(
         return (run / "metrics.jsonl").stat().st_size + 7 if file == "metrics.jsonl" else 1500
 
     message = (
-        rf"cannot write {run}/{file}: File too large; what was saved before is whole: mend that, then --resume {run}"
+        rf"cannot write {run}/{file}: File too large; the last checkpoint is intact: fix that, then --resume {run}"
     )
     with pytest.raises(RunFolderError, match=message):
         start(run, cpu, callbacks=[LimitFiles(8, limit)])
@@ -154,7 +154,7 @@ class TakeAway(Callback):
 
 def test_a_folder_removed_while_training(cpu: Backend, start: Go, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    message = r"run, or \.lock in it, was removed while the run went on: the run cannot be kept there"
+    message = r"run, or \.lock in it, was removed during the run: the run cannot be saved there"
     with pytest.raises(RunFolderError, match=message):
         start(run, cpu, callbacks=[TakeAway(8, lambda: shutil.rmtree(run))])
     assert list(tmp_path.iterdir()) == []
@@ -172,7 +172,7 @@ def test_a_folder_removed_and_made_anew_for_another_run_is_left_to_it(
         start(run, cpu, recipe.with_options(epochs=1))
         content.update({path.name: path.read_bytes() for path in run.iterdir()})
 
-    with pytest.raises(RunFolderError, match="was removed while the run went on"):
+    with pytest.raises(RunFolderError, match="was removed during the run"):
         start(run, cpu, recipe, callbacks=[TakeAway(8, make_anew)])
     assert {path.name: path.read_bytes() for path in run.iterdir()} == content
 

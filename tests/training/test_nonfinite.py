@@ -120,7 +120,7 @@ def test_a_run_that_skips_goes_on_and_says_so(backend: Backend) -> None:
     assert evaluations[-1]["train_accuracy"] > 0.9
     (diagnosis,) = [record for record in history if record.get("kind") == "skipped steps"]
     assert diagnosis["message"].startswith("1 of ")
-    assert diagnosis["message"].endswith("steps were left out: their loss or gradients were not finite")
+    assert diagnosis["message"].endswith("steps were skipped: their loss or gradients were not finite")
 
 
 def test_every_step_skipped(backend: Backend) -> None:
@@ -150,7 +150,7 @@ def test_a_skipping_run_is_resumed_exactly(backend: Backend) -> None:
 
 
 def test_a_run_that_skipped_may_go_on_strictly(backend: Backend) -> None:
-    """In the epoch of the step that was left out, of which nobody shall be told then."""
+    """In the epoch of the step that was skipped, which must not stop the run now."""
     x, y = data()
     x[13] = np.nan
     runs = [
@@ -175,7 +175,7 @@ def test_steps_left_out_are_reported_once_however_often_checkpoints_are_made(
     trainer = Trainer(network(backend), SoftmaxCrossEntropy(), xpnet.Adam(0.1), on_nonfinite="skip")
     trainer.fit((x, y), epochs=2, batch_size=4, sampler=InOrder(), checkpoint_every=checkpoint_every)
     (diagnosis,) = [record for record in trainer.history if record.get("kind") == "skipped steps"]
-    assert diagnosis["message"].startswith("1 of 10 steps were left out")
+    assert diagnosis["message"].startswith("1 of 10 steps were skipped")
 
 
 def test_a_running_statistic_that_overflows_is_no_checkpoint(backend: Backend) -> None:

@@ -141,7 +141,7 @@ def test_folders_that_will_not_do(cpu: Backend, start: Go, tmp_path: Path, monke
     Path("full").mkdir()
     Path("full/notes").write_text("mine")
     Path("file").write_text("mine")
-    with pytest.raises(RunFolderError, match="full is not empty: name another --out, or go on with --resume full"):
+    with pytest.raises(RunFolderError, match="full is not empty: name another --out, or continue with --resume full"):
         start(Path("full"), cpu)
     with pytest.raises(RunFolderError, match="cannot make the run folder file: a file of that name is in the way"):
         start(Path("file"), cpu)

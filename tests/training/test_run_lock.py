@@ -136,7 +136,7 @@ def test_a_folder_that_was_taken_away_is_noticed(tmp_path: Path, take_away: Call
     with RunLock(folder) as lock:
         lock.require_held()
         take_away(folder)
-        with pytest.raises(RunFolderError, match=r"run, or \.lock in it, was removed while the run went on"):
+        with pytest.raises(RunFolderError, match=r"run, or \.lock in it, was removed during the run"):
             lock.require_held()
         left = sorted(tmp_path.rglob("*"))
     assert sorted(tmp_path.rglob("*")) == left  # a lock of others stays

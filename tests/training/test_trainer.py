@@ -231,7 +231,7 @@ def test_an_optimizer_serves_one_trainer(backend: Backend) -> None:
     optimizer = xpnet.Momentum(0.5)
     first, second = (Trainer(network(backend), SoftmaxCrossEntropy(), optimizer) for _ in range(2))
     before = on_host(first.model)
-    with pytest.raises(CallOrderError, match="this trainer's optimizer was given to another one since: make one for"):
+    with pytest.raises(CallOrderError, match="this trainer's optimizer is now another trainer's: make one for each"):
         first.fit(samples(), epochs=1)
     assert first.step == 0
     for name, values in on_host(first.model).items():

@@ -20,8 +20,8 @@ COMMANDS = (train, evaluate, parity, profile, import_weights, export, recipes, d
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    That is 0, or what the command's own ``status`` makes of its result; 2 for an error the user can mend; 130 or 143
-    when told to stop.
+    The status is 0, or what the command's ``status`` gives for its result; 2 after an error that the user can fix; 130
+    or 143 after SIGINT or SIGTERM.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _print(text: str) -> None:
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # the reader has seen enough; nothing shall be flushed to it at exit either
+    except BrokenPipeError:  # the reader closed the pipe: Python must not flush to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
-        subparser.add_argument("--json", action="store_true", help="print one JSON object, the last line of stdout")
+        subparser.add_argument("--json", action="store_true", help="print one JSON object, as the last line of stdout")
         subparser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
         status = getattr(command, "status", lambda result: 0)
         subparser.set_defaults(run=command.run, render=command.render, status=status)

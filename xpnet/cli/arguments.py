@@ -21,7 +21,7 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="where the folders mnist and fashion-mnist are; default: $XPNET_DATA_DIR, the user's cache, a download",
+        help="folder of mnist and fashion-mnist; default: $XPNET_DATA_DIR, else the user's cache, else a download",
     )
 
 
@@ -43,10 +43,10 @@ def model_file(path: Path) -> Path:
 
 
 def shape(text: str) -> tuple[int, ...]:
-    """A shape as it is typed: ``1,28,28``."""
+    """Parse a shape, such as ``1,28,28``."""
     return tuple(int(length) for length in text.split(","))
 
 
 def say(line: str) -> None:
-    """Tell a person something that is not the result."""
+    """Print a line to stderr: stdout is for the result."""
     print(line, file=sys.stderr, flush=True)

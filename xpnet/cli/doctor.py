@@ -1,4 +1,4 @@
-"""``xpnet doctor``: what works on this machine, what does not, and what mends it."""
+"""``xpnet doctor``: what works on this machine, and how to fix what does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 NAME = "doctor"
-HELP = "Tell what works on this machine, what does not, and what mends it."
+HELP = "Check what works on this machine, and say how to fix what does not."
 EXAMPLE = "xpnet doctor"
 
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Look at everything training needs; a check's "ok" is false where something is missing, "note" says what."""
+    """Check everything that training needs; a check's "note" says what is missing where its "ok" is false."""
     import xpnet
 
     checks = {
@@ -77,7 +77,7 @@ def _cuda() -> tuple[bool, str]:
 
 
 def _fused(name: str) -> tuple[bool, str]:
-    """Compile a backend's fused kernel and hold it against the plain operation."""
+    """Compile a backend's fused kernel, and compare its result with that of plain NumPy."""
     import numpy as np
 
     import xpnet

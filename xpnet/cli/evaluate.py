@@ -10,14 +10,14 @@ from xpnet.cli.arguments import add_data_dir, add_device, add_model_file, model_
 from xpnet.cli.plugins import add_plugin
 
 NAME = "evaluate"
-HELP = "Loss and accuracy of a checkpoint, a run's best checkpoint, or a book's pickle on a test set."
+HELP = "Measure the loss and accuracy of a checkpoint, a run's best checkpoint, or a book's pickle on a test set."
 EXAMPLE = "xpnet evaluate runs/torch-mlp-1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add_model_file(parser)
-    parser.add_argument("--data", metavar="NAME|FILE", help="default: what the network was trained on, else mnist")
+    parser.add_argument("--data", metavar="NAME|FILE", help="default: the data set it was trained on, else mnist")
     add_data_dir(parser)
     parser.add_argument("--batch-size", type=int, default=1000, metavar="N", help="samples at a time; default 1000")
     add_device(parser)
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Evaluate, and return the figures."""
+    """Evaluate, and return the metrics."""
     import xpnet
     from xpnet import format_1, training
     from xpnet.layers.preprocessing import fit_preprocessing
@@ -36,20 +36,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     recipe = training.recipe_of(metadata, str(path)) if "recipe" in metadata else None
     name = options.data if options.data is not None else recipe.data if recipe else "mnist"
     dataset = xpnet.data.load(name, data_dir=options.data_dir)
-    if recipe is None and metadata.get("upgraded_from") == 1:  # it was evaluated on scaled pixels, whatever it was
+    if recipe is None and metadata.get("upgraded_from") == 1:  # format 1 scaled the pixels outside the model
         rescale = xpnet.Rescale(format_1.pixel_range(dataset))
         model = xpnet.Sequential(rescale, model).initialize(backend, dtype=model.dtype)
-    fit_preprocessing(model, dataset.x_train)  # of a network that never saw its data set: imported weights, format 1
+    fit_preprocessing(model, dataset.x_train)  # a model of imported weights, or of format 1, may not be fitted yet
     say(f"device: {backend.name}   file: {path}   data: {dataset.name}")
     began = time.perf_counter()
     outcome = xpnet.evaluate(model, dataset.test, batch_size=options.batch_size)
-    figures = {"accuracy": outcome.accuracy, "loss": outcome.loss, "samples": outcome.samples}
+    metrics = {"accuracy": outcome.accuracy, "loss": outcome.loss, "samples": outcome.samples}
     return training.finite_or_null(
-        {**figures, "device": backend.name, "seconds": round(time.perf_counter() - began, 3)}
+        {**metrics, "device": backend.name, "seconds": round(time.perf_counter() - began, 3)}
     )
 
 
 def render(result: dict[str, Any]) -> str:
-    """The figures, for people."""
+    """The metrics, for people."""
     loss = "not finite" if result["loss"] is None else f"{result['loss']:.4f}"
     return f"accuracy {result['accuracy']:.4f}   loss {loss}   ({result['samples']} samples, {result['seconds']} s)"

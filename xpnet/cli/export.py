@@ -1,4 +1,4 @@
-"""``xpnet export``: a trained network for other libraries."""
+"""``xpnet export``: write a trained network for other libraries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input-shape",
         type=shape,
         metavar="C,H,W",
-        help="of one sample; default: what the first layer tells",
+        help="shape of one sample; default: inferred from the first layer",
     )
     add_plugin(parser)
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise ConfigurationError("nothing to write: give --pytorch OUT.safetensors, --onnx OUT.onnx, or both")
     path = model_file(options.file)
     if options.pytorch is not None and options.pytorch.resolve() == path.resolve():
-        raise ConfigurationError(f"{path} would be overwritten by its export: give another name")
+        raise ConfigurationError(f"the export would overwrite {path}: give another name")
     model = xpnet.load_model(path, xpnet.backend("cpu-reference"))
     result: dict[str, Any] = {"file": str(path)}
     if options.onnx is not None:

@@ -1,4 +1,4 @@
-"""``xpnet import``: weights that another library trained."""
+"""``xpnet import``: read weights that another library trained."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from xpnet.cli.plugins import add_plugin
 from xpnet.errors import ConfigurationError
 
 NAME = "import"
-HELP = "Make a checkpoint of weights from PyTorch (.safetensors), Keras (.weights.h5, .npz) or DeZero (.npz)."
+HELP = "Convert weights from PyTorch (.safetensors), Keras (.weights.h5, .npz) or DeZero (.npz) to a checkpoint."
 EXAMPLE = "xpnet import theirs.safetensors --recipe torch-mlp --out model.safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="the weights; the ending tells the format")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the weights; the extension says in which format")
     parser.add_argument(
         "--recipe", required=True, metavar="NAME|FILE.toml", help="the network they are for; see xpnet recipes"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors", help="the checkpoint to write")
     parser.add_argument(
-        "--names", metavar="A,B,…", help="the file's layers, first to last; default: all, by their names"
+        "--names", metavar="A,B,…", help="the file's layers in the model's order; default: all, sorted by name"
     )
     parser.add_argument(
         "--input-shape",
         type=shape,
         metavar="C,H,W",
-        help="of one sample, for Keras; default: what the first layer tells",
+        help="shape of one sample, for Keras; default: inferred from the first layer",
     )
     add_plugin(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Import, and return what went where."""
+    """Import, and return the names of the tensors and where each came from."""
     import xpnet
 
     if options.out.resolve() == options.file.resolve():
-        raise ConfigurationError(f"{options.file} would be overwritten by what is made of it: give --out another name")
+        raise ConfigurationError(f"the checkpoint would overwrite {options.file}: give --out another name")
     recipe = xpnet.load_recipe(options.recipe)
     model = recipe.build_model().initialize(xpnet.backend("cpu-reference"))
     names = None if options.names is None else options.names.split(",")
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """What came from where, for people."""
+    """The tensors, for people."""
     lines = [_line(**entry) for entry in result["tensors"]]
     return "\n".join([*lines, f"xpnet evaluate {result['out']}"])
 

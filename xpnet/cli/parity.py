@@ -1,4 +1,4 @@
-"""``xpnet parity``: whether several backends compute the same."""
+"""``xpnet parity``: compare the results of several backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xpnet.cli.arguments import add_data_dir, say
 from xpnet.cli.plugins import add_plugin
 
 NAME = "parity"
-HELP = "Whether backends compute the same, layer by layer, as far as rounding allows; status 1 where they do not."
+HELP = "Compare the results of backends, layer by layer; exit status 1 if they differ by more than rounding."
 EXAMPLE = "xpnet parity --recipe torch-mlp --backends float64,cpu"
 DEFAULT_RECIPE = "torch-mlp"
 
@@ -19,21 +19,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     network = parser.add_mutually_exclusive_group()
     network.add_argument("--recipe", metavar="NAME|FILE.toml", help=f"default {DEFAULT_RECIPE}")
-    network.add_argument("--checkpoint", type=Path, metavar="FILE", help="a run's, to start from its weights")
+    network.add_argument("--checkpoint", type=Path, metavar="FILE", help="a run's checkpoint to start from")
     parser.add_argument(
         "--backends",
         metavar="A,B,…",
-        help="the reference first; default float64,cpu-reference,cpu, and cuda where it works",
+        help="backends, the reference first; default float64,cpu-reference,cpu, and cuda where it works",
     )
     parser.add_argument("--data", metavar="NAME|FILE", help="default: the recipe's")
     add_data_dir(parser)
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="steps to compare; default 10")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and order; default 0")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of initial weights and order; default 0")
     add_plugin(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Compare, and return every figure."""
+    """Compare, and return all results."""
     import xpnet
     from xpnet import training
     from xpnet.parity import compare_recipe
@@ -52,11 +52,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     dataset = xpnet.data.load(recipe.data, data_dir=options.data_dir)
     say(f"backends: {', '.join(backend.name for backend in backends)}   recipe: {recipe.name}   data: {dataset.name}")
     parity = compare_recipe(recipe, dataset, backends, steps=options.steps, seed=options.seed, model=model)
-    figures = {"recipe": recipe.name, "data": dataset.name, "seed": options.seed, **parity.to_table()}
+    table = {"recipe": recipe.name, "data": dataset.name, "seed": options.seed, **parity.to_table()}
     for name in ("rows", "drift"):
-        figures[name] = [training.finite_or_null(row) for row in figures[name]]
-    first = figures["first_divergence"]
-    return {**figures, "first_divergence": first and training.finite_or_null(first)}
+        table[name] = [training.finite_or_null(row) for row in table[name]]
+    first = table["first_divergence"]
+    return {**table, "first_divergence": first and training.finite_or_null(first)}
 
 
 def status(result: dict[str, Any]) -> int:
@@ -66,23 +66,23 @@ def status(result: dict[str, Any]) -> int:
 
 def render(result: dict[str, Any]) -> str:
     """The table, for people."""
-    wide = max(len(row["layer"]) for row in result["rows"]) + 2
-    lines = [_line(wide, "backend", "layer", "quantity", "array", "ulps", "bound", "relative", "verdict")]
+    width = max(len(row["layer"]) for row in result["rows"]) + 2
+    lines = [_line(width, "backend", "layer", "quantity", "array", "ulps", "bound", "relative", "verdict")]
     for row in result["rows"]:
         verdict = "ok" if row["agrees"] else "DIVERGES"
         names = (row[name] for name in ("backend", "layer", "quantity", "array"))
-        lines.append(_line(wide, *names, *(_number(row[name]) for name in ("ulps", "bound", "relative")), verdict))
+        lines.append(_line(width, *names, *(_number(row[name]) for name in ("ulps", "bound", "relative")), verdict))
     for drift in result["drift"]:
         lines.append(
-            f"{drift['backend']}, trained by itself: parameters {_number(drift['parameters'])} of their length from "
-            f"{result['backends'][0]}'s, loss {_number(drift['loss'])}"
+            f"{drift['backend']}, trained independently: relative distance of the parameters from "
+            f"{result['backends'][0]}'s {_number(drift['parameters'])}, difference of the loss {_number(drift['loss'])}"
         )
     return "\n".join([*lines, _conclusion(result)])
 
 
-def _line(wide: int, backend: str, layer: str, quantity: str, array: str, *more: str) -> str:
+def _line(width: int, backend: str, layer: str, quantity: str, array: str, *more: str) -> str:
     ulps, bound, relative, verdict = more
-    where = f"{backend:<15}{layer:<{wide}}{quantity:<16}{array:<8}"
+    where = f"{backend:<15}{layer:<{width}}{quantity:<16}{array:<8}"
     return f"{where}{ulps:>10}{bound:>10}{relative:>10}  {verdict}"
 
 

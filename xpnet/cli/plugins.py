@@ -1,6 +1,6 @@
 """``--plugin FILE.py``: the user's own layers, losses, optimizers, schedules and callbacks.
 
-Only this option runs a file; what a recipe or a checkpoint says never makes xpnet import anything.
+Only this option runs a file: a recipe or a checkpoint never makes xpnet import anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def add_plugin(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE.py",
-        help="run that file first, to make the classes known that it registers with @xpnet.register; repeatable",
+        help="run this file first, to register your own classes with @xpnet.register; repeatable",
     )
 
 
@@ -31,7 +31,7 @@ def load_plugin(path: Path) -> None:
 
     Raises:
         MissingFileError: there is no such file.
-        ConfigurationError: it raised an error; the message names the line. Or another plugin has its name.
+        ConfigurationError: it raised an error, whose line the message names; or another plugin has its name.
     """
     path = path.resolve()
     name = f"xpnet_plugin_{path.stem}"

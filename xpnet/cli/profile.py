@@ -1,4 +1,4 @@
-"""``xpnet profile``: where the time of a training step goes."""
+"""``xpnet profile``: measure the parts of a training step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xpnet.cli.arguments import add_data_dir, add_device, say
 from xpnet.cli.plugins import add_plugin
 
 NAME = "profile"
-HELP = "Where the time of a training step goes, layer by layer, against what the machine can do."
+HELP = "Measure the time of a training step, layer by layer, and compare it with the machine's peak rates."
 EXAMPLE = "xpnet profile --recipe torch-mlp --data mnist"
 DEFAULT_RECIPE = "torch-mlp"
 
@@ -22,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NAME|FILE", help="default: the recipe's")
     add_data_dir(parser)
     add_device(parser)
-    parser.add_argument("--batch-size", type=int, metavar="N", help="samples in a step")
-    parser.add_argument("--optimizer", metavar="NAME", help="sgd, momentum or adam")
-    parser.add_argument("--steps", type=int, default=200, metavar="N", help="steps to look at; default 200")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="samples per step; default: the recipe's")
+    parser.add_argument("--optimizer", metavar="NAME", help="default: the recipe's")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="steps to measure; default 200")
     add_plugin(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Profile, and return the figures."""
+    """Profile, and return the measurements."""
     import xpnet
     from xpnet.profile import profile_step
 
@@ -54,7 +54,7 @@ def render(result: dict[str, Any]) -> str:
             f"{rate / scale:>10.1f} {unit:<7}{rate / peaks[part['unit']]:>9.0%}"
         )
     lines.append(f"{'the rest':<26}{result['rest'] * 1e6:>7.1f} us{result['rest'] / whole:>8.0%}")
-    lines.append(f"{'whole step, not looked into':<28}{result['seconds'] * 1e6:>5.1f} us")
+    lines.append(f"{'whole step, not profiled':<28}{result['seconds'] * 1e6:>5.1f} us")
     reached = ", ".join(f"{peaks[unit] / scale:.0f} {name}" for unit, (scale, name) in _SCALES.items())
     memory = "" if result["memory"] is None else f"; memory at most {result['memory'] / 2**20:.0f} MiB"
     return "\n".join([*lines, f"peaks: {reached} (a large matrix product, a copy in memory){memory}"])

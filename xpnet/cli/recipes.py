@@ -1,4 +1,4 @@
-"""``xpnet recipes``: what can be trained by name."""
+"""``xpnet recipes``: list the recipes that come with xpnet."""
 
 from __future__ import annotations
 

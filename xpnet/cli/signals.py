@@ -1,4 +1,4 @@
-"""SIGINT (Control-C) and SIGTERM (a scheduler wants the machine): the first in good order, the second at once."""
+"""SIGINT (Control-C) and SIGTERM (of a scheduler): the first ends a command in good order, a second one at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the command; ``status`` is the shell's for it: 128 and the signal's number, 130 or 143."""
+    """A signal ended the command; ``status`` is 128 plus its number, as in shells: 130 or 143."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -18,17 +18,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 def interrupt(number: int) -> None:
-    """Leave whatever is being done."""
+    """Raise Interrupted."""
     name = signal.Signals(number).name
     raise Interrupted(number, f"stopped by {name} before there was anything to save: run the same command again")
 
 
 @contextmanager
 def handling(react: Callable[[int], None]) -> Iterator[None]:
-    """Within, the first of the signals calls ``react`` with its number, and a second one ends the process at once.
+    """A context in which the first signal calls ``react`` with its number, and a second one ends the process at once.
 
-    A signal that the process was started to ignore (``nohup``, ``&`` in a script) stays ignored. Afterwards the
-    handlers are those of before.
+    A signal that the process was started to ignore (``nohup``, ``&`` in a script) stays ignored. On exit the previous
+    handlers are restored.
     """
     previous = {number: signal.getsignal(number) for number in SIGNALS}
     handled = [number for number in SIGNALS if previous[number] is not signal.SIG_IGN]

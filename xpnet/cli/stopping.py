@@ -1,4 +1,4 @@
-"""A run that is told to stop finishes its step and is saved."""
+"""Stopping a run by a signal: it finishes its step and saves a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xpnet.training import Callback, Trainer
 
 
 class StopOnSignal(Callback):
-    """A context: from the first step to its end, SIGINT and SIGTERM stop the trainer instead of ending the process."""
+    """A context manager: during ``fit``, SIGINT and SIGTERM stop the trainer instead of ending the process."""
 
     def __init__(self) -> None:
         self._handlers = ExitStack()
@@ -25,7 +25,7 @@ class StopOnSignal(Callback):
         self._handlers.close()
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Take the signals over."""
+        """Install the signal handlers."""
 
         def stop(number: int) -> None:
             self._received = number
@@ -34,16 +34,16 @@ class StopOnSignal(Callback):
         self._handlers.enter_context(handling(stop))
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Note whether steps are missing."""
+        """Note whether the run ended before its last step."""
         if trainer.step < trainer.intervals.stop:
             self._stopped_after = trainer.step
 
     def require_done(self, summary: dict[str, Any]) -> None:
-        """Raise Interrupted, saying how to go on, when a signal ended the run before its time."""
+        """Raise Interrupted, with the command that resumes, when a signal ended the run early."""
         stopped_early = summary.get("stopped_early", False)
         if self._received is not None and self._stopped_after is not None and not stopped_early:
             raise Interrupted(
                 self._received,
-                f"stopped after step {self._stopped_after}, which is saved: go on with xpnet train --resume "
+                f"stopped after step {self._stopped_after}, which is saved: continue with xpnet train --resume "
                 f"{shlex.quote(summary['run_dir'])}",
             )

@@ -1,4 +1,4 @@
-"""``xpnet train``: train a recipe, or go on with a run."""
+"""``xpnet train``: train a recipe, or resume a run."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ EXAMPLE = "xpnet train --recipe keras-sigmoid --data mnist --seed 1"
 DEFAULT_RECIPE = "torch-mlp"
 FALLBACK = "digits"
 
-_OF_A_NEW_RUN = {"recipe": "--recipe", "weights": "--weights", "seed": "--seed", "out": "--out"}
+_NEW_RUN_FLAGS = {"recipe": "--recipe", "weights": "--weights", "seed": "--seed", "out": "--out"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--recipe", metavar="NAME|FILE.toml", help=f"default {DEFAULT_RECIPE}; see xpnet recipes")
-    parser.add_argument("--data", metavar="NAME|FILE", help="mnist, fashion-mnist, digits or a .npz file")
+    parser.add_argument("--data", metavar="NAME|FILE", help="mnist, fashion-mnist, digits or an .npz file")
     add_data_dir(parser)
     add_device(parser)
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="seed of initial weights, order and validation set; default 0"
+        "--seed", type=int, metavar="N", help="seed of initial weights, order and validation split; default 0"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default runs/RECIPE-N")
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE|RUN_DIR", help="start from the weights of a checkpoint, by name"
+        "--weights", type=Path, metavar="FILE|RUN_DIR", help="checkpoint to start from; its weights are matched by name"
     )
     parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in that folder")
-    parser.add_argument("--stop-after-epoch", type=int, metavar="N", help="stop early there, to be resumed")
+    parser.add_argument("--stop-after-epoch", type=int, metavar="N", help="stop after epoch N; --resume continues")
     add_plugin(parser)
     groups = {
         True: parser.add_argument_group("training options", "default: the recipe's"),
@@ -47,18 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_option(parser: Any, option: Option) -> None:
-    how: dict[Any, dict[str, Any]] = {
+    arguments: dict[Any, dict[str, Any]] = {
         int: {"type": int, "metavar": "N"},
         float: {"type": float, "metavar": "X"},
         str: {"metavar": "NAME"},
         list: {"action": "append", "metavar": "NAME"},
         bool: {"action": argparse.BooleanOptionalAction},
     }
-    parser.add_argument(option.flag, dest=option.name, default=None, help=option.help, **how[option.parse])
+    parser.add_argument(option.flag, dest=option.name, default=None, help=option.help, **arguments[option.parse])
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Train, and return the run's figures."""
+    """Train, and return the run's summary."""
     import xpnet
     from xpnet import training
     from xpnet.cli.stopping import StopOnSignal
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     backend = xpnet.backend(options.device)
     with StopOnSignal() as stop:
         callbacks = [training.Progress(), stop]
-        result = (_start if options.resume is None else _go_on)(options, backend, callbacks)
+        result = (_start if options.resume is None else _resume)(options, backend, callbacks)
     stop.require_done(result)
     return result
 
@@ -88,11 +88,11 @@ def _start(options: argparse.Namespace, backend: Any, callbacks: list[Any]) -> d
     )
 
 
-def _go_on(options: argparse.Namespace, backend: Any, callbacks: list[Any]) -> dict[str, Any]:
+def _resume(options: argparse.Namespace, backend: Any, callbacks: list[Any]) -> dict[str, Any]:
     import xpnet
     from xpnet import training
 
-    _refuse_options_of_a_new_run(options)
+    _require_no_new_run_flags(options)
     say(f"device: {_describe(backend.name, options.device)}")
     return training.resume(
         options.resume,
@@ -106,12 +106,12 @@ def _go_on(options: argparse.Namespace, backend: Any, callbacks: list[Any]) -> d
 
 
 def render(result: dict[str, Any]) -> str:
-    """The figures, for people."""
-    figures = {key: value for key, value in result.items() if key != "diagnoses"}
-    width = max(20, *(len(key) + 2 for key in figures))
+    """The summary, for people."""
+    summary = {key: value for key, value in result.items() if key != "diagnoses"}
+    width = max(20, *(len(key) + 2 for key in summary))
     lines = [
         f"{key:<{width}}{value:.4f}" if isinstance(value, float) else f"{key:<{width}}{value}"
-        for key, value in figures.items()
+        for key, value in summary.items()
     ]
     return "\n".join(lines + [f"warning: {message}" for message in result["diagnoses"]])
 
@@ -151,8 +151,8 @@ def _data_name(data: str | None) -> str | None:
     return str(Path(data).resolve()) if data is not None and data.lower().endswith(".npz") else data
 
 
-def _refuse_options_of_a_new_run(options: argparse.Namespace) -> None:
-    flags = _OF_A_NEW_RUN | {
+def _require_no_new_run_flags(options: argparse.Namespace) -> None:
+    flags = _NEW_RUN_FLAGS | {
         name: option.flag for name, option in TrainingOptions.options().items() if not option.resumable
     }
     given = [flag for name, flag in flags.items() if getattr(options, name) is not None]

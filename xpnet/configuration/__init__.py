@@ -1,4 +1,4 @@
-"""What a run is, written down: recipes, the files that hold them, and the table of training options."""
+"""Recipes, the files that hold them, and the table of training options."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The training options, one entry each.
+"""The table of training options.
 
 Recipe files, the command line, ``Recipe.with_options``, the arguments of ``Trainer`` and ``Trainer.fit``, and what
-``resume`` may change derive from this table. Importing it must not import NumPy: ``xpnet train --help`` lists it.
+``resume`` can change derive from it. Importing it must not import NumPy: ``xpnet train --help`` lists it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Option:
     Attributes:
         name: its keyword in Python, and its key in a recipe file.
         check: takes the name that the user typed and a value; returns the value, or raises ConfigurationError.
-        help: what it does, in a line.
+        help: one line.
         parse: what the command line makes of the text: ``int``, ``float`` or ``str``; ``bool`` for a switch, ``list``
             for a flag that may be repeated.
         flag: on the command line.
-        table: where a recipe file has it: "training", the table "early_stopping" within that, or "optimizer".
-        argument_of: what takes it as a keyword: "Trainer", "fit" or "EarlyStopping"; "" where the run itself reads it.
-        required: whether its table is incomplete without it.
-        resumable: whether ``resume`` may change it.
-        default: its value where nothing is said.
+        table: its table in a recipe file: "training", "early_stopping" within that, or "optimizer".
+        argument_of: what takes it as an argument: "Trainer", "fit" or "EarlyStopping"; "" where the run itself does.
+        required: whether its table must have it.
+        resumable: whether ``resume`` can change it.
+        default: its value where it is not given.
 
     >>> TrainingOptions.options()["epochs"].flag
     '--epochs'
@@ -54,7 +54,7 @@ class Option:
 def option(
     check: Callable[[str, Any], Any], help: str, parse: type = int, default: Any = None, flag: str = "", **more: Any
 ) -> Any:
-    """A field of :class:`TrainingOptions`; its name, and the flag unless one is given, are those of the field."""
+    """A field of :class:`TrainingOptions`; the option's name and, unless given, its flag come from the field's name."""
     return field(default=default, metadata={"option": Option("", check, help, parse, flag, **more)})
 
 
@@ -86,17 +86,17 @@ def _optimizer(name: str, value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What a recipe's table [training] may say; each field is an :class:`Option`, and ``option.help`` describes it.
+    """The options of a recipe's table [training]; each field is an :class:`Option`, and ``option.help`` describes it.
 
     >>> TrainingOptions(epochs=3).batch_size
     100
     """
 
     epochs: int | None = option(
-        positive_integer, "passes over the training set, in all", argument_of="fit", resumable=True
+        positive_integer, "total passes over the training set", argument_of="fit", resumable=True
     )
-    steps: int | None = option(positive_integer, "steps in all, instead of epochs", argument_of="fit", resumable=True)
-    batch_size: int = option(positive_integer, "samples in a step", default=100, argument_of="fit", required=True)
+    steps: int | None = option(positive_integer, "total steps, instead of epochs", argument_of="fit", resumable=True)
+    batch_size: int = option(positive_integer, "samples per step", default=100, argument_of="fit", required=True)
     micro_batch_size: int | None = option(
         positive_integer,
         "samples computed at a time, to save memory; their gradients are accumulated",
@@ -117,13 +117,13 @@ class TrainingOptions:
     )
     checkpoint_every: int | None = option(
         positive_integer,
-        "steps between checkpoints, beside those after evaluations and epochs; changes no result",
+        "steps between checkpoints, besides those after evaluations and epochs; changes no result",
         argument_of="fit",
         resumable=True,
     )
     on_nonfinite: str = option(
         partial(one_of, choices=ON_NONFINITE),
-        "what to do at a step whose loss or gradients are not finite: stop, or skip the step and count it",
+        "at a step whose loss or gradients are not finite: stop, or skip the step and count it",
         str,
         ON_NONFINITE[0],
         argument_of="Trainer",
@@ -142,7 +142,10 @@ class TrainingOptions:
         0.1,
     )
     validate_on_test: bool = option(
-        boolean, "validate on the test set, which then chooses the best checkpoint: flatters", bool, False
+        boolean,
+        "validate on the test set; it then chooses the best checkpoint, so its accuracy is optimistic",
+        bool,
+        False,
     )
     patience: int | None = option(
         positive_integer,
@@ -163,7 +166,7 @@ class TrainingOptions:
     )
     monitor: str = option(
         partial(one_of, choices=MONITORS),
-        "what early stopping looks at: accuracy or loss, of the validation set",
+        "what early stopping monitors on the validation set: accuracy or loss",
         str,
         MONITORS[0],
         table="early_stopping",
@@ -171,7 +174,7 @@ class TrainingOptions:
         resumable=True,
     )
     logs: list[str] | None = option(  # noqa: RUF009 - a field, like the others
-        _logs, "log the figures as csv or for tensorboard too; repeatable", list, flag="--log", resumable=True
+        _logs, "also log the metrics as csv, or for tensorboard; repeatable", list, flag="--log", resumable=True
     )
 
     @classmethod
@@ -187,7 +190,7 @@ class TrainingOptions:
             for item in fields(cls)
             if "option" in item.metadata
         }
-        return own | _OF_THE_OPTIMIZER
+        return own | _OPTIMIZER_OPTIONS
 
     def arguments_of(self, target: str) -> dict[str, Any]:
         """The keyword arguments of "Trainer", "fit" or "EarlyStopping".
@@ -198,7 +201,7 @@ class TrainingOptions:
         return {name: getattr(self, name) for name, option in self.options().items() if option.argument_of == target}
 
 
-_OF_THE_OPTIMIZER = {
+_OPTIMIZER_OPTIONS = {
     "optimizer": Option(
         "optimizer",
         _optimizer,

@@ -1,4 +1,4 @@
-"""Recipes from files, which may be hostile: read in bounded memory, whatever they hold."""
+"""Recipes from files, which may be hostile and are read in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from xpnet.configuration.recipe import Recipe, recipe_from_table
 from xpnet.errors import ConfigurationError, MissingFileError, one_of
 from xpnet.registry import located
 
-LARGEST_RECIPE = 2**16  # bytes, twenty times the longest of ours: text becomes objects of up to 400 times its size
+LARGEST_RECIPE = 2**16  # bytes, twenty times xpnet's longest; the parsed objects take up to 400 times as much
 _LONG_KEY = re.compile(r"""(?<![\w-])(?>(?>[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){8}""")
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with xpnet.
+    """The names of the recipes that come with xpnet.
 
     >>> "torch-mlp" in recipe_names()
     True
@@ -29,8 +29,8 @@ def load_recipe(name: str | Path) -> Recipe:
     """The recipe of that name, or in that ``.toml`` file.
 
     Raises:
-        MissingFileError: the file is not there, or cannot be read.
-        ConfigurationError: there is no such recipe, or it cannot work; the message says where.
+        MissingFileError: there is no such file, or it cannot be read.
+        ConfigurationError: there is no such recipe, or it is invalid; the message says where.
 
     >>> load_recipe("torch-mlp").batch_size
     100
@@ -60,7 +60,7 @@ def _read_text(path: Path) -> str:
 
 
 def _parse_recipe(text: str) -> Recipe:
-    # For a key of n parts tomllib takes memory and time in proportion to n².
+    # tomllib takes memory and time proportional to n² for a key of n parts.
     if long_key := _LONG_KEY.search(text):
         raise ConfigurationError(f"a key of more than 8 parts: {long_key[0][:60]}…")
     try:

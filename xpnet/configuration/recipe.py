@@ -1,4 +1,4 @@
-"""Recipes: training runs as tables, checked."""
+"""Recipes: descriptions of training runs, as checked tables."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from xpnet.registry import Table, build, build_all, located, require_keys
 
 @dataclass(frozen=True)
 class Recipe(TrainingOptions):
-    """A training run, written down: data, network, loss, optimizer and training options.
+    """A description of a training run: data, network, loss, optimizer and training options.
 
     Attributes:
         name, description, source: for people.
         data: name of a data set or path of an .npz file.
         layers, loss, optimizer: tables for :func:`~xpnet.registry.build`.
-        weights: a file of ready weights, for a recipe that only infers; such a recipe has no training options.
+        weights: a file of trained weights, in a recipe for inference only, which has no training options.
         callbacks: tables of registered callbacks, each with its "type" and its arguments.
 
     The training options are attributes too: ``recipe.batch_size``. docs/training-options.md lists them.
 
     Raises:
-        ConfigurationError: neither epochs nor steps, or both; early stopping without a validation set of its own.
+        ConfigurationError: neither epochs nor steps, or both; early stopping without a validation set, or on the test
+            set.
 
     >>> import xpnet
     >>> recipe = xpnet.load_recipe("digits").with_options(epochs=2)
@@ -70,14 +71,14 @@ class Recipe(TrainingOptions):
         return build_all("callback", self.callbacks, "callbacks")
 
     def with_options(self, data: str | None = None, **options: Any) -> Recipe:
-        """A copy with another data set, or with other training options; what is None stays.
+        """A copy with another data set, or other training options; an option that is None does not change.
 
-        ``optimizer`` names an optimizer, which comes with its own defaults; ``learning_rate`` keeps a schedule's form.
-        ``epochs`` and ``steps`` replace each other, and so do ``validation_fraction`` and ``validate_on_test``. The
-        test set of another data set chooses nothing unless ``validate_on_test=True`` is given too.
+        ``optimizer`` names an optimizer, which gets its default arguments; ``learning_rate`` keeps a schedule, with
+        another initial or peak rate. ``epochs`` and ``steps`` replace each other, and so do ``validation_fraction`` and
+        ``validate_on_test``. Another data set switches ``validate_on_test`` off unless it is given too.
 
         Raises:
-            ConfigurationError: an unknown option, or a value that cannot work.
+            ConfigurationError: an unknown option or an invalid value.
 
         >>> import xpnet
         >>> xpnet.load_recipe("digits").with_options(learning_rate=0.5, optimizer="sgd").optimizer
@@ -101,7 +102,7 @@ class Recipe(TrainingOptions):
         return replace(recipe, data=self.data if data is None else data, **given)
 
     def total_steps(self, samples: int) -> int:
-        """How many steps a run has on so many samples."""
+        """The number of steps of a run on a training set of so many samples."""
         return self.steps or (self.epochs or 0) * steps_per_epoch(samples, self.batch_size)
 
     def to_table(self) -> Table:
@@ -129,13 +130,13 @@ class Recipe(TrainingOptions):
 
 
 def recipe_from_table(table: Table) -> Recipe:
-    """Check a recipe's table, the names and values of everything in it, and return the recipe.
+    """The recipe that a table describes, with all its names and values checked.
 
     Callbacks are built only when the recipe is trained.
 
     Raises:
-        ConfigurationError: an unknown key, a missing one or an impossible value; the message says where and lists
-            the right ones.
+        ConfigurationError: an unknown or missing key, or an invalid value; the message says where, and lists the valid
+            ones.
 
     >>> import xpnet
     >>> table = xpnet.load_recipe("digits").to_table()
@@ -154,7 +155,7 @@ def recipe_from_table(table: Table) -> Recipe:
     sections = ["data", "model", "loss", "optimizer", "training"]
     inference_only = "weights" in table
     required = ["name", "data", "model"] if inference_only else ["name", *sections]
-    # "run" is what a run's own config.toml adds: with which seed and where; so that file is a recipe too.
+    # A run's config.toml adds "run", with its seed and device, and can be read as a recipe.
     known = ["name", "description", "source", "weights", *sections, "callbacks", "run"]
     require_keys("a recipe", table, known, required)
     data = _section(table, "data", ["name"], ["name"])
@@ -213,7 +214,7 @@ def _require_one_way_of_validation(given: Mapping[str, Any]) -> None:
 
 
 def _with_rate(table: Table, rate: float) -> Table:
-    """The table with another learning rate, which in a schedule's is the one that it starts from or leads to."""
+    """The table with another learning rate: in a schedule's table, its initial or peak rate."""
     inner = table.get("learning_rate")
     return {**table, "learning_rate": _with_rate(inner, rate) if isinstance(inner, dict) else rate}
 
@@ -236,5 +237,5 @@ def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ConfigurationError(f"{name} must be a text, not {value!r}")
     if "\0" in value:
-        raise ConfigurationError(f"{name} holds a NUL, which no text or name of a file does")
+        raise ConfigurationError(f"{name} holds a NUL character: leave it out")
     return value

@@ -1,4 +1,4 @@
-"""Data sets, and the order in which a run sees their samples."""
+"""Data sets, samplers and batches."""
 
 from __future__ import annotations
 

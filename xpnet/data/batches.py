@@ -18,9 +18,9 @@ class Batch(NamedTuple):
     """The rows of a step, or of a part of it.
 
     Attributes:
-        indices: (N,) which rows of the set, on the device.
+        indices: (N,) row indices into the set, on the device.
         number: of the part within the batch, from 0.
-        start: place of the part's first row within the batch.
+        start: position of the part's first row in the batch.
 
     >>> [(part.indices.tolist(), part.number, part.start) for part in Batch(np.array([7, 1, 4])).parts(2)]
     [([7, 1], 0, 0), ([4], 1, 2)]
@@ -32,11 +32,11 @@ class Batch(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """The number of rows."""
         return int(self.indices.shape[0])
 
     def parts(self, rows: int | None) -> list[Batch]:
-        """Consecutive parts of ``rows`` rows, the last one of what is left; the batch itself where that is None."""
+        """Consecutive parts of ``rows`` rows, the last one may have fewer; the batch itself for None."""
         if rows is None or self.rows <= rows:
             return [self]
         return [
@@ -49,7 +49,7 @@ class Divides(Protocol):
     """A layer that divides its input by a number, which ``gather`` does in the same pass over the bytes."""
 
     def divisor_for(self, is_bytes: bool) -> float:
-        """The number, for samples of bytes or of floating point."""
+        """The number, for samples of bytes (uint8) or of floating point."""
 
 
 class Batches:
@@ -59,23 +59,23 @@ class Batches:
     and the last one of an epoch may be partial.
 
     Args:
-        backend: where batches are needed.
+        backend: of the model.
         x: (N, *sample shape), on the host or on the backend; N at least 1.
-        y: (N, …) targets; None: there are none.
+        y: (N, …) targets, or None.
         batch_size: rows in a batch.
-        sampler: the order; that of the rows when None.
+        sampler: the order; :class:`InOrder` when None.
         seed: of the order.
         dtype: floating-point type that x is converted to; None: x is left as it is (indices).
-        rescale: the layer whose division is done while gathering, see :class:`~xpnet.layers.Rescale`; None: none.
+        rescale: the layer whose division is done while gathering, see :class:`~xpnet.layers.Rescale`, or None.
         drop_last: leave partial batches out.
-        resident: keep the samples on the device. Otherwise each batch is copied there when it is needed, from memory or
-            from a file that is mapped into it (``numpy.memmap``).
+        resident: keep the samples on the device. Otherwise each batch is copied there when it is needed; x may then be
+            a ``numpy.memmap``.
 
     Attributes:
         steps_per_epoch: batches in an epoch.
 
     Raises:
-        ConfigurationError: a batch size that is no whole number of at least 1.
+        ConfigurationError: ``batch_size`` is not a whole number of at least 1.
         OutOfMemoryError: the samples are too large for the device.
 
     >>> from xpnet.backends import backend
@@ -123,10 +123,10 @@ class Batches:
             self.x, self.y = self._placed(x), None if y is None else self._placed(y)
 
     def order(self, epoch: int) -> Array:
-        """The rows of an epoch, one after the other, on the device; the last one asked for is kept.
+        """The row indices of an epoch, in order, on the device; those of the last epoch asked for are cached.
 
         Raises:
-            DTypeError, ShapeError, OutOfRangeError: the sampler gave something else than rows of the set.
+            DTypeError, ShapeError, OutOfRangeError: the sampler's order is invalid, see :func:`epoch_order`.
         """
         if epoch != self._epoch:
             order = epoch_order(self._sampler, self.samples, self.batch_size, self.seed, epoch)
@@ -137,7 +137,8 @@ class Batches:
         """The batch of a step."""
         epoch, place = divmod(step, self.steps_per_epoch)
         order, start = self.order(epoch), place * self.batch_size
-        return Batch(order[start : min(start + self.batch_size, order.shape[0])])  # no slice past the end
+        stop = min(start + self.batch_size, order.shape[0])  # the array API leaves slices past the end undefined
+        return Batch(order[start:stop])
 
     def epoch(self, number: int = 0) -> Iterator[Batch]:
         """The batches of an epoch."""
@@ -146,13 +147,13 @@ class Batches:
 
     def in_order(self, batch_size: int = 1000) -> Batches:
         """Batches of the same arrays in the order of the set, as evaluations take them."""
-        twin = copy.copy(self)
-        twin.batch_size, twin.steps_per_epoch = batch_size, steps_per_epoch(self.samples, batch_size)
-        twin._sampler, twin._epoch = InOrder(), -1
-        return twin
+        copied = copy.copy(self)
+        copied.batch_size, copied.steps_per_epoch = batch_size, steps_per_epoch(self.samples, batch_size)
+        copied._sampler, copied._epoch = InOrder(), -1
+        return copied
 
     def gather(self, batch: Batch, context: Context) -> tuple[Array, Array]:
-        """x and y of a batch: x in ``dtype`` and divided as ``rescale`` says; y as it is, None where there is none."""
+        """x and y of a batch: x in ``dtype``, divided for ``rescale``; y unchanged, or None."""
         context.prescaled = self.rescale
         x, y, indices = self.x, self.y, batch.indices
         if not self._resident:
@@ -170,7 +171,7 @@ class Batches:
         return x, y[indices] if y.ndim == 1 else take(y, indices, axis=0)  # take costs a microsecond more
 
     def head(self, rows: int, context: Context) -> Array:
-        """x of the first rows of the set, at most that many, as ``gather`` gives it."""
+        """x of the first ``rows`` rows of the set, or of all if there are fewer, as ``gather`` gives it."""
         indices = self.backend.xp.arange(min(rows, self.samples), device=self.backend.device)
         return self.gather(Batch(indices), context)[0]
 

@@ -20,7 +20,7 @@ def load_mnist(
     Args:
         normalize: pixels divided by 255, float32 in [0, 1]; else uint8 as published.
         flatten: images of shape (N, 784); else (N, 1, 28, 28).
-        one_hot_label: labels as (N, 10) float32 rows of one 1; else (N,) int64 class indices.
+        one_hot_label: one-hot labels, (N, 10) float32; else (N,) int64 class indices.
         data_dir: as for :func:`xpnet.data.load`, and with the same errors.
 
     Source: Saito, "Deep Learning from Scratch", chapter 3.

@@ -1,4 +1,4 @@
-"""A data set: images and labels to train on, and others to test on."""
+"""A data set: images and labels of a training set and a test set."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MOST_CLASSES = 2**20  # a stray label would otherwise ask for a network with bil
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and class labels on the host, checked once, here.
+    """Images and class labels on the host, checked when it is made.
 
     Attributes:
         name: what the data set is called in reports and errors.
-        x_train, x_test: (N, *sample_shape), C-contiguous; uint8, or any floating point, kept as float32.
-        y_train, y_test: (N,) class indices in [0, classes), of any integer type, kept as int64.
+        x_train, x_test: (N, *sample_shape), C-contiguous; uint8 or floating point, which is converted to float32.
+        y_train, y_test: (N,) class indices in [0, classes), of any integer type, which is converted to int64.
         classes: the number of classes.
 
-    The arrays are read-only views, of the caller's memory where nothing had to be converted.
+    The arrays are read-only views, of the caller's memory unless they were converted.
 
     Raises:
         ShapeError: an array has no rows, or arrays do not fit each other.
@@ -79,17 +79,17 @@ class Dataset:
 
     @property
     def train(self) -> Samples:
-        """What to train on."""
+        """The training set."""
         return Samples(self.x_train, self.y_train)
 
     @property
     def test(self) -> Samples:
-        """What to test on."""
+        """The test set."""
         return Samples(self.x_test, self.y_test)
 
     @property
     def fingerprint(self) -> str:
-        """What tells the data set from every other: a hash over all that training and testing depend on."""
+        """A hash of everything that training and testing depend on, which identifies the data set."""
         return self.digest(repr((self.x_train.shape, self.classes)))
 
     def digest(self, head: str) -> str:
@@ -116,7 +116,7 @@ def _images(what: str, array: np.ndarray) -> np.ndarray:
         if not np.isfinite(extremes).all():
             finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
             raise ConfigurationError(
-                f"{what} row {finite.argmin()} holds NaN, infinity or more than float32 can; mend or drop it"
+                f"{what} row {finite.argmin()} holds NaN, infinity or more than float32 can; fix or drop it"
             )
     elif array.dtype != np.uint8:
         raise DTypeError(f"{what} is {array.dtype}; expected uint8 or floating point, so cast it with astype")

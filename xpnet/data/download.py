@@ -1,4 +1,4 @@
-"""The published files of MNIST and Fashion-MNIST: where they are, their hashes, and how to fetch them."""
+"""The published files of MNIST and Fashion-MNIST: their mirrors and hashes, and how to download them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xpnet.errors import MissingFileError
 
-ANSWER_WITHIN = 3.5  # seconds, all mirrors together: with imports, the lack of a network is known within 5 s
+ANSWER_WITHIN = 3.5  # seconds, all mirrors together: without a network the error comes within 5 s, imports included
 STALL_AFTER = 20.0  # seconds without a byte
 CHUNK = 2**16
 
@@ -53,18 +53,18 @@ SOURCES: Mapping[str, Source] = {
 def fetch(source: Source, folder: Path, answer_within: float = ANSWER_WITHIN, stall_after: float = STALL_AFTER) -> None:
     """Download the files of ``source`` into ``folder``; a file gets its name only with the right hash.
 
-    All mirrors are asked at once and the first to answer serves; when it fails, the others are asked again.
-    Files that are there with the right hash stay. Proxies are those of the environment. Any number of
+    All mirrors are asked at once and the first to answer is used; when it fails, the others are asked again.
+    Files with the right hash are not downloaded again. Proxies come from the environment. Any number of
     processes may do this at once.
 
     Args:
         source: mirrors and hashes.
-        folder: made when absent.
+        folder: made where it is missing.
         answer_within: seconds within which a mirror must answer.
         stall_after: seconds without a byte after which a mirror is given up.
 
     Raises:
-        MissingFileError: no mirror gave the published bytes (what else came was deleted), or the folder cannot be
+        MissingFileError: no mirror gave the published bytes (other bytes are deleted), or the folder cannot be
             written.
     """
     import pooch
@@ -92,7 +92,7 @@ def fetch(source: Source, folder: Path, answer_within: float = ANSWER_WITHIN, st
 
 
 def _first_to_answer(mirrors: Sequence[str], name: str, answer_within: float, failures: dict[str, str]) -> str | None:
-    # Threads, since a hanging name server outlasts every timeout; daemons, lest it hold up the exit.
+    # Threads, since a DNS query may outlast every timeout; daemons, so that it does not delay the exit.
     answers: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
     for mirror in mirrors:
         threading.Thread(target=_ask, args=(mirror, name, answer_within, answers), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Files in the idx format, in which MNIST and its kin are published.
+"""Files in the idx format, in which MNIST and similar data sets are published.
 
 A header of big-endian 32-bit words (a magic number, then a length for each dimension), then the elements,
 here unsigned bytes. Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998.
@@ -21,17 +21,17 @@ from xpnet.errors import FileFormatError, MissingFileError
 IMAGES = 0x803  # unsigned bytes (8), three dimensions
 LABELS = 0x801  # unsigned bytes (8), one dimension
 
-MOST_BYTES = 2**30  # 23 times MNIST; a header that promises more is taken for damage or for a bomb
+MOST_BYTES = 2**30  # 23 times MNIST; a header that declares more is damaged or hostile
 
 
 def read_images(path: str | Path) -> np.ndarray:
     """Read an idx file of images, plain or gzipped: (N, rows, columns) uint8.
 
-    Whether it is gzipped is told by its first bytes, since browsers unpack files and keep the name.
+    Gzip is recognised by the first bytes, since browsers unpack files without renaming them.
 
     Raises:
-        MissingFileError: when the file cannot be opened.
-        FileFormatError: when it is not whole, or holds anything else.
+        MissingFileError: the file cannot be opened.
+        FileFormatError: it is incomplete, or not such a file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -80,12 +80,12 @@ def _parse(stream: BinaryIO | gzip.GzipFile, magic: int, dimensions: int) -> np.
     arrived, *shape = struct.unpack(f">{1 + dimensions}I", header)
     if arrived != magic:
         raise FileFormatError(f"its magic number is {arrived:#x}, not {magic:#x}")
-    if math.prod(max(length, 1) for length in shape) > MOST_BYTES:  # NumPy minds it even when another length is 0
-        raise FileFormatError(f"its header promises {' x '.join(map(str, shape))} bytes, more than {MOST_BYTES}")
-    promised = math.prod(shape)
-    data = read_at_most(stream, promised)
-    if len(data) < promised:
-        raise FileFormatError(f"it ends after {len(data)} of {promised} bytes of data")
+    if math.prod(max(length, 1) for length in shape) > MOST_BYTES:  # NumPy refuses such a shape even when a length is 0
+        raise FileFormatError(f"its header declares {' x '.join(map(str, shape))} bytes, more than {MOST_BYTES}")
+    declared = math.prod(shape)
+    data = read_at_most(stream, declared)
+    if len(data) < declared:
+        raise FileFormatError(f"it ends after {len(data)} of {declared} bytes of data")
     if stream.read(1):
-        raise FileFormatError(f"it goes on after the {promised} bytes of data that its header promises")
+        raise FileFormatError(f"it has more than the {declared} bytes of data that its header declares")
     return data.reshape(shape)

@@ -1,4 +1,4 @@
-"""Data sets by name: where their files are looked for, and how they become a :class:`Dataset`."""
+"""Data sets by name: finding their files, and reading them."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def load(
     ``digits`` is bundled. ``mnist`` and ``fashion-mnist`` are four idx files, each plain or with ``.gz``, in
     a folder of that name. It is looked for in ``data_dir`` (which may also be that folder itself), then in
     ``XPNET_DATA_DIR`` (an environment variable), then in the user's cache; failing that, the files are
-    downloaded into the cache. The first folder found counts: what is wrong with it is an error, never a
-    reason to look further.
+    downloaded into the cache. The first folder found is used; if files in it are missing or damaged, that is an
+    error.
 
     Args:
         name: ``"mnist"``, ``"fashion-mnist"``, ``"digits"``, or the path of a .npz file with ``x_train``,
             ``y_train``, ``x_test`` and ``y_test`` (:func:`xpnet.data.npz.read_npz`).
         data_dir: a folder that exists.
-        download: whether to download what is found nowhere.
-        mirrors: base addresses to download from in place of the published ones; the published hashes hold.
+        download: whether to download files that are not found.
+        mirrors: base URLs to download from instead of the published ones; the hashes stay the published ones.
 
     Raises:
-        MissingFileError: the data set, or the .npz file, is found nowhere and cannot be downloaded.
-        ConfigurationError: the name is unknown, or ``data_dir`` is no folder.
-        FileFormatError: a file is damaged, a folder incomplete, or a download not what was published.
+        MissingFileError: the data set, or the .npz file, was not found and cannot be downloaded.
+        ConfigurationError: the name is unknown, or ``data_dir`` is not a folder.
+        FileFormatError: a file is damaged, or a folder incomplete.
 
     >>> load("digits")
     Dataset(name='digits', classes=10)
@@ -78,7 +78,7 @@ def _cached(name: str, parents: Sequence[Path], download: bool, mirrors: Sequenc
         return folder
     try:
         if not download:
-            raise MissingFileError("that was not asked for")
+            raise MissingFileError("download is off")
         source = SOURCES[name]
         if mirrors:
             source = Source(tuple(f"{mirror.rstrip('/')}/" for mirror in mirrors), source.sha256)

@@ -1,4 +1,4 @@
-"""The user's own data set: a NumPy .npz file of four arrays."""
+"""Data sets of one's own: NumPy .npz files of four arrays."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from xpnet.data.streams import CHUNK, read_at_most
 from xpnet.errors import FileFormatError, MissingFileError, OutOfMemoryError, ShapeError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-LONGEST_HEADER = 1000  # bytes: a plain array's has 118; Python's parser makes a thousand times as much of one
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; others unpack a byte to a million
+LONGEST_HEADER = 1000  # bytes; a plain array's has 118. Parsing takes a thousand times as much memory
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes; other methods may expand a byte to a million
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -27,12 +27,12 @@ def read_npz(path: str | Path) -> Dataset:
 
     Images are (N, *sample_shape): uint8 or floating point.
     Labels are (N,) class indices or (N, C) one-hot rows. There are C classes, or the largest index plus one.
-    Nothing that the file only promises takes memory.
+    Memory is allocated only for bytes that are present.
 
     Raises:
         MissingFileError: the file cannot be opened.
         FileFormatError: it is damaged, lacks an array, or holds others.
-        OutOfMemoryError: the arrays that it holds are more than there is memory for.
+        OutOfMemoryError: its arrays do not fit into memory.
         ShapeError, DTypeError, OutOfRangeError, ConfigurationError: as :class:`Dataset` raises them.
 
     >>> import tempfile
@@ -65,18 +65,21 @@ def read_npz(path: str | Path) -> Dataset:
 
 
 def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
-    """All arrays of an ``.npz`` file by name, in the file's order, never anything pickled.
+    """All arrays of an .npz file by name, in the file's order, never anything pickled.
 
-    ``expected`` ends the sentence of an error.
+    Args:
+        path: of the file.
+        expected: what the file should hold, the last clause of error messages.
 
     Raises:
         MissingFileError: the file cannot be opened.
-        FileFormatError: it is damaged, or holds something else than plain arrays.
+        FileFormatError: it is damaged, or holds anything but plain arrays.
+        OutOfMemoryError: its arrays do not fit into memory.
     """
     try:
         if path.exists() and not path.is_file():
             raise FileFormatError(f"{path} is not a file; {expected}")
-        file = _InPieces(path)
+        file = _BoundedReads(path)
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
     with file:
@@ -84,23 +87,23 @@ def read_arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(file) as archive:
                 names = [member.removesuffix(".npy") for member in archive.namelist()]
                 if len(set(names)) < len(names):
-                    raise FileFormatError("a name stands in it twice")
+                    raise FileFormatError("two of its arrays have the same name")
                 return {name: _read_array(archive, name) for name in names}
-        except MemoryError as error:  # the arrays are there: nothing is taken for what is only promised
+        except MemoryError as error:  # of arrays that are present: no more is allocated
             raise OutOfMemoryError(
                 f"not enough memory for the arrays in {path}: make them smaller ({error})"
             ) from error
-        # Damage lets a dozen unrelated types out of zipfile, zlib and numpy.
+        # For damaged files zipfile, zlib and numpy raise a dozen unrelated types.
         except Exception as error:
             raise FileFormatError(f"{path} is not a whole .npz file of plain arrays: {error}; {expected}") from error
 
 
-class _InPieces(io.FileIO):
-    """A file that is read in pieces: an archive's directory comes in one, and may be long."""
+class _BoundedReads(io.FileIO):
+    """A file that refuses long reads: zipfile reads an archive's directory in one, however long it is."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > CHUNK:
-            raise FileFormatError(f"{size} bytes of it are wanted at once, more than {CHUNK}")
+            raise FileFormatError(f"one read asks for {size} bytes, more than {CHUNK}")
         return super().read(-1 if size is None else size)
 
 
@@ -115,20 +118,20 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         shape, fortran_order, dtype = _READ_HEADER[version](stream, max_header_size=LONGEST_HEADER)
         if dtype.hasobject:
             raise FileFormatError(f"{name} holds Python objects")
-        # numpy.load would take all the memory that the header promises before it reads a byte.
-        promised = math.prod(shape) * dtype.itemsize
-        data = read_at_most(stream, promised)
-        if len(data) != promised:
-            raise FileFormatError(f"{name} has {len(data)} bytes, not {promised} as for the shape {shape} of {dtype}")
+        # numpy.load would allocate all that the header declares before it reads a byte.
+        declared = math.prod(shape) * dtype.itemsize
+        data = read_at_most(stream, declared)
+        if len(data) != declared:
+            raise FileFormatError(f"{name} has {len(data)} bytes, not {declared} as for the shape {shape} of {dtype}")
         if stream.read(1):  # reading to the end is also what checks the CRC
-            raise FileFormatError(f"{name} goes on after its last element")
+            raise FileFormatError(f"{name} has bytes after its last element")
     return np.ndarray(shape, dtype, data, order="F" if fortran_order else "C")
 
 
 def _class_indices(what: str, rows: np.ndarray) -> np.ndarray:
     if rows.shape[1] < 2:
         raise ShapeError(f"{what} has shape {rows.shape}; expected (N,) class indices or one-hot (N, C), C ≥ 2")
-    # Looked at row by row only when one is wrong: that takes memory.
+    # Row by row only when one is wrong: that takes more memory.
     if (rows.max(axis=1) != 1).any() or np.count_nonzero(rows) != len(rows):
         row = ((rows.max(axis=1) == 1) & (np.count_nonzero(rows, axis=1) == 1)).argmin()
         raise ShapeError(f"{what} row {row} is {rows[row].tolist()}; expected a single 1 among zeros")

@@ -1,4 +1,4 @@
-"""In which order a run sees its samples: a pure function of seed and epoch."""
+"""Samplers: the order of the samples in each epoch, a pure function of seed and epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
     """Batches in an epoch, ceil(samples / batch_size): the last one may be partial.
 
     Raises:
-        ConfigurationError: one of the two is no whole number of at least 1.
+        ConfigurationError: one of the two is not a whole number of at least 1.
 
     >>> steps_per_epoch(60_000, 128)
     469
@@ -39,7 +39,7 @@ class Sampler(Protocol):
     name: ClassVar[str]
 
     def epoch(self, samples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-        """The rows of one epoch, int64; its batches are consecutive slices, the last one as it comes.
+        """The row indices of one epoch, int64; its batches are consecutive slices, the last one may be partial.
 
         Args:
             samples: rows of the training set.
@@ -51,7 +51,7 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Every row once, in an order of its own each epoch: (samples,) int64.
+    """Every row once, in another random order each epoch: (samples,) int64.
 
     >>> Shuffled().epoch(5, 2, seed=0, epoch=0).tolist() == Shuffled().epoch(5, 2, seed=0, epoch=1).tolist()
     False
@@ -96,12 +96,12 @@ class WithReplacement:
 
 
 def epoch_order(sampler: Sampler, samples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The rows of an epoch, as the sampler gives them; checked here, on the host, where looking costs no wait.
+    """The row indices of an epoch from the sampler, checked on the host, without waiting for the device.
 
     Raises:
         DTypeError: they are not integers.
-        ShapeError: they are not one row of numbers, of as many batches as an epoch has.
-        OutOfRangeError: one of them is no row of the training set.
+        ShapeError: they are not a 1-d array for as many batches as an epoch has.
+        OutOfRangeError: one of them is outside the training set.
 
     >>> epoch_order(InOrder(), 3, batch_size=2, seed=0, epoch=0)
     array([0, 1, 2])

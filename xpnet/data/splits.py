@@ -1,4 +1,4 @@
-"""Setting samples aside from a training set."""
+"""Splitting a validation set off a training set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xpnet.errors import ConfigurationError, finite_number
 
 
 def require_fraction(name: str, value: object) -> float:
-    """Return ``value`` when it is a number between 0 and 1, both left out, else raise :class:`ConfigurationError`.
+    """Return ``value`` when it is a number above 0 and below 1, else raise :class:`ConfigurationError`.
 
     >>> require_fraction("validation_fraction", 0.1)
     0.1
@@ -22,19 +22,18 @@ def require_fraction(name: str, value: object) -> float:
 
 
 def split_validation(samples: Samples, fraction: float, seed: int = 0) -> tuple[Samples, Samples]:
-    """Divide samples into those to train on and those to validate on: (1 - fraction) N and fraction N rows, rounded.
+    """Split samples into a training set of (1 - fraction) N rows and a validation set of fraction N, rounded.
 
-    The rows to validate on are drawn without replacement, each set of them as likely as another, and depend on seed
-    and N alone: a file that is sorted by class is divided as well as one that is not. Within each part the rows keep
-    their order. Classes are not balanced.
+    The validation rows are drawn uniformly without replacement, and depend on seed and N alone, so the file may be
+    sorted by class. Both sets keep the order of the rows. The split is not stratified by class.
 
     Args:
-        samples: N of them; what is returned are copies.
+        samples: N of them, which are copied.
         fraction: above 0 and below 1.
-        seed: any integer; a run takes its own.
+        seed: any integer.
 
     Raises:
-        ConfigurationError: the fraction is out of range, or leaves one of the parts without a row.
+        ConfigurationError: the fraction is out of range, or leaves one of the sets empty.
 
     >>> train, validation = split_validation(Samples(np.eye(10), np.arange(10)), 0.2)
     >>> len(train.y), validation.y.tolist()

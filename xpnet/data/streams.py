@@ -1,4 +1,4 @@
-"""Bytes of files that may promise more than they hold."""
+"""Bounded reads of files whose headers may declare more bytes than there are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CHUNK = 2**16
 
 
 class Stream(Protocol):
-    """What is read from: a file, or what unpacks one."""
+    """A file, or a decompressor of one."""
 
     def read(self, size: int, /) -> bytes:
         """At most ``size`` bytes; none at the end."""
@@ -19,8 +19,8 @@ class Stream(Protocol):
 def read_at_most(stream: Stream, size: int) -> np.ndarray:
     """The next ``size`` bytes, or as many as there are: uint8.
 
-    In chunks: ``read(size)`` allocates all of it first, however little the file really holds. No more than twice what
-    it holds is ever allocated.
+    Reads in chunks, since ``read(size)`` allocates ``size`` bytes even for a short file. Allocates at most twice the
+    bytes that are present.
 
     >>> import io
     >>> read_at_most(io.BytesIO(b"abc"), 2**60).tobytes()

@@ -15,7 +15,7 @@ from xpnet.ops import BatchLoss
 from xpnet.ops.batch_loss import counted_loss
 from xpnet.parity.parts import Inference, LossPass, Pass, Rows, Update
 from xpnet.parity.workbench import Part, Workbench
-from xpnet.training.watching import watched
+from xpnet.training.hooks import hooked
 
 
 def taken_apart(bench: Workbench) -> list[Part]:
@@ -33,7 +33,7 @@ def taken_apart(bench: Workbench) -> list[Part]:
         own_form = type(layer).backward_parameters is not Layer.backward_parameters
         for method in ("forward", "backward", *(["backward_parameters"] if own_form else [])):
             methods.append((layer, method, partial(watcher.layer_pass, (name, method.partition("_")[0]), method)))
-    with watched(methods):
+    with hooked(methods):
         bench.train()
 
     parts: list[Part] = [Rows(indices)]

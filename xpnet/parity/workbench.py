@@ -15,7 +15,7 @@ from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import Trainer, batches_for
-from xpnet.training.watching import layers_by_place
+from xpnet.training.hooks import named_layers
 
 Numbers = Mapping[str, np.ndarray]
 
@@ -74,7 +74,7 @@ class Workbench:
             self.model, train, self.trainer.loss, batch_size=batch_size, sampler=sampler, seed=seed, drop_last=True
         )
         self.context = Context(backend, training=True, seed=seed, reuse=reuse)
-        self.layers = dict(layers_by_place(self.model))
+        self.layers = dict(named_layers(self.model))
 
     def bring(self, numbers: np.ndarray) -> Array:
         """A fresh array, of the model's type unless it is of integers."""

@@ -11,15 +11,14 @@ from xpnet.parameters import NamedVector
 
 
 class GradientAccumulation:
-    """g = Σᵢ wᵢ gᵢ / Σᵢ wᵢ: the gradient of a batch's mean loss, from those of its parts of weights wᵢ.
+    """g = Σᵢ wᵢ gᵢ / Σᵢ wᵢ: the gradient of a batch's mean loss, from the gradients gᵢ of its parts (micro-batches).
 
-    The weight is what the loss's mean divides by; for losses that are summed, gradients are summed.
+    The weight wᵢ is the denominator of the part's mean loss. The gradients of a summed loss are summed.
 
-    Layers that draw random numbers draw anew in each part; those that look at the whole batch (BatchNorm) see the part
-    alone.
+    Each part gets its own RNG step (Dropout); batch statistics (BatchNorm) are those of the part.
 
     Args:
-        gradients: the model's, where each part leaves its own.
+        gradients: the model's gradients, which each part overwrites.
 
     >>> import numpy as np, xpnet
     >>> model = xpnet.Linear(1, 1).initialize(xpnet.backend("cpu-reference"))
@@ -37,11 +36,11 @@ class GradientAccumulation:
         self._sum: Array | None = None
 
     def __call__(self, results: Iterable[ops.BatchLoss], parts: int) -> ops.BatchLoss:
-        """The batch's result; its gradient is left where the parts' were.
+        """The batch's result; its gradient replaces that of the last part in the model.
 
         Args:
-            results: of the parts, each computed when it is taken: its gradient stands until the next one is taken.
-            parts: how many there are.
+            results: of the parts, lazily: computing one overwrites the gradient of the one before.
+            parts: the number of parts.
         """
         if parts == 1:
             (result,) = results
@@ -65,7 +64,7 @@ class GradientAccumulation:
 
 
 def _joined(backend: Backend, results: list[ops.BatchLoss]) -> ops.BatchLoss:
-    """The result of the batch whose consecutive parts gave these."""
+    """A batch's result, from those of its consecutive parts."""
     weight, reduction = sum(result.weight for result in results), results[0].reduction
     total = sum(counted_loss(backend, result) * (result.weight if reduction == "mean" else 1) for result in results)
     return ops.BatchLoss(
@@ -92,7 +91,7 @@ def _first_bad_row(backend: Backend, results: list[ops.BatchLoss]) -> Array | No
 
 
 def _or_one(backend: Backend, weight: Array | int) -> Array | int:
-    """The weight; 1 where there is none: a sum of no gradients is 0."""
+    """The weight, or 1 where it is 0: the sum of gradients is then 0 too."""
     if isinstance(weight, int):
         return weight or 1
     return backend.xp.where(weight == 0, backend.xp.ones_like(weight), weight)

@@ -1,4 +1,4 @@
-"""Samples as batches for a model, once it is known that they fit it and its loss."""
+"""Batches for a model, of samples that are checked against it and its loss."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from xpnet.losses import Loss
 
 
 def samples_for(model: Layer, samples: Samples | tuple[Any, ...], loss: Loss) -> Samples:
-    """The samples as arrays, once it is known that model and loss take them.
+    """The samples as arrays, checked: model and loss take them.
 
     Args:
         model: initialised or not.
         samples: :class:`~xpnet.data.Samples`, or a tuple (x, y).
-        loss: says which y fit the outputs.
+        loss: checks y against the model's outputs.
 
     Raises:
-        ConfigurationError: something else than x and y.
+        ConfigurationError: not a pair of x and y.
         ShapeError: no samples, x and y of different lengths, or samples that the model or the loss does not take.
         DTypeError: labels, or the inputs of a model that takes integers, that are not integers.
-        OutOfRangeError: a label that none of the outputs stands for.
+        OutOfRangeError: a label outside the classes of the outputs.
 
     >>> import xpnet
     >>> samples_for(xpnet.Linear(2, 3), ([[0.5, 1.0]], [2]), xpnet.SoftmaxCrossEntropy()).y
@@ -33,8 +33,8 @@ def samples_for(model: Layer, samples: Samples | tuple[Any, ...], loss: Loss) ->
     """
     if len(samples) != 2:
         raise ConfigurationError(
-            f"expected samples (x, y), got {len(samples)} things; what scales x is a layer, such as Rescale(255.0), at "
-            "the start of the model"
+            f"expected samples (x, y), got {len(samples)} values; to scale x, begin the model with a layer such as "
+            "Rescale(255.0)"
         )
     x, y = (np.asarray(array) for array in samples)
     if x.ndim < 2 or len(x) == 0 or len(x) != len(y):
@@ -57,15 +57,15 @@ def batches_for(
     seed: int = 0,
     drop_last: bool = False,
 ) -> Batches:
-    """The batches of samples that a model is trained or evaluated on, resident on the model's device.
+    """Batches to train or evaluate a model on, resident on the model's device.
 
     Args:
-        model: initialised, and its preprocessing fitted.
+        model: initialised, with its preprocessing layers fitted.
         samples, loss: as for ``samples_for``, with the same errors.
         batch_size, sampler, seed, drop_last: as for :class:`~xpnet.data.Batches`.
 
     Raises:
-        CallOrderError: a preprocessing layer that was never fitted.
+        CallOrderError: a preprocessing layer is not fitted.
 
     >>> import xpnet
     >>> model = xpnet.Sequential(xpnet.Rescale(255.0), xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))

@@ -1,4 +1,4 @@
-"""Callbacks: what is called at the moments of a training run."""
+"""Callbacks: methods that a trainer calls during a run."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ Record = dict[str, Any]
 
 
 class Callback:
-    """Base class: a method for each moment of a run, which does nothing unless a subclass overrides it.
+    """Base class of callbacks, whose methods do nothing unless a subclass overrides them.
 
     ====================  ==============================================================================================
-    moment                when
+    method                when
     ====================  ==============================================================================================
     ``on_fit_begin``      once, before the first step
     ``on_batch``          after the first step of an epoch, and every hundredth from there on
-    ``on_diagnosis``      when a kind of trouble is seen for the first time
-    ``on_evaluation``     after the steps that ``evaluate_every`` names, or each epoch; and after the last step
-    ``on_checkpoint``     after each evaluation, each epoch, every ``checkpoint_every`` steps, and at a stop
-    ``on_fit_end``        once, whatever happened; also where the run, or another callback, raised
+    ``on_diagnosis``      the first time that a kind of problem is found
+    ``on_evaluation``     every ``evaluate_every`` steps, by default after each epoch; and after the last step
+    ``on_checkpoint``     after each evaluation and each epoch, every ``checkpoint_every`` steps, and at a stop
+    ``on_fit_end``        once, also when the run or another callback raised
     ====================  ==============================================================================================
 
-    At one step they come in this order, a diagnosis right before the batch or evaluation at which it was made, and each
-    reaches the callbacks in the order of the trainer's list. Between the moments the device works alone; at each of
-    them the host has waited for it anyhow, so looking at the model there costs no more than that. At
-    ``on_checkpoint`` all parameters and running statistics are finite.
+    At one step they are called in this order, ``on_diagnosis`` right before the batch or evaluation that found the
+    problem, each on the callbacks in the order of the trainer's list. The host has synchronised with the device before
+    each call, so reading the model costs no further wait. At ``on_checkpoint`` all parameters and running statistics
+    are finite.
 
-    A callback may call ``trainer.stop()`` and ``trainer.diagnose(kind, message)``, and what it raises ends the run. It
-    must not change parameters, optimizer or records: a run resumes with the same bits only then.
+    A callback may call ``trainer.stop()`` and ``trainer.diagnose(kind, message)``; an exception that it raises ends the
+    run. It must not change parameters, optimizer or records: otherwise a resumed run has other bits.
 
-    A record is a plain dict of numbers and texts: "event" ("batch", "evaluation" or "diagnosis"), "step" (steps
-    taken), "epoch" (begun ones, from 1), and what the event has to tell. ``trainer.history`` holds all of them; a
-    resumed run begins with those of its first part.
+    A record is a plain dict of numbers and strings: "event" ("batch", "evaluation" or "diagnosis"), "step" (steps
+    taken), "epoch" (the current one, from 1), and the keys below. ``trainer.history`` holds all records; in a resumed
+    run it begins with those up to the checkpoint.
 
     ============  ======================================================================================================
-    event         figures
+    event         keys
     ============  ======================================================================================================
-    "batch"       "loss", of that batch
+    "batch"       "loss" of that batch
     "diagnosis"   "kind", "message"
     "evaluation"  "train_loss", "train_accuracy"; with a validation set "validation_loss", "validation_accuracy",
                   "best_validation_accuracy"; under ``on_nonfinite="skip"`` "skipped_steps"; "training_seconds"
@@ -56,19 +56,19 @@ class Callback:
     """
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Before the first step; ``trainer.step`` tells where a resumed run goes on."""
+        """Before the first step; ``trainer.step`` is above 0 in a resumed run."""
 
     def on_batch(self, trainer: Trainer, record: Record) -> None:
         """At every reporting point, with that batch's loss."""
 
     def on_diagnosis(self, trainer: Trainer, record: Record) -> None:
-        """When trouble was found, with its name and what to do about it."""
+        """When a problem is found; the record names it and says how to fix it."""
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
         """After an evaluation; ``improved`` when it is the best so far."""
 
     def on_checkpoint(self, trainer: Trainer) -> None:
-        """When the run may be resumed from: after an evaluation or an epoch, every N steps if asked for, at a stop."""
+        """When the state is to be saved, so that the run can be resumed from here."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last step, or when the run failed."""

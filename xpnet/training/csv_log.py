@@ -1,4 +1,4 @@
-"""A run's figures as a CSV file."""
+"""A run's evaluations as a CSV file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from xpnet.training.trainer import Trainer
 class CSVLog(Callback):
     """A row for each evaluation, in a file that spreadsheets, pandas and NumPy read.
 
-    The columns are those of the evaluations' records (see :class:`Callback`), in UTF-8, divided by commas, with their
-    names in the first line. A number is written so that reading it gives the same bits; the cell of one that is not
-    finite is empty.
+    The columns are the keys of the evaluations' records (see :class:`Callback`), separated by commas, in UTF-8, with
+    a header line. Numbers are written with all their digits, so that reading them gives the same bits; a number that is
+    not finite is an empty cell.
 
-    The file begins anew with each fit, by the trainer's history: what was there is overwritten, and a resumed run has
-    the rows of its first part up to the checkpoint, and none twice.
+    Each fit rewrites the file from the trainer's history, so that a resumed run has each row once.
 
     Args:
-        path: of the file, in a folder that exists.
+        path: of the file, in an existing folder.
 
     Raises:
-        RunFolderError: in a run, the disk refused.
+        RunFolderError: during a run, the file cannot be written.
 
     >>> import tempfile, numpy as np, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(1, 2)).initialize(xpnet.backend("cpu-reference"))
@@ -47,12 +46,12 @@ class CSVLog(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Write the evaluations of the history."""
-        self._write_anew(trainer)
+        self._rewrite(trainer)
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
-        """Add a row; the whole file anew where there are other figures than before."""
+        """Add a row, or rewrite the file where the record has a new column."""
         if not record.keys() - {"event"} <= {*self._columns}:
-            self._write_anew(trainer)
+            self._rewrite(trainer)
             return
         try:
             with open(self.path, "a", encoding="utf-8", newline="") as file:
@@ -60,7 +59,7 @@ class CSVLog(Callback):
         except OSError as error:
             raise RunFolderError(f"cannot write {self.path}: {error.strerror}") from None
 
-    def _write_anew(self, trainer: Trainer) -> None:
+    def _rewrite(self, trainer: Trainer) -> None:
         records = [record for record in trainer.history if record["event"] == "evaluation"]
         self._columns = [key for key in dict.fromkeys(key for record in records for key in record) if key != "event"]
         names = dict(zip(self._columns, self._columns, strict=True))

@@ -1,4 +1,4 @@
-"""Trouble, named: the ways in which training commonly fails, and what each looks like."""
+"""Diagnoses: checks for common failures of training, each with advice."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from xpnet.layers.tree import walk
 
 FAR_OUTSIDE = 10.0  # standardised data stay well below; raw bytes reach 255
 PROBE_ROWS = 256
-STEPS_TO_LEARN = 20  # before so many nothing can be said of the loss: a full-batch run has one step an epoch
+STEPS_TO_LEARN = 20  # after fewer the loss says nothing: a full-batch run takes one step per epoch
 
 
 def inputs_out_of_range(model: Layer, batches: Batches) -> str | None:
-    """Inputs far outside [0, 1]: the first layer's sums, and with them its updates, are out of proportion."""
+    """Inputs far outside [0, 1] make the first layer's outputs and updates too large."""
     if batches.dtype is None:
         return None
     context = Context(batches.backend)
@@ -37,7 +37,7 @@ def inputs_out_of_range(model: Layer, batches: Batches) -> str | None:
 
 
 def dead_units(model: Layer, batches: Batches) -> str | None:
-    """A hidden layer whose ReLUs are 0 for every sample: no gradient passes it, so nothing before it can learn."""
+    """A hidden layer whose ReLUs are 0 for every sample passes no gradient: the layers before it cannot learn."""
     context = Context(batches.backend)
     x = batches.head(PROBE_ROWS, context)
     for name, layer, y in _trace(model, x, context):
@@ -51,7 +51,7 @@ def dead_units(model: Layer, batches: Batches) -> str | None:
 
 
 def loss_at_chance(loss: float, accuracy: float, classes: int) -> str | None:
-    """A loss of ln C after an epoch: the network tells all C classes apart no better than by guessing."""
+    """A loss of ln C after an epoch: the model distinguishes C classes no better than guessing does."""
     chance = math.log(classes)
     if not (abs(loss - chance) <= 0.01 * chance and accuracy < 2.0 / classes):
         return None
@@ -62,7 +62,7 @@ def loss_at_chance(loss: float, accuracy: float, classes: int) -> str | None:
 
 
 def _trace(model: Layer, x: Array, context: Context) -> Iterator[tuple[str, Layer, Array]]:
-    """Name, layer and output in inference of each layer in (nested) Sequentials."""
+    """Name, layer and output (in inference) of each layer in (nested) Sequentials."""
 
     def is_plain(layer: Layer) -> bool:
         return type(layer).forward is Sequential.forward

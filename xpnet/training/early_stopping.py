@@ -1,4 +1,4 @@
-"""Ending a run that no longer improves."""
+"""Early stopping: ending a run that no longer improves."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from xpnet.training.trainer import Trainer
 
 
 class EarlyStopping(Callback):
-    """Ends a run when ``patience`` evaluations in a row brought no better one.
+    """Ends a run after ``patience`` evaluations in a row without improvement.
 
-    An evaluation is better when its accuracy a, on the validation set, exceeds the best b so far by more than
-    ``min_delta``: a > b + min_delta. Of losses, the smaller is better: l < b - min_delta. Otherwise b
-    stays, so that small improvements add up. A loss that is not finite is never better.
+    An evaluation is an improvement when its validation accuracy a exceeds the best so far, b, by more than
+    ``min_delta``: a > b + min_delta; or its validation loss l < b - min_delta. Otherwise b stays, so that small
+    improvements add up. A loss that is not finite is no improvement.
 
-    Evaluations without improvement are counted from the history when a fit begins, so a resumed run ends where it would
-    have ended. The weights stay those of the last step; the best are in ``best.safetensors`` of a run's folder.
+    A resumed run counts the evaluations in its history, so it ends where it would have ended. The model keeps the
+    weights of the last step; ``best.safetensors`` in a run's folder has the best.
 
     Args:
-        patience: evaluations without improvement to wait for, at least 1.
+        patience: evaluations in a row without improvement that end the run, at least 1.
         min_delta: minimum improvement that counts, at least 0.
         monitor: "accuracy" or "loss".
 
     Raises:
-        ConfigurationError: a value out of range; in a run, at its first evaluation, no validation set, or a loss that
-            calls no row right or wrong where the accuracy is monitored.
+        ConfigurationError: a value out of range; at the first evaluation, no validation set, or a loss that defines no
+            accuracy while the accuracy is monitored.
 
     Source: Prechelt, "Early stopping - but when?", 1998; the criterion with ``min_delta`` is Keras's.
 
@@ -55,14 +55,14 @@ class EarlyStopping(Callback):
         return self.waited >= self.patience
 
     def look_back(self, history: Iterable[Record]) -> None:
-        """Count anew, from a history."""
+        """Start counting over, from a history."""
         self.waited, self._best = 0, -math.inf
         for record in history:
             if record["event"] == "evaluation":
                 self._look_at(record)
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Count what a resumed run has waited already."""
+        """Count the evaluations in a resumed run's history."""
         self.look_back(trainer.history)
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
@@ -79,15 +79,15 @@ class EarlyStopping(Callback):
             self.waited += 1
 
     def _score(self, record: Record) -> float:
-        """The figure, or minus the loss: the larger, the better."""
+        """The accuracy, or minus the loss: the larger, the better."""
         if "validation_loss" not in record:
             raise ConfigurationError("early stopping needs a validation set: give fit one (validation=…)")
-        figure = record[f"validation_{self.monitor}"]
-        missing = figure is None or math.isnan(figure)  # metrics.jsonl has null for what is not finite
+        value = record[f"validation_{self.monitor}"]
+        missing = value is None or math.isnan(value)  # metrics.jsonl has null for what is not finite
         if self.monitor == "loss":
-            return -math.inf if missing else -figure
+            return -math.inf if missing else -value
         if missing:
             raise ConfigurationError(
                 "early stopping monitors the accuracy, which this loss does not define: set monitor to 'loss'"
             )
-        return float(figure)
+        return float(value)

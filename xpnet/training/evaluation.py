@@ -14,12 +14,12 @@ from xpnet.training.batches import batches_for
 
 
 class Evaluation(NamedTuple):
-    """What a model does on a set.
+    """Loss and accuracy of a model on a set.
 
     Attributes:
         loss: the mean.
-        accuracy: the share of correct rows; NaN for a loss that calls none right or wrong.
-        samples: how many rows counted.
+        accuracy: the fraction of correct rows; NaN for a loss that defines none.
+        samples: the number of rows that count, masked ones left out.
 
     >>> Evaluation(loss=0.25, accuracy=0.9, samples=1000).accuracy
     0.9
@@ -36,7 +36,7 @@ def evaluate(
     loss: Loss | RowLoss | None = None,
     batch_size: int = 1000,
 ) -> Evaluation:
-    """Loss and accuracy in inference; the device is asked once, at the end.
+    """Loss and accuracy in inference; waits for the device once, at the end.
 
     Args:
         model: initialised.
@@ -45,7 +45,7 @@ def evaluate(
         batch_size: rows computed at a time.
 
     Raises:
-        ConfigurationError: ``batch_size`` is no whole number of at least 1.
+        ConfigurationError: ``batch_size`` is not a whole number of at least 1.
         OutOfMemoryError: a batch, or the set, is too large for the device.
 
     >>> import numpy as np, xpnet
@@ -59,7 +59,7 @@ def evaluate(
 
 
 def evaluate_batches(model: Layer, batches: Batches, loss: Loss) -> Evaluation:
-    """As ``evaluate``, over the batches of an epoch.
+    """As ``evaluate``, over one epoch of batches.
 
     Raises:
         OutOfMemoryError: a batch is too large for the device.
@@ -77,5 +77,5 @@ def evaluate_batches(model: Layer, batches: Batches, loss: Loss) -> Evaluation:
         for number, batch in enumerate(batches.epoch()):
             x, y = batches.gather(batch, context)
             reports.accumulate(backend, report, loss.forward(model.forward(x, context), y, context), step=number)
-    figures = reports.read(backend, report)
-    return Evaluation(*reports.means(figures), int(figures[reports.COUNT]))
+    totals = reports.read(backend, report)
+    return Evaluation(*reports.means(totals), int(totals[reports.COUNT]))

@@ -9,7 +9,7 @@ from xpnet.errors import ConfigurationError, positive_integer
 
 @dataclass(frozen=True)
 class Intervals:
-    """When a run evaluates, saves and ends: all in steps.
+    """When a run evaluates, saves and ends, in steps.
 
     >>> intervals = Intervals.of(10, epochs=2, evaluate_every=15, checkpoint_every=6)
     >>> step, saved = 0, []
@@ -27,11 +27,11 @@ class Intervals:
     checkpoint_every: int
 
     def evaluates_after(self, step: int) -> bool:
-        """Whether an evaluation is due when ``step`` steps were taken."""
+        """Whether an evaluation is due after ``step`` steps."""
         return step % self.evaluate_every == 0 or step == self.total_steps
 
     def next_checkpoint(self, step: int) -> int:
-        """The first step after ``step`` at which the run is saved: every evaluation and end of an epoch is one."""
+        """The next step at which the run is saved: at evaluations and ends of epochs, too."""
         periods = (self.steps_per_epoch, self.evaluate_every, self.checkpoint_every)
         return min(self.stop, *(step - step % period + period for period in periods))
 
@@ -45,7 +45,7 @@ class Intervals:
         checkpoint_every: int | None = None,
         stop_after_epoch: int | None = None,
     ) -> Intervals:
-        """The intervals of a run; ``per_epoch`` is steps in an epoch, the others are :meth:`Trainer.fit`'s."""
+        """The intervals of a run with ``per_epoch`` steps per epoch; the other arguments are :meth:`Trainer.fit`'s."""
         if (epochs is None) == (steps is None):
             raise ConfigurationError(f"give either epochs or steps, not epochs={epochs} and steps={steps}")
         total = positive_integer("steps", steps) if epochs is None else positive_integer("epochs", epochs) * per_epoch

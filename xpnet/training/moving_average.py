@@ -20,14 +20,14 @@ class MovingAverage:
         decay: β, from 0 to below 1.
 
     Attributes:
-        values: a, laid out like the parameters.
+        values: a, by the names of the parameters.
 
     Raises:
         ConfigurationError: a decay outside that range.
         CallOrderError: the model is not initialised.
 
     Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992, with exponential
-    weights, as Keras has it.
+    weights, as in Keras.
 
     >>> import xpnet
     >>> model = xpnet.Linear(1, 1).initialize(xpnet.backend("cpu-reference"))
@@ -50,12 +50,12 @@ class MovingAverage:
         self.values.vector[...] = self._parameters.vector
 
     def update(self, found_inf: Array | None = None) -> None:
-        """Take in the present weights, unless ``found_inf`` is set; nothing waits for the device."""
+        """Update the average with the current weights, unless ``found_inf`` is set; never waits for the device."""
         ops.moving_average_update(self._backend, self.values.vector, self._parameters.vector, self.decay, found_inf)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """A block in which the model has the averaged weights: to evaluate, to save or to copy it."""
+        """A context in which the model has the averaged weights, to evaluate, save or copy it."""
         parameters = self._parameters.vector
         weights = self._backend.xp.asarray(parameters, copy=True)
         parameters[...] = self.values.vector

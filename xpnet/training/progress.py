@@ -1,4 +1,4 @@
-"""Progress of a run for people: a bar on a terminal or in a notebook, plain lines elsewhere."""
+"""The progress display: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Progress(Callback):
     variable ``TQDM_DISABLE=1`` removes the bar everywhere.
 
     Args:
-        stream: where to; standard error when None.
+        stream: to write to; standard error when None.
 
     >>> import numpy as np, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 2)).initialize(xpnet.backend("cpu-reference"))
@@ -56,11 +56,11 @@ class Progress(Callback):
             self._print(f"step      1  loss {record['loss']:.4f}")
 
     def on_diagnosis(self, trainer: Trainer, record: Record) -> None:
-        """Say what is wrong."""
+        """Print the problem."""
         self._print(f"warning ({record['kind']}): {record['message']}")
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
-        """A line of figures."""
+        """Print a line of metrics."""
         line = (
             f"epoch {record['epoch']:>3}  step {record['step']:>6}  "
             f"train loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}"
@@ -83,7 +83,7 @@ class Progress(Callback):
 
 
 def _in_notebook() -> bool:
-    """Whether IPython runs as a notebook's kernel, whose streams are no terminals but show a bar all the same."""
+    """Whether this is a notebook's kernel: its streams are no terminals, but show a bar."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell is not None and "IPKernelApp" in shell.config

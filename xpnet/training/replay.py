@@ -1,4 +1,4 @@
-"""Which array was the first that is not finite: a step taken again, with a look at every array that it makes."""
+"""The first array that is not finite: a step is run again, and every array that it computes is checked."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from xpnet.context import Context
 from xpnet.data import Batch, Batches
 from xpnet.layers import Layer
 from xpnet.ops.batch_loss import BatchLoss, counted_loss
+from xpnet.training.hooks import hooked, named_layers
 from xpnet.training.step import TrainingStep
-from xpnet.training.watching import layers_by_place, watched
 
 Gather = Callable[[Batch, Context], tuple[Array, Array]]
 
 
 def first_non_finite(training_step: TrainingStep, batches: Batches, step: int, seed: int) -> str | None:
-    """Take a step again, and locate the first array that holds an infinity or NaN; None when all are finite.
+    """Run a step again, and name the first array that holds infinity or NaN; None when all are finite.
 
     Args:
-        training_step: whose model has the parameters that the step began with. They stay as they are; buffers and
-            gradients are overwritten.
+        training_step: its model has the parameters from before the step. They do not change; buffers and gradients are
+            overwritten.
         batches: of the training set.
-        step: its number, from 0.
+        step: the step's number, from 0.
         seed: the run's.
 
     >>> import numpy as np, xpnet
@@ -40,11 +40,11 @@ def first_non_finite(training_step: TrainingStep, batches: Batches, step: int, s
     context = Context(backend, training=True, seed=seed)
     found: list[str] = []
 
-    def look(what: str, array: Array | None) -> None:
+    def check(what: str, array: Array | None) -> None:
         if array is not None and not found and not bool(backend.xp.all(backend.xp.isfinite(array))):
             found.append(what)
 
-    def look_at_batch(gather: Gather, batch: Batch, context: Context) -> tuple[Array, Array]:
+    def check_batch(gather: Gather, batch: Batch, context: Context) -> tuple[Array, Array]:
         x, y = gather(batch, context)
         bad_rows = np.flatnonzero(~np.isfinite(backend.to_numpy(x).reshape(x.shape[0], -1)).all(axis=1))
         if bad_rows.size and not found:
@@ -52,35 +52,35 @@ def first_non_finite(training_step: TrainingStep, batches: Batches, step: int, s
             found.append(f"the inputs (sample {sample} of the training set)")
         return x, y
 
-    def look_at_loss(forward: Callable[..., BatchLoss], *arguments: Any) -> BatchLoss:
+    def check_loss(forward: Callable[..., BatchLoss], *arguments: Any) -> BatchLoss:
         result = forward(*arguments)
-        look("the loss", backend.asarray(counted_loss(backend, result), "float64"))
-        look("the gradient of the loss", result.gradient)
+        check("the loss", backend.asarray(counted_loss(backend, result), "float64"))
+        check("the gradient of the loss", result.gradient)
         return result
 
-    def look_at_layer(layer: Layer, place: str) -> list[tuple[Layer, str, Callable[..., Any]]]:
+    def check_layer(layer: Layer, name: str) -> list[tuple[Layer, str, Callable[..., Any]]]:
         def forward(original: Callable[..., Array], *arguments: Any) -> Array:
             y = original(*arguments)
-            look(f"the output of layer {place}", y)
+            check(f"the output of layer {name}", y)
             return y
 
         def backward(original: Callable[..., Array | None], *arguments: Any) -> Array | None:
             dx = original(*arguments)
-            for name, gradient in layer.gradients.items():
-                look(f"the gradient of {name} in layer {place}", gradient)
-            look(f"the input gradient of layer {place}", dx)
+            for parameter, gradient in layer.gradients.items():
+                check(f"the gradient of {parameter} in layer {name}", gradient)
+            check(f"the input gradient of layer {name}", dx)
             return dx
 
         return [(layer, "forward", forward), (layer, "backward", backward), (layer, "backward_parameters", backward)]
 
     methods: list[tuple[Any, str, Callable[..., Any]]] = [
-        (batches, "gather", look_at_batch),
-        (training_step.loss, "forward", look_at_loss),
+        (batches, "gather", check_batch),
+        (training_step.loss, "forward", check_loss),
     ]
-    for place, layer in layers_by_place(model):
+    for name, layer in named_layers(model):
         if not layer.children():
-            methods += look_at_layer(layer, place)
-    with watched(methods), backend.ignoring_overflow():
+            methods += check_layer(layer, name)
+    with hooked(methods), backend.ignoring_overflow():
         parts = batches.at(step).parts(training_step.micro_batch_size)
         for _ in training_step.results(batches, parts, step, context):
             if found:

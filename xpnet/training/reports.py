@@ -1,4 +1,4 @@
-"""The report vector: what a training run knows of itself without asking the device."""
+"""The report vector: the sums and flags of an epoch, kept on the device so that no step waits for it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from xpnet.backends import Array, Backend
 from xpnet.errors import OutOfRangeError
 from xpnet.ops.batch_loss import BatchLoss, counted_loss
 
-NEW = {  # -1: there was no such step, no such row in its batch
+INITIAL = {  # -1: no such step, no such row in its batch
     "loss_sum": 0.0,
-    "weight": 0.0,  # what the mean loss divides by: where nothing weighs rows or leaves them out, their count
+    "weight": 0.0,  # denominator of the mean loss: the count, unless rows are weighted or masked
     "count": 0.0,
     "correct": 0.0,
     "first_non_finite_step": -1.0,
@@ -19,27 +19,27 @@ NEW = {  # -1: there was no such step, no such row in its batch
     "last_loss": 0.0,
     "skipped_steps": 0.0,
 }
-LENGTH = len(NEW)
+LENGTH = len(INITIAL)
 LOSS_SUM, WEIGHT, COUNT, CORRECT, FIRST_NON_FINITE_STEP, BAD_LABEL_ROW, LAST_LOSS, SKIPPED_STEPS = range(LENGTH)
 
 
 def new_report(backend: Backend) -> Array:
-    """(8,) float64: the values of NEW, in its order.
+    """(8,) float64: the values of INITIAL, in its order.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
     >>> new_report(cpu)
     array([ 0.,  0.,  0.,  0., -1., -1.,  0.,  0.])
     """
-    return from_names(backend, NEW)
+    return from_names(backend, INITIAL)
 
 
-def of_new_epoch(backend: Backend, report: Array) -> Array:
-    """A new report that keeps the count of skipped steps, which is the whole run's.
+def for_new_epoch(backend: Backend, report: Array) -> Array:
+    """A new report with the count of skipped steps, which is that of the whole run.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
-    >>> of_new_epoch(cpu, cpu.asarray([2.0, 4.0, 4.0, 3.0, -1.0, -1.0, 0.5, 7.0]))
+    >>> for_new_epoch(cpu, cpu.asarray([2.0, 4.0, 4.0, 3.0, -1.0, -1.0, 0.5, 7.0]))
     array([ 0.,  0.,  0.,  0., -1., -1.,  0.,  7.])
     """
     new = new_report(backend)
@@ -48,12 +48,12 @@ def of_new_epoch(backend: Backend, report: Array) -> Array:
 
 
 def by_name(backend: Backend, report: Array) -> dict[str, float]:
-    """The report on the host, as a checkpoint keeps it."""
-    return dict(zip(NEW, backend.to_numpy(report).tolist(), strict=True))
+    """The report on the host, by name, as a checkpoint holds it."""
+    return dict(zip(INITIAL, backend.to_numpy(report).tolist(), strict=True))
 
 
 def from_names(backend: Backend, values: Mapping[str, float]) -> Array:
-    """The report that ``by_name`` gave; what an older version had no name for is as in a new report.
+    """The report that ``by_name`` gave; names that are missing have their initial values.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -61,7 +61,7 @@ def from_names(backend: Backend, values: Mapping[str, float]) -> Array:
     array([ 0.,  0.,  4.,  0., -1., -1.,  0.,  0.])
     """
     report = backend.aligned_zeros(LENGTH, "float64")
-    report[...] = backend.asarray([values.get(name, new) for name, new in NEW.items()], "float64")
+    report[...] = backend.asarray([values.get(name, initial) for name, initial in INITIAL.items()], "float64")
     return report
 
 
@@ -69,7 +69,7 @@ def read(backend: Backend, report: Array) -> list[float]:
     """The report on the host; waits for the device.
 
     Raises:
-        OutOfRangeError: a label was no class: what a device that waits for nobody could not say at once.
+        OutOfRangeError: a label was outside the classes; asynchronous devices cannot raise this at once.
     """
     values = backend.to_numpy(report).tolist()
     if values[BAD_LABEL_ROW] >= 0:
@@ -83,15 +83,15 @@ def read(backend: Backend, report: Array) -> list[float]:
 def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, found_inf: Array | None = None) -> None:
     """Add one batch to the report vector, in place and without waiting for the device.
 
-    A batch of which no row counts has no mean loss; it adds 0.
+    A batch whose rows are all masked adds 0.
 
     Args:
         backend: where the arrays live.
         report: (8,) float64, updated.
         result: of the batch.
         step: the step's number.
-        found_inf: (1,) int32; unless it holds 0 the step was skipped, and adds one to the skipped steps and nothing
-            else. None: the loss alone decides what is finite, and is added in any case.
+        found_inf: (1,) int32; where it is not 0, the step was skipped and only increments the skipped steps. None: no
+            step is skipped, and the loss says whether the batch is finite.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -103,7 +103,7 @@ def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, fo
     scalar, select, loss = backend.scalar, backend.select, counted_loss(backend, result)
     total, weight, count, correct, first_bad, bad_row, _, skipped = backend.numbers(report)
     good = backend.is_finite(loss) if found_inf is None else scalar(found_inf[0]) == 0
-    known = good | (first_bad >= 0)  # what went wrong here, if anything did
+    known = good | (first_bad >= 0)  # nothing to record: no failure here, or an earlier one
     first_bad = select(known, first_bad, step)
     if result.bad_row is not None:
         bad_row = select(known, bad_row, result.bad_row)
@@ -117,7 +117,7 @@ def accumulate(backend: Backend, report: Array, result: BatchLoss, step: int, fo
 
 
 def means(report: Sequence[float]) -> tuple[float, float]:
-    """Mean loss and accuracy, from a report on the host; NaN where nothing counted.
+    """Mean loss and accuracy, from a report on the host; NaN where no row counts.
 
     >>> means([2.0, 4.0, 4.0, 3.0, -1.0, -1.0, 0.5, 0.0])
     (0.5, 0.75)
@@ -129,8 +129,8 @@ def means(report: Sequence[float]) -> tuple[float, float]:
     return loss, accuracy
 
 
-def hold(backend: Backend, report: Array, found_inf: Array) -> None:
-    """found_inf ← 1 when an earlier step was not finite: the state stays as that step found it.
+def skip_after_nonfinite(backend: Backend, report: Array, found_inf: Array) -> None:
+    """found_inf ← 1 if an earlier step was not finite, so that the state stays that of before it.
 
     Args:
         backend: where the arrays live.
@@ -141,7 +141,7 @@ def hold(backend: Backend, report: Array, found_inf: Array) -> None:
     >>> cpu = backend("cpu-reference")
     >>> report, found_inf = new_report(cpu), cpu.asarray([0], "int32")
     >>> report[FIRST_NON_FINITE_STEP] = 3
-    >>> hold(cpu, report, found_inf)
+    >>> skip_after_nonfinite(cpu, report, found_inf)
     >>> found_inf
     array([1], dtype=int32)
     """

@@ -1,4 +1,4 @@
-"""The folder of a run: config.toml, metrics.jsonl, best.safetensors, last.safetensors, and metrics.csv if wanted."""
+"""The folder of a run: config.toml, metrics.jsonl, best.safetensors, last.safetensors, and metrics.csv if asked for."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _NEEDED: Mapping[object, set[str]] = {"batch": set(), "evaluation": set(), "diag
 
 
 class RunFolder(Callback):
-    """Keeps a run on disk, so that it can be looked at, evaluated and resumed.
+    """Keeps a run on disk, so that it can be inspected, evaluated and resumed.
 
-    A context: within it no other process may enter the folder, and on the way in what killed ones left is removed.
-    ``last.safetensors`` is the only truth: it records how long ``metrics.jsonl`` was, and on resume the rest of that
-    file is cut off. ``best`` is written before ``last``, and only for a strictly better evaluation.
+    A context manager: it locks the folder against other processes, and on entry removes the temporary files of killed
+    ones. ``last.safetensors`` records the length of ``metrics.jsonl``; on resume, what follows in that file is cut off.
+    ``best`` is written before ``last``, and only for a strictly better evaluation.
 
     Args:
         path: an existing folder, see :func:`create_run_folder`.
-        metadata: goes into every checkpoint; the table under "recipe" is also what config.toml says.
+        metadata: goes into every checkpoint; the table under "recipe" goes into config.toml, too.
 
     Raises:
-        RunFolderError: another process is in the folder, the disk refuses, or the folder is gone.
+        RunFolderError: another process uses the folder, or it was removed or cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as path, RunFolder(Path(path), {}) as folder:
@@ -83,18 +83,18 @@ class RunFolder(Callback):
 
     @property
     def table(self) -> Path:
-        """The evaluations of the history as CSV, for those who want it."""
+        """The evaluations of the history as CSV, where the recipe asks for it."""
         return self.path / "metrics.csv"
 
     @property
     def configuration(self) -> Path:
-        """The recipe, and with which seed and where it was last trained."""
+        """The recipe, with the seed and the device of its last training."""
         return self.path / "config.toml"
 
     def require_new(self) -> None:
         """Raise RunFolderError when there is anything in the folder."""
         if any(path.name != LOCK for path in self.path.iterdir()):
-            raise RunFolderError(f"{self.path} is not empty: name another --out, or go on with --resume {self.path}")
+            raise RunFolderError(f"{self.path} is not empty: name another --out, or continue with --resume {self.path}")
 
     def require_saved(self) -> None:
         """Raise MissingFileError when this is no run folder, or nothing was saved yet."""
@@ -102,7 +102,7 @@ class RunFolder(Callback):
             raise MissingFileError(f"{self.path} holds no run to resume: there is no {self.last.name} in it")
 
     def restore(self, trainer: Trainer, saved: Checkpoint) -> None:
-        """Put the trainer, its history included, into the state of a checkpoint of this folder; no file changes yet.
+        """Restore the trainer and its history from a checkpoint of this folder; changes no file.
 
         Raises:
             FileFormatError: the checkpoint, or the metrics, are damaged.
@@ -115,7 +115,7 @@ class RunFolder(Callback):
                 f"{self.last} is damaged: metrics_length is {reprlib.repr(length)}, not a number of bytes"
             )
         try:
-            with open(self.metrics, "rb" if length else "a+b") as file:  # it begins with the first line
+            with open(self.metrics, "rb" if length else "a+b") as file:  # of length 0, it may be missing
                 if os.fstat(file.fileno()).st_size < length:
                     raise FileFormatError(f"{self.metrics} is shorter than {self.last.name} recorded: it was changed")
                 file.seek(0)
@@ -127,19 +127,17 @@ class RunFolder(Callback):
         self._saved_step = trainer.step
 
     @contextlib.contextmanager
-    def naming_last(self) -> Iterator[None]:
-        """A block in which a run that stops at numbers that are not finite names its last good checkpoint.
-
-        Raises:
-            NonFiniteError: that one, with the checkpoint's name.
-        """
+    def naming_last_checkpoint(self) -> Iterator[None]:
+        """A context that adds the name of the last good checkpoint to the message of a NonFiniteError."""
         try:
             yield
         except NonFiniteError as error:
-            raise NonFiniteError(f"{error}; {self.last}, of step {self._saved_step}, is from before") from None
+            raise NonFiniteError(
+                f"{error}; {self.last}, of step {self._saved_step}, is the last good checkpoint"
+            ) from None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Save the initial state, so that a run interrupted at any moment can be resumed; then, what the run is."""
+        """Save the initial state, so that a run interrupted at any moment can be resumed; then config.toml."""
         import tomli_w
 
         self.cut_metrics()
@@ -149,27 +147,27 @@ class RunFolder(Callback):
         write_atomically(self.configuration, tomli_w.dumps(table).encode())
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Keep the history of a run that failed, too; on resume it is cut."""
-        with contextlib.suppress(RunFolderError):  # what made the run fail is what shall be told
+        """Write what is left of the history, also of a run that failed; a resume cuts it off."""
+        with contextlib.suppress(RunFolderError):  # the error that ended the run is the one to report
             self._lock.require_held()
             self._append_metrics()
 
     def on_batch(self, trainer: Trainer, record: Record) -> None:
-        """Keep the line for the next checkpoint."""
+        """Keep the record for the next checkpoint."""
         self._lines.append(json.dumps(finite_or_null(record)) + "\n")
 
     def on_diagnosis(self, trainer: Trainer, record: Record) -> None:
-        """Keep the line for the next checkpoint."""
+        """Keep the record for the next checkpoint."""
         self.on_batch(trainer, record)
 
     def on_evaluation(self, trainer: Trainer, record: Record, improved: bool) -> None:
-        """Keep the line for the next checkpoint, and whether it deserves to be called the best."""
-        self._lock.require_held()  # before the logs, which come after, write into what may be another run's folder
+        """Keep the record for the next checkpoint, and whether that is the best."""
+        self._lock.require_held()  # before the logs, which are called next, write into another run's folder
         self.on_batch(trainer, record)
         self._improved |= improved
 
-    def is_tested(self) -> bool:
-        """Whether the line of a complete run's test figures is there, which comes after the last checkpoint."""
+    def has_test_record(self) -> bool:
+        """Whether the test metrics are recorded, after the last checkpoint: the run is complete."""
         try:
             with open(self.metrics, "rb") as file:
                 file.seek(self._metrics_length)
@@ -179,13 +177,13 @@ class RunFolder(Callback):
         return line.startswith(b'{"event": "test"') and line.endswith(b"\n")
 
     def add(self, record: Record) -> None:
-        """Write a line that comes after the last checkpoint: when the run is trained on, it is cut."""
+        """Write a record that follows the last checkpoint; a resume cuts it off."""
         self._lock.require_held()
         self._lines.append(json.dumps(finite_or_null(record)) + "\n")
         self._append_metrics()
 
     def on_checkpoint(self, trainer: Trainer) -> None:
-        """Metrics first, then best, then last: whatever is cut off, last tells what counts."""
+        """Write metrics, then best, then last: after a crash at any moment, last and what it refers to are complete."""
         self._lock.require_held()
         try:
             self._append_metrics()
@@ -199,14 +197,14 @@ class RunFolder(Callback):
             if not self.last.is_file():
                 raise
             raise RunFolderError(
-                f"{error}; what was saved before is whole: mend that, then --resume {self.path}"
+                f"{error}; the last checkpoint is intact: fix that, then --resume {self.path}"
             ) from error
 
     def cut_metrics(self) -> None:
-        """Take away the lines that came after the checkpoint which the run goes on from."""
+        """Cut off the records after the last checkpoint."""
         self._lock.require_held()
         try:
-            with contextlib.suppress(FileNotFoundError):  # it begins with the first line
+            with contextlib.suppress(FileNotFoundError):  # no record was written yet
                 os.truncate(self.metrics, self._metrics_length)
         except OSError as error:
             raise RunFolderError(f"cannot write {self.metrics}: {error.strerror}") from None
@@ -241,7 +239,7 @@ class RunFolder(Callback):
 
 
 def _is_record(value: Any) -> bool:
-    """Whether it is a flat table, of one of the kinds there are, with what is read of it later."""
+    """Whether it is a flat table of a known event, with the keys that are read later."""
     if not isinstance(value, dict) or any(isinstance(item, (dict, list)) for item in value.values()):
         return False
     return value.get("event") in _NEEDED and _NEEDED[value["event"]] <= value.keys()

@@ -1,7 +1,7 @@
-"""One process in a run's folder at a time.
+"""A lock on a run's folder, which one process can use at a time.
 
-The lock is the operating system's, on an open file: it goes with its process, however that ends. The package filelock
-would do the same, but empties the file on the way in, and with it the name of the process that is there.
+The operating system locks an open file, and unlocks it when the process ends, however it ends. The package filelock
+does the same, but truncates the file before it has the lock, and so loses the name of the process that holds it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ else:
 
 
 class RunLock:
-    """Holds a run's folder for this process, and tells when the folder was taken away.
+    """Locks a run's folder for this process, and detects that the folder was removed.
 
-    A context: entering locks the file ``.lock`` in the folder and writes the process's number and machine into it;
-    leaving removes it. A file system without locks (some network ones) keeps nobody out; ``exclusive`` is then False.
+    A context manager: entering locks the file ``.lock`` in the folder and writes the process's number and machine into
+    it; leaving removes it. On file systems without locks (some network ones) it locks nothing, and ``exclusive`` is
+    False.
 
     Args:
         folder: an existing one.
@@ -56,7 +57,7 @@ class RunLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> RunLock:
-        while not self._try():  # its holder removed the file after we had opened it
+        while not self._try():  # the process that held the lock removed the file after it was opened here
             pass
         return self
 
@@ -70,14 +71,14 @@ class RunLock:
         self._descriptor = None
 
     def require_held(self) -> None:
-        """Raise RunFolderError when the folder was removed, or made anew by others, since it was entered."""
+        """Raise RunFolderError when the folder was removed or replaced since it was locked."""
         if self._descriptor is None:
             raise CallOrderError(
                 f"the run folder {self.folder} is not open: use it in 'with RunFolder(...) as folder:'"
             )
         if not self._is_in_place(self._descriptor):
             raise RunFolderError(
-                f"{self.folder}, or {LOCK} in it, was removed while the run went on: the run cannot be kept there"
+                f"{self.folder}, or {LOCK} in it, was removed during the run: the run cannot be saved there"
             )
 
     def _try(self) -> bool:
@@ -94,7 +95,7 @@ class RunLock:
         finally:
             if self._descriptor is None:
                 os.close(descriptor)
-        with contextlib.suppress(OSError):  # a full disk: then others are not told who is here
+        with contextlib.suppress(OSError):  # a full disk: others then cannot name this process
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
         return True

@@ -1,4 +1,4 @@
-"""Runs: a recipe trained in a folder of its own, and resumed."""
+"""Runs: training a recipe in a folder, and resuming."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from xpnet.layers import Sequential
 from xpnet.registry import build
 from xpnet.training.callbacks import Callback
 from xpnet.training.csv_log import CSVLog
+from xpnet.training.data_splits import DataSplits
 from xpnet.training.early_stopping import EarlyStopping
 from xpnet.training.initial_weights import ReportUnmatched, load_weights
 from xpnet.training.run_folder import RunFolder, create_run_folder, finite_or_null
-from xpnet.training.run_sets import RunSets
 from xpnet.training.snapshots import model_from
 from xpnet.training.summary import Summary, measure_test, summarize
 from xpnet.training.tensorboard_log import TensorBoardLog, require_tensorboard
@@ -44,27 +44,27 @@ def train(
         recipe: what to train, and how.
         dataset: what ``recipe.data`` names, loaded.
         backend: the device.
-        seed: of initial weights, of the order of samples, and of the part that is set aside for validation.
+        seed: of the initial weights, the order of samples and the validation split.
         out: the run's folder, new or empty; None: the next free one under ``runs``.
         weights: a checkpoint to start from, see :func:`~xpnet.training.load_weights`. Names that only the model or only
-            the file has are told as a diagnosis.
-        stop_after_epoch: stop early there, to be resumed.
-        callbacks: called at the moments of the run, before the run's own.
+            the file has are reported as a diagnosis.
+        stop_after_epoch: stop after this epoch; ``resume`` continues.
+        callbacks: called before the run's own callbacks.
 
     Returns:
         What the command line prints: recipe, data, device, epochs, steps, train_loss, validation_loss,
         validation_accuracy, best_validation_accuracy, test_loss, test_accuracy, seconds, samples_per_second, run_dir,
         diagnoses. Numbers that are not finite are None.
 
-        The figures of the test set are those of ``best.safetensors``, measured once, when the run is complete, and None
-        before. Without validation (a fraction of 0) they are those of ``last.safetensors``, and there are no
-        validation figures. Under ``validate_on_test`` the figures of the evaluations are called test_loss,
-        test_accuracy and best_test_accuracy instead. With early stopping, also stopped_early.
+        The test metrics are None until the run is complete; then ``best.safetensors`` is measured, once. Without
+        validation (``validation_fraction=0``) it is ``last.safetensors``, and there are no validation metrics. Under
+        ``validate_on_test`` the metrics of the evaluations are called test_loss, test_accuracy and best_test_accuracy.
+        With early stopping, there is stopped_early, too.
 
     Raises:
-        ConfigurationError: the recipe is not to be trained, or cannot be with these data.
+        ConfigurationError: the recipe is for inference only, or cannot be trained on these data.
         ShapeError: the network does not fit the data.
-        RunFolderError: the folder is not empty, or the disk refuses.
+        RunFolderError: the folder is not empty, or cannot be written.
         NonFiniteError: a step was not finite; the last good checkpoint stays.
 
     >>> import tempfile, xpnet
@@ -76,11 +76,11 @@ def train(
     """
     require_trainable(recipe)
     model = recipe.build_model()
-    _require_fit(model, dataset, recipe)
+    _require_matching_shapes(model, dataset, recipe)
     if stop_after_epoch is not None:
         positive_integer("stop_after_epoch", stop_after_epoch)
     seed = operator.index(seed)
-    sets = RunSets.of(recipe, dataset, seed)
+    splits = DataSplits.of(recipe, dataset, seed)
     if "tensorboard" in (recipe.logs or []):
         require_tensorboard()
     model.initialize(backend, seed)
@@ -90,7 +90,7 @@ def train(
     path = create_run_folder(None if out is None else Path(out), recipe.name)
     with RunFolder(path, _metadata(recipe, dataset)) as folder:
         folder.require_new()
-        return _fit(recipe, dataset, sets, model, folder, seed, stop_after_epoch, callbacks)
+        return _fit(recipe, dataset, splits, model, folder, seed, stop_after_epoch, callbacks)
 
 
 def resume(
@@ -106,16 +106,16 @@ def resume(
     """Continue a run from its last checkpoint, with the run's own configuration.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         backend: the device; it may be another than before.
         load_data: called with the recipe's data name, returns the data set.
-        data: where the same data is now, if no longer where the recipe says.
-        stop_after_epoch: stop early there.
-        callbacks: called at the moments of the run, before the run's own.
-        **options: training options that change from now on: those that docs/training-options.md marks as resumable.
-            More epochs or steps are refused under a learning-rate schedule that depends on their number; an evaluation
-            that was due only because the run ended there stays in the history, and what a schedule saw of it counts.
-            Early stopping goes by the whole history, and a new log has the whole of it.
+        data: the new name or path of the same data, if it has moved.
+        stop_after_epoch: stop after this epoch.
+        callbacks: called before the run's own callbacks.
+        **options: training options that change from now on; docs/training-options.md marks those that can. More epochs
+            or steps are refused under a learning-rate schedule that depends on their number. The evaluation at the
+            former end stays in the history, where schedules and early stopping count it. A new log gets the whole
+            history.
 
     Returns:
         As ``train``.
@@ -123,9 +123,9 @@ def resume(
     Raises:
         MissingFileError: the folder holds no run.
         FileFormatError: its checkpoint, or its metrics, are damaged.
-        ConfigurationError: other data than before, an option that is not resumable or has a wrong value, or nothing
-            left to do.
-        RunFolderError: another process is in the folder, or the disk refuses.
+        ConfigurationError: other data than before, an option that is not resumable or has a wrong value, or no steps
+            left.
+        RunFolderError: another process uses the folder, or it cannot be written.
 
     >>> import tempfile, xpnet
     >>> recipe, cpu = xpnet.load_recipe("digits").with_options(epochs=2), xpnet.backend("cpu-reference")
@@ -144,7 +144,7 @@ def resume(
         recipe = recipe.with_options(
             **{one_of("option of resume", name, resumable): value for name, value in options.items()}
         )
-        if data is not None:  # the same data in another place, so what chooses the best stays
+        if data is not None:  # not by with_options, which would switch validate_on_test off
             recipe = replace(recipe, data=data)
         dataset = load_data(recipe.data)
         if saved.metadata.get("fingerprint") not in (dataset.fingerprint, format_1.fingerprint(dataset)):
@@ -155,9 +155,9 @@ def resume(
         run.metadata = _metadata(recipe, dataset)
         model = model_from(saved, backend, str(run.last))
         seed = saved.metadata.get("seed", 0)
-        sets = RunSets.of(recipe, dataset, seed)
+        splits = DataSplits.of(recipe, dataset, seed)
         callbacks = [*callbacks, *recipe.build_callbacks()]
-        return _fit(recipe, dataset, sets, model, run, seed, stop_after_epoch, callbacks, saved)
+        return _fit(recipe, dataset, splits, model, run, seed, stop_after_epoch, callbacks, saved)
 
 
 def _metadata(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
@@ -165,11 +165,11 @@ def _metadata(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
 
 
 def recipe_of(metadata: dict[str, Any], origin: str) -> Recipe:
-    """The recipe that a checkpoint's metadata carries.
+    """The recipe in a checkpoint's metadata.
 
     Raises:
-        FileFormatError: it carries none.
-        ConfigurationError: the recipe cannot work.
+        FileFormatError: there is none.
+        ConfigurationError: the recipe is invalid.
 
     >>> import xpnet
     >>> recipe_of({"recipe": xpnet.load_recipe("digits").to_table()}, "last.safetensors").name
@@ -183,7 +183,7 @@ def recipe_of(metadata: dict[str, Any], origin: str) -> Recipe:
 def _fit(
     recipe: Recipe,
     dataset: Dataset,
-    sets: RunSets,
+    splits: DataSplits,
     model: Sequential,
     folder: RunFolder,
     seed: int,
@@ -193,9 +193,9 @@ def _fit(
 ) -> Summary:
     loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
     early = None if recipe.patience is None else EarlyStopping(**recipe.arguments_of("EarlyStopping"))
-    watchers = [*callbacks, *([early] if early else []), folder, *_logs(recipe, folder)]
-    trainer = Trainer(model, loss, optimizer, seed=seed, callbacks=watchers, **recipe.arguments_of("Trainer"))
-    total = recipe.total_steps(len(sets.train.x))
+    callbacks = [*callbacks, *([early] if early else []), folder, *_logs(recipe, folder)]
+    trainer = Trainer(model, loss, optimizer, seed=seed, callbacks=callbacks, **recipe.arguments_of("Trainer"))
+    total = recipe.total_steps(len(splits.train.x))
 
     def is_complete() -> bool:
         return trainer.step >= total or (early is not None and early.is_over)
@@ -204,29 +204,24 @@ def _fit(
         folder.restore(trainer, saved)
         if early is not None:
             early.look_back(trainer.history)
-    if is_complete() and sets.test is not None and not folder.is_tested():
-        folder.cut_metrics()  # the process ended between the last checkpoint and the one look at the test set
+    if is_complete() and splits.test is not None and not folder.has_test_record():
+        folder.cut_metrics()  # the process ended after the last checkpoint, before the test set was measured
     else:
         if saved is not None:
-            _require_more(trainer, early, recipe, len(sets.train.x), folder, stop_after_epoch)
-        with folder.naming_last():
-            _follow(recipe, trainer, sets, stop_after_epoch)
-    summary = summarize(trainer, recipe, dataset, len(sets.train.x), folder)
+            _require_steps_left(trainer, early, recipe, len(splits.train.x), folder, stop_after_epoch)
+        options = {**recipe.arguments_of("fit"), "sampler": SAMPLERS[recipe.sampler]()}
+        with folder.naming_last_checkpoint():
+            trainer.fit(splits.train, validation=splits.validation, stop_after_epoch=stop_after_epoch, **options)
+    summary = summarize(trainer, recipe, dataset, len(splits.train.x), folder)
     if early is not None:
         summary["stopped_early"] = early.is_over
-    if is_complete() and sets.test is not None:
-        summary |= measure_test(trainer, sets.test, folder)
+    if is_complete() and splits.test is not None:
+        summary |= measure_test(trainer, splits.test, folder)
     return finite_or_null(summary)
 
 
-def _follow(recipe: Recipe, trainer: Trainer, sets: RunSets, stop_after_epoch: int | None) -> None:
-    """Train as the recipe says."""
-    options = {**recipe.arguments_of("fit"), "sampler": SAMPLERS[recipe.sampler]()}
-    trainer.fit(sets.train, validation=sets.validation, stop_after_epoch=stop_after_epoch, **options)
-
-
 def _logs(recipe: Recipe, folder: RunFolder) -> list[Callback]:
-    """The loggers that the recipe asks for, beside metrics.jsonl."""
+    """The logs that the recipe asks for, besides metrics.jsonl."""
     logs: list[Callback] = []
     if "csv" in (recipe.logs or []):
         logs.append(CSVLog(folder.table))
@@ -236,15 +231,15 @@ def _logs(recipe: Recipe, folder: RunFolder) -> list[Callback]:
 
 
 def require_trainable(recipe: Recipe) -> None:
-    """Raise ConfigurationError, pointing to ``evaluate``, for a recipe of inference only."""
+    """Raise ConfigurationError for a recipe of inference only."""
     if recipe.weights is not None:
         raise ConfigurationError(
             f"the recipe {recipe.name} has ready weights and is not trained: run 'xpnet evaluate {recipe.weights}' "
-            "(a file of the book; name its path)"
+            "with the path of that file, which comes with the book"
         )
 
 
-def _require_fit(model: Sequential, dataset: Dataset, recipe: Recipe) -> None:
+def _require_matching_shapes(model: Sequential, dataset: Dataset, recipe: Recipe) -> None:
     try:
         outputs = model.output_shape(dataset.sample_shape)
     except ShapeError as error:
@@ -260,7 +255,7 @@ def _require_fit(model: Sequential, dataset: Dataset, recipe: Recipe) -> None:
         )
 
 
-def _require_more(
+def _require_steps_left(
     trainer: Trainer,
     early: EarlyStopping | None,
     recipe: Recipe,
@@ -273,13 +268,13 @@ def _require_more(
     done = trainer.step // per_epoch
     if trainer.step >= total:
         raise ConfigurationError(
-            f"the run in {folder.path} is complete ({done} epochs, {trainer.step} steps): to train on, give --epochs "
+            f"the run in {folder.path} is complete ({done} epochs, {trainer.step} steps): to continue, give --epochs "
             f"with more than {done}"
         )
     if early is not None and early.is_over:
         raise ConfigurationError(
-            f"the run in {folder.path} is complete: it stopped early, after {early.waited} evaluations without a "
-            f"better one: to train on, give --patience with more than {early.waited}"
+            f"the run in {folder.path} is complete: it stopped early, after {early.waited} evaluations "
+            f"without improvement: to continue, give --patience with more than {early.waited}"
         )
     if stop_after_epoch is not None and trainer.step >= stop_after_epoch * per_epoch:
         raise ConfigurationError(

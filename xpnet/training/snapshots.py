@@ -1,4 +1,4 @@
-"""Between live objects and checkpoints: a model, a trainer's whole state."""
+"""Models and trainers: saving them to checkpoints, and restoring them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from xpnet.training import reports
 from xpnet.training.trainer import Trainer
 
 PICKLES = (".pkl", ".pickle")
-_COUNT, _FIGURE = "a whole number of at least 0", "a number"
+_COUNT, _NUMBER = "a whole number of at least 0", "a number"
 _STATE = {  # of a trainer, beside its arrays; the best is None before the first evaluation
     "seed": "a whole number",
     "step": _COUNT,
-    "best_accuracy": _FIGURE,
-    "best_loss": _FIGURE,
+    "best_accuracy": _NUMBER,
+    "best_loss": _NUMBER,
     "best_step": _COUNT,
-    "training_seconds": _FIGURE,
+    "training_seconds": _NUMBER,
     "samples_seen": _COUNT,
 }
 
@@ -37,17 +37,17 @@ _MODEL = ("parameters/", "buffers/")  # what the names of a model's tensors begi
 
 
 def save_model(model: Layer, path: str | Path, recipe: Recipe | None = None) -> None:
-    """Write a model's architecture, parameters and buffers, whole or not at all.
+    """Write a model's architecture, parameters and buffers, atomically.
 
     Args:
         model: initialised.
         path: of the file.
-        recipe: what it was built by, kept for ``xpnet evaluate``: the data set, and whether pixels are scaled.
+        recipe: the model's; ``xpnet evaluate`` takes the name of the data set from it.
 
     Raises:
-        ConfigurationError: the name is that of a pickle, or a layer is of a class that is not registered.
+        ConfigurationError: the name ends like a pickle's, or a layer's class is not registered.
         CallOrderError: the model is not initialised.
-        RunFolderError: the disk refused.
+        RunFolderError: the file cannot be written.
 
     >>> import tempfile, xpnet
     >>> model = Sequential(Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
@@ -68,7 +68,7 @@ def load_model(path: str | Path, backend: Backend) -> Sequential:
 
     Raises:
         MissingFileError: there is no such file.
-        FileFormatError: it is damaged, holds no model, or one with a class that is not registered here.
+        FileFormatError: it is damaged, or holds no model, or one with a class that is not registered.
 
     >>> import tempfile, xpnet
     >>> model = Sequential(Linear(2, 3))
@@ -81,7 +81,7 @@ def load_model(path: str | Path, backend: Backend) -> Sequential:
 
 
 def load_model_and_metadata(path: str | Path, backend: Backend) -> tuple[Sequential, dict[str, Any]]:
-    """As ``load_model``, with what else the file says: the recipe, for a run's checkpoint; a pickle says nothing.
+    """As ``load_model``, with the file's metadata: the recipe, in a run's checkpoint; none in a pickle.
 
     >>> import tempfile, xpnet
     >>> model, recipe = Sequential(Linear(2, 3)), xpnet.load_recipe("digits")
@@ -93,16 +93,16 @@ def load_model_and_metadata(path: str | Path, backend: Backend) -> tuple[Sequent
     """
     path = Path(path)
     if path.suffix.lower() in PICKLES:
-        return _from_book(path, backend), {}
+        return _model_from_book(path, backend), {}
     saved = checkpoint.load(path)
     return model_from(saved, backend, str(path)), saved.metadata
 
 
 def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
-    """The model in a checkpoint; ``origin`` is what errors call it.
+    """The model in a checkpoint; errors call the file ``origin``.
 
     Raises:
-        FileFormatError: it holds no model, or tensors that are not that model's.
+        FileFormatError: it holds no model, or tensors that do not match it.
 
     >>> import xpnet
     >>> table = {"type": "Sequential", "layers": [{"type": "Linear", "inputs": 1, "outputs": 1}]}
@@ -116,9 +116,9 @@ def model_from(saved: Checkpoint, backend: Backend, origin: str) -> Sequential:
         model = build("layer", saved.metadata["model"])
     except Error as error:
         raise FileFormatError(f"the model in {origin} cannot be built: {error}") from None
-    # Before anything is allocated: what the file says may be far from what it holds.
-    learned, kept = model.declared()
-    declared = {"parameters/": learned, "buffers/": kept}
+    # Before anything is allocated: the file may describe a larger model than it holds.
+    parameters, buffers = model.declared()
+    declared = {"parameters/": parameters, "buffers/": buffers}
     _require_tensors(
         {prefix + name: item.shape for prefix, items in declared.items() for name, item in items.items()},
         tuple(declared),
@@ -141,16 +141,16 @@ def capture(trainer: Trainer, metadata: Mapping[str, Any]) -> Checkpoint:
 
 
 def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
-    """Put a trainer into the state that ``capture`` took; it then goes on with the same bits."""
+    """Restore the state that ``capture`` saved; training then continues with the same bits."""
     try:
         state = {name: saved.metadata[name] for name in _STATE}
         report = saved.metadata["report"]
     except KeyError as error:
         raise FileFormatError(f"{origin} lacks {error}: it holds a model, but no run to resume") from None
     for name, wanted in _STATE.items():
-        if not _is(wanted, state[name]) and not (name.startswith("best") and state[name] is None):
+        if not _is_valid(wanted, state[name]) and not (name.startswith("best") and state[name] is None):
             raise FileFormatError(f"{origin} is damaged: {name} is {reprlib.repr(state[name])}, not {wanted}")
-    if not isinstance(report, dict) or not all(_is(_FIGURE, value) for value in report.values()):
+    if not isinstance(report, dict) or not all(_is_valid(_NUMBER, value) for value in report.values()):
         raise FileFormatError(
             f"{origin} has a report that is no table of numbers: it is damaged, or older than format 1"
         )
@@ -161,20 +161,20 @@ def restore(trainer: Trainer, saved: Checkpoint, origin: str) -> None:
             f"{type(trainer.optimizer.schedule).__name__} has {sorted(trainer.optimizer.schedule_state)}"
         )
     for name, own in trainer.optimizer.schedule_state.items():
-        if not _is(_FIGURE, schedule[name]) and not (own is None and schedule[name] is None):
+        if not _is_valid(_NUMBER, schedule[name]) and not (own is None and schedule[name] is None):
             raise FileFormatError(
-                f"{origin} is damaged: {name} of its schedule is {reprlib.repr(schedule[name])}, not {_FIGURE}"
+                f"{origin} is damaged: {name} of its schedule is {reprlib.repr(schedule[name])}, not {_NUMBER}"
             )
     _restore(_trainer_vectors(trainer), saved, origin, (*_MODEL, "optimizer/"))
     trainer.optimizer.schedule_state = schedule
     vars(trainer).update(state)
-    if trainer.on_nonfinite == "stop":  # of steps that were left out as the run skipped them, nothing shall be told
+    if trainer.on_nonfinite == "stop":  # steps that the run skipped before must not stop it now
         report = {**report, "first_non_finite_step": -1.0}
     trainer.report = reports.from_names(trainer.backend, report)
 
 
-def _is(wanted: str, value: object) -> bool:
-    if wanted == _FIGURE:
+def _is_valid(wanted: str, value: object) -> bool:
+    if wanted == _NUMBER:
         return isinstance(value, float) or (type(value) is int and value.bit_length() < 64)
     return type(value) is int and (wanted != _COUNT or 0 <= value < 2**63)
 
@@ -185,7 +185,7 @@ def _model_vectors(model: Layer) -> dict[str, NamedVector]:
 
 
 def _trainer_vectors(trainer: Trainer) -> dict[str, NamedVector]:
-    """The model in a checkpoint is the one that evaluations are of; the weights under an average stand beside it."""
+    """Parameters in a checkpoint are those that are evaluated: of a moving average, with the weights beside it."""
     vectors = _model_vectors(trainer.model)
     if trainer.average is not None:
         vectors |= {"parameters/": trainer.average.values, "optimizer/weights/": vectors["parameters/"]}
@@ -203,7 +203,7 @@ def _tensors(vectors: Mapping[str, NamedVector]) -> dict[str, np.ndarray]:
 def _restore(
     vectors: Mapping[str, NamedVector], saved: Checkpoint, origin: str, prefixes: tuple[str, ...] = _MODEL
 ) -> None:
-    """Fill the vectors by name; nothing is written unless every name with a prefix, every shape and type agrees."""
+    """Fill the vectors by name; writes nothing unless every name with a prefix, every shape and type agrees."""
     shapes = {prefix + name: shape for prefix, vector in vectors.items() for name, shape in vector.shapes.items()}
     _require_tensors(shapes, prefixes, saved, origin)
     for prefix, vector in vectors.items():
@@ -223,7 +223,7 @@ def _require_tensors(needed: Mapping[str, Shape], prefixes: tuple[str, ...], sav
             raise FileFormatError(f"{origin}: {name} has dtype {found[name].dtype}; a model's are floating point")
 
 
-def _from_book(path: Path, backend: Backend) -> Sequential:
+def _model_from_book(path: Path, backend: Backend) -> Sequential:
     weights = read_book_pickle(path)
     sizes = sigmoid_network_shapes(weights)
     last = len(sizes) - 2
@@ -232,7 +232,7 @@ def _from_book(path: Path, backend: Backend) -> Sequential:
         for place in range(last + 1)
     ]
     model = Sequential(Rescale(), Flatten(), *linears).allocate(backend)
-    with backend.ignoring_overflow():  # a float64 weight may be more than float32 can hold: it is infinite there
+    with backend.ignoring_overflow():  # a float64 weight beyond float32's range becomes infinite
         for place in range(1, last + 2):
             for kind in ("W", "b"):
                 model.parameters[f"{place}.{kind}"][...] = backend.asarray(weights[f"{kind}{place}"], model.dtype)

@@ -21,24 +21,24 @@ RNG_STRIDE = 2**32
 
 
 class TrainingStep:
-    """θ ← update(reduce(gradients of the batch's parts)); nothing waits for the device.
+    """θ ← update(reduce(gradients of the batch's parts)); never waits for the device.
 
-    The three functions are attributes, which can be replaced, watched and timed:
+    The three functions are attributes, which can be replaced, wrapped and timed:
 
-    - ``gradients(x, y, context)``: forward pass, loss and backward pass of a part of the batch. Leaves the gradient in
-      the model and returns the :class:`~xpnet.ops.BatchLoss`.
-    - ``reduce(results, parts)``: the batch's result and gradient from those of its parts, each of which is computed
-      when it is taken from ``results``, see :class:`~xpnet.training.accumulation.GradientAccumulation`.
+    - ``gradients(x, y, context)``: forward pass, loss and backward pass of a part of the batch. Writes the gradient
+      into the model and returns the :class:`~xpnet.ops.BatchLoss`.
+    - ``reduce(results, parts)``: the batch's result and gradient from those of its parts. ``results`` is lazy: each is
+      computed when it is taken, see :class:`~xpnet.training.accumulation.GradientAccumulation`.
     - ``update(step, found_inf)``: the optimizer's update. Where the loss or a gradient is not finite, ``found_inf`` is
-      set and the update has no effect on parameters and optimizer state: a rule need not know of it.
+      set and the update leaves parameters and optimizer state unchanged, even if its rule ignores ``found_inf``.
 
     Args:
         model: initialised.
         loss: to minimise.
         optimizer: initialised with the model.
         micro_batch_size: rows in a part; None: the batch is one part.
-        average: moving average of the weights; None: there is none.
-        hold: whether no later step is taken after one that is not finite.
+        average: moving average of the weights, or None.
+        skip_after_nonfinite: skip all steps after one that is not finite.
 
     Attributes:
         report: the report vector, see :mod:`xpnet.training.reports`.
@@ -61,10 +61,11 @@ class TrainingStep:
         *,
         micro_batch_size: int | None = None,
         average: MovingAverage | None = None,
-        hold: bool = True,
+        skip_after_nonfinite: bool = True,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.micro_batch_size, self.average, self.hold = micro_batch_size, average, hold
+        self.micro_batch_size, self.average = micro_batch_size, average
+        self.skip_after_nonfinite = skip_after_nonfinite
         self.backend = model.require_backend()
         self.report = reports.new_report(self.backend)
         parameters, gradients, buffers = model.vectors
@@ -76,15 +77,15 @@ class TrainingStep:
         self.update: Callable[[int, Array], None] = optimizer.update
 
     def __call__(self, batches: Batches, step: int, context: Context) -> int:
-        """Take a step on its batch, under a training context; how many rows that has."""
+        """Take a step, under a training context, and return the number of rows in its batch."""
         batch = batches.at(step)
         parts = batch.parts(self.micro_batch_size)
         buffers = self.backend.xp.asarray(self._buffers, copy=True) if self._buffers.shape[0] else None
         result = self.reduce(self.results(batches, parts, step, context), len(parts))
         context.step = step
         ops.check_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._found_inf)
-        if self.hold:
-            reports.hold(self.backend, self.report, self._found_inf)
+        if self.skip_after_nonfinite:
+            reports.skip_after_nonfinite(self.backend, self.report, self._found_inf)
         self._guarded_update(step)
         if self.average is not None:
             self.average.update(self._found_inf)
@@ -94,9 +95,9 @@ class TrainingStep:
         return batch.rows
 
     def results(self, batches: Batches, parts: list[Batch], step: int, context: Context) -> Iterator[ops.BatchLoss]:
-        """Of the parts of a step's batch: each is computed, and its gradient left in the model, when it is taken."""
+        """The results of the parts of a step's batch, lazily; the model has the gradient of the last one taken."""
         for part in parts:
-            context.step = step + part.number * RNG_STRIDE  # each part draws random numbers of its own
+            context.step = step + part.number * RNG_STRIDE  # each part gets its own RNG step
             yield self.gradients(*batches.gather(part, context), context)
 
     def _backpropagate(self, x: Array, y: Array, context: Context) -> ops.BatchLoss:

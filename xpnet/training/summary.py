@@ -1,4 +1,4 @@
-"""A run's outcome: what the command line prints."""
+"""The summary of a run, which the command line prints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Summary = dict[str, Any]
 
 
 def summarize(trainer: Trainer, recipe: Recipe, dataset: Dataset, samples: int, folder: RunFolder) -> Summary:
-    """The figures of a run as far as it went, see :func:`xpnet.train`; ``samples`` are those it trained on."""
+    """The metrics of a run so far, see :func:`xpnet.train`; ``samples`` is the size of its training set."""
     evaluations = [record for record in trainer.history if record["event"] == "evaluation"]
     final = evaluations[-1] if evaluations else {}
     return {
@@ -26,7 +26,7 @@ def summarize(trainer: Trainer, recipe: Recipe, dataset: Dataset, samples: int, 
         "epochs": trainer.step // steps_per_epoch(samples, recipe.batch_size),
         "steps": trainer.step,
         "train_loss": final.get("train_loss"),
-        **_figures(recipe, final, trainer.best_accuracy),
+        **_metrics(recipe, final, trainer.best_accuracy),
         "seconds": round(trainer.training_seconds, 3),
         "samples_per_second": round(trainer.samples_seen / trainer.training_seconds, 1),
         "run_dir": str(folder.path),
@@ -34,23 +34,23 @@ def summarize(trainer: Trainer, recipe: Recipe, dataset: Dataset, samples: int, 
     }
 
 
-def _figures(recipe: Recipe, final: Record, best_accuracy: float | None) -> Summary:
-    """What is known before the test set is measured; what the test set chose is called by its name."""
+def _metrics(recipe: Recipe, final: Record, best_accuracy: float | None) -> Summary:
+    """The metrics before the test set is measured; under ``validate_on_test`` they are called those of the test set."""
     validation = {name: final.get(f"validation_{name}") for name in ("loss", "accuracy")}
     if recipe.validate_on_test:
-        figures = {f"test_{name}": value for name, value in validation.items()}
-        return {**figures, "best_test_accuracy": best_accuracy}
+        metrics = {f"test_{name}": value for name, value in validation.items()}
+        return {**metrics, "best_test_accuracy": best_accuracy}
     unmeasured: Summary = {"test_loss": None, "test_accuracy": None}
     if recipe.validation_fraction == 0.0:
         return unmeasured
-    figures = {f"validation_{name}": value for name, value in validation.items()}
-    return {**figures, "best_validation_accuracy": best_accuracy, **unmeasured}
+    metrics = {f"validation_{name}": value for name, value in validation.items()}
+    return {**metrics, "best_validation_accuracy": best_accuracy, **unmeasured}
 
 
 def measure_test(trainer: Trainer, samples: Samples, folder: RunFolder) -> Summary:
-    """Evaluate the best checkpoint, or the last where nothing chose a best, on the test set, and tell the folder."""
+    """Evaluate the best checkpoint, or the last one without validation, on the test set, and record it."""
     chosen = trainer.best_step is not None
     outcome = evaluate(load_model(folder.best if chosen else folder.last, trainer.backend), samples, trainer.loss)
-    figures = {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
-    folder.add({"event": "test", "step": trainer.best_step if chosen else trainer.step, **figures})
-    return figures
+    metrics = {"test_loss": outcome.loss, "test_accuracy": outcome.accuracy}
+    folder.add({"event": "test", "step": trainer.best_step if chosen else trainer.step, **metrics})
+    return metrics

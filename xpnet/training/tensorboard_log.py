@@ -1,4 +1,4 @@
-"""A run's figures for TensorBoard."""
+"""A run's metrics for TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIGURES = ("loss", "accuracy")
 
 
 def require_tensorboard() -> Any:
-    """The module that writes event files; ConfigurationError, with what to install, where there is none."""
+    """The module that writes event files; raises ConfigurationError, with what to install, where it is missing."""
     try:
         from tensorboard.summary.writer import event_file_writer
     except ImportError as error:
@@ -30,19 +30,19 @@ def require_tensorboard() -> Any:
 class TensorBoardLog(Callback):
     """Curves for ``tensorboard --logdir FOLDER``: a point for each evaluation, and the loss at each reporting point.
 
-    The curves are called "loss/batch", "loss/train", "loss/validation", and "accuracy/…" alike, over the steps;
-    TensorBoard keeps float32. A resumed run writes a file of its own, which tells TensorBoard to forget what the first
-    part had after its last checkpoint.
+    The curves, over steps, are "loss/batch", "loss/train", "loss/validation", "accuracy/train" and
+    "accuracy/validation"; TensorBoard stores float32. A resumed run writes another file, which makes TensorBoard
+    discard the points after the checkpoint.
 
-    The files are written by TensorBoard's own package (``pip install 'xpnet[tensorboard]'``), as PyTorch's
-    ``SummaryWriter`` does it.
+    TensorBoard's own package (``pip install 'xpnet[tensorboard]'``) writes the files, as in PyTorch's
+    ``SummaryWriter``.
 
     Args:
-        folder: where to; made where it is missing. A folder for each run.
+        folder: to write to, one for each run; made where it is missing.
 
     Raises:
         ConfigurationError: the package is not installed.
-        RunFolderError: in a run, the disk refused.
+        RunFolderError: during a run, the folder cannot be written.
 
     >>> import tempfile, numpy as np, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 2)).initialize(xpnet.backend("cpu-reference"))
@@ -63,7 +63,7 @@ class TensorBoardLog(Callback):
         """Open a file."""
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
-        with self._telling_of_the_disk():
+        with self._reporting_disk_errors():
             self._writer = require_tensorboard().EventFileWriter(str(self.folder))
         if trainer.step > 0:
             self._write(trainer.step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -81,7 +81,7 @@ class TensorBoardLog(Callback):
             if f"{part}_{figure}" in record
         }
         self._write_scalars(record["step"], points)
-        with self._telling_of_the_disk():
+        with self._reporting_disk_errors():
             self._writer.flush()
 
     def on_fit_end(self, trainer: Trainer) -> None:
@@ -100,11 +100,11 @@ class TensorBoardLog(Callback):
     def _write(self, step: int, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
-        with self._telling_of_the_disk():
+        with self._reporting_disk_errors():
             self._writer.add_event(Event(wall_time=time.time(), step=step, **content))
 
     @contextlib.contextmanager
-    def _telling_of_the_disk(self) -> Iterator[None]:
+    def _reporting_disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -30,34 +30,34 @@ REPORT_EVERY = 100  # steps; the host waits for the device only then
 
 
 class Trainer:
-    """Trains a model, and remembers where it is.
+    """Trains a model, and holds the state of the run.
 
     Args:
         model: initialised.
         loss: to minimise: a :class:`~xpnet.losses.Loss`, or a function as :class:`~xpnet.losses.FunctionLoss` takes.
-        optimizer: how to minimise it.
-        seed: of the order of samples, and of layers that draw.
-        micro_batch_size: how many rows of a batch are computed at a time, to save memory: their gradients are
-            accumulated to that of the batch, and make one step. None: all at once.
-        ema_decay: β of an exponential moving average of the weights, which evaluations and checkpoints are of: 0.999
-            remembers some thousand steps. None: no average.
-        callbacks: who watches.
-        on_nonfinite: what becomes of a step whose loss or gradients are not all finite. Nothing is updated either way.
-            "stop": no later step is taken; the next report raises, and names the layer. "skip": the step is left out
-            and counted, and the run goes on.
+        optimizer: to minimise it with; one for each trainer.
+        seed: of the order of samples, and of layers that draw random numbers.
+        micro_batch_size: rows of a batch that are computed at a time, to save memory; their gradients are accumulated
+            into one step. None: all at once.
+        ema_decay: β of an exponential moving average of the weights, which is evaluated and saved; 0.999 averages
+            about a thousand steps. None: no average.
+        callbacks: called during the run, in this order.
+        on_nonfinite: what to do at a step whose loss or gradients are not all finite; it updates nothing either way.
+            "stop": no further step is taken, and the next report raises and names the layer. "skip": the step is
+            counted, and training continues.
 
     Attributes:
         training_step: gradients → reduce → update, each of which can be replaced, see
             :class:`~xpnet.training.TrainingStep`.
         average: the :class:`~xpnet.training.MovingAverage`; None without ``ema_decay``.
-        step: steps taken so far. A trainer whose step, model, optimizer state and report were restored goes on as if
-            it had never stopped, for everything that is drawn depends on the seed and the step's number alone.
+        step: steps taken so far. A trainer whose step, model, optimizer state and report were restored continues as if
+            it had never stopped: random numbers depend on the seed and the step alone.
         history: the records so far, see :class:`~xpnet.training.Callback`.
-        best_accuracy, best_loss, best_step: of the best evaluation so far, on the validation set, by accuracy, or by
-            loss where the loss calls no row right or wrong; None before the first.
-        intervals: when the fit under way, or the last one, evaluates, saves and ends, in steps.
-        training_seconds: spent in steps so far, without evaluations and checkpoints; the compilation of kernels, on
-            their first use, included.
+        best_accuracy, best_loss, best_step: of the best evaluation on the validation set so far, by accuracy, or by
+            loss where the loss defines no accuracy; None before the first.
+        intervals: when the current or last fit evaluates, saves and ends, in steps.
+        training_seconds: spent in steps so far, without evaluations and checkpoints, but with the compilation of
+            kernels at their first use.
         samples_seen: rows trained on so far.
 
     Raises:
@@ -109,17 +109,15 @@ class Trainer:
             model,
             self.loss,
             optimizer,
-            micro_batch_size=None
-            if micro_batch_size is None
-            else positive_integer("micro_batch_size", micro_batch_size),
+            micro_batch_size=micro_batch_size,
             average=self.average,
-            hold=self.on_nonfinite == "stop",
+            skip_after_nonfinite=self.on_nonfinite == "stop",
         )
         self._stopping = False
 
     @property
     def report(self) -> Array:
-        """The report vector of the epoch under way, see :mod:`xpnet.training.reports`."""
+        """The report vector of the current epoch, see :mod:`xpnet.training.reports`."""
         return self.training_step.report
 
     @report.setter
@@ -144,26 +142,27 @@ class Trainer:
 
         Args:
             train: :class:`~xpnet.data.Samples` or a tuple (x, y).
-            epochs, steps: how long in all, counted from step 0; give one of them.
-            batch_size: rows in a step; the last batch of an epoch takes what is left.
-            sampler: the order; shuffled when None.
-            validation: what to evaluate on, and to choose the best by.
+            epochs, steps: total length, counted from step 0; give one of them.
+            batch_size: rows in a step; the last batch of an epoch may have fewer.
+            sampler: the order of samples; shuffled when None.
+            validation: samples to evaluate on, which choose the best step.
             evaluate_every: steps between evaluations; None: at the end of each epoch.
-            evaluate_train: evaluate on ``train`` too; otherwise its figures are gathered while training.
-            checkpoint_every: steps between checkpoints, beside those after each evaluation and at the end of each
-                epoch; None: those alone. Which steps are saved changes no bit of the run.
-            stop_after_epoch: stop early there, to be resumed.
+            evaluate_train: evaluate on ``train`` too; otherwise its metrics are averages over the epoch's batches so
+                far.
+            checkpoint_every: steps between checkpoints, besides those after each evaluation and epoch; None: no others.
+                Changes no bit of the run.
+            stop_after_epoch: stop after this epoch; a later ``fit`` continues.
 
         Raises:
-            CallOrderError: the optimizer was given to another trainer since.
-            NonFiniteError: at a reporting point, a step was not finite, and ``on_nonfinite`` is "stop": the model is as
-                that step found it. Checkpoints of earlier moments stay.
-            OutOfRangeError: the sampler gave the index of no row; or, at a reporting point of a device, a label of a
-                batch was no class.
-            OutOfMemoryError: with the batch size and how much was asked for. Checkpoints of earlier moments stay.
+            CallOrderError: the optimizer has been given to another trainer.
+            NonFiniteError: a step was not finite, and ``on_nonfinite`` is "stop"; raised at the next report. The model
+                is as before that step, and earlier checkpoints stay.
+            OutOfRangeError: the sampler gave an index outside the set; or a label is outside the classes, on a GPU
+                raised at the next report.
+            OutOfMemoryError: names the batch size and the memory asked for. Earlier checkpoints stay.
         """
         if self.optimizer.state is not self._optimizer_state:
-            raise CallOrderError("this trainer's optimizer was given to another one since: make one for each")
+            raise CallOrderError("this trainer's optimizer is now another trainer's: make one for each trainer")
         train = samples_for(self.model, train, self.loss)
         fit_preprocessing(self.model, train.x)
         batches = batches_for(
@@ -180,7 +179,7 @@ class Trainer:
             self._notify("on_fit_begin")
             self.diagnose("inputs out of range", diagnoses.inputs_out_of_range(self.model, batches))
             with (
-                self.backend.ignoring_overflow(),  # the report tells
+                self.backend.ignoring_overflow(),  # the report records it
                 self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
             ):
                 while self.step < self.intervals.stop:
@@ -197,17 +196,17 @@ class Trainer:
         return self.history
 
     def stop(self) -> None:
-        """Let ``fit`` end after the step under way, or the next one, with a checkpoint; to be resumed.
+        """Let ``fit`` save a checkpoint and return after the current step, or the next one.
 
-        For a callback, another thread or a signal handler: nothing happens but that the wish is noted.
+        A callback, another thread or a signal handler may call this: it only sets a flag.
         """
         self._stopping = True
 
     def _train_until_due(self, context: Context) -> None:
-        """Take steps to the next checkpoint, or until somebody asks for a stop."""
+        """Take steps until the next checkpoint, or until ``stop`` was called."""
         began, per_epoch = time.perf_counter(), self.intervals.steps_per_epoch
         if self.step % per_epoch == 0:
-            self.report = reports.of_new_epoch(self.backend, self.report)
+            self.report = reports.for_new_epoch(self.backend, self.report)
         for step in range(self.step, self.intervals.next_checkpoint(self.step)):
             self.train_step(self._batches, context)
             if step % per_epoch % REPORT_EVERY == 0:
@@ -218,7 +217,7 @@ class Trainer:
         self.training_seconds += time.perf_counter() - began
 
     def train_step(self, batches: Batches, context: Context) -> None:
-        """Take the next step, under a training context; nothing waits for the device."""
+        """Take the next step, under a training context, without waiting for the device."""
         self.samples_seen += self.training_step(batches, self.step, context)
         self.step += 1
 
@@ -233,7 +232,7 @@ class Trainer:
         return report
 
     def _finite_report(self) -> list[float]:
-        """The report, once loss, parameters and running statistics are known to be finite: nothing else is saved."""
+        """The report; raises where loss, parameters or running statistics are not finite, so that none is saved."""
         report, xp = self._read_report(), self.backend.xp
         parameters, _, buffers = self.model.vectors
         finite = [xp.all(xp.isfinite(vector)) for vector in (parameters.vector, buffers.vector)]
@@ -254,9 +253,9 @@ class Trainer:
         self._record("batch", "on_batch", loss=report[reports.LAST_LOSS])
 
     def _skipped_steps(self, report: list[float]) -> str | None:
-        left_out = int(report[reports.SKIPPED_STEPS])
-        message = f"{left_out} of {self.step} steps were left out: their loss or gradients were not finite"
-        return message if left_out else None
+        skipped = int(report[reports.SKIPPED_STEPS])
+        message = f"{skipped} of {self.step} steps were skipped: their loss or gradients were not finite"
+        return message if skipped else None
 
     def _evaluate(
         self,
@@ -267,18 +266,18 @@ class Trainer:
         train_loss, train_accuracy = reports.means(report)
         if evaluate_train:
             train_loss, train_accuracy, _ = evaluate_batches(self.model, self._batches.in_order(), self.loss)
-        figures = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+        metrics = {"train_loss": train_loss, "train_accuracy": train_accuracy}
         if self.on_nonfinite == "skip":
-            figures["skipped_steps"] = int(report[reports.SKIPPED_STEPS])
+            metrics["skipped_steps"] = int(report[reports.SKIPPED_STEPS])
         improved = False
         if held_out is not None:
             outcome = evaluate_batches(self.model, held_out, self.loss)
             improved = self._is_best(outcome)
             if improved:
                 self.best_accuracy, self.best_loss, self.best_step = outcome.accuracy, outcome.loss, self.step
-            figures |= {"validation_loss": outcome.loss, "validation_accuracy": outcome.accuracy}
-            figures["best_validation_accuracy"] = self.best_accuracy  # type: ignore[assignment]
-        self.optimizer.schedule.observe(figures.get("validation_loss", train_loss))
+            metrics |= {"validation_loss": outcome.loss, "validation_accuracy": outcome.accuracy}
+            metrics["best_validation_accuracy"] = self.best_accuracy  # type: ignore[assignment]
+        self.optimizer.schedule.observe(metrics.get("validation_loss", train_loss))
         self.diagnose("skipped steps", self._skipped_steps(report))
         self.diagnose("dead units", diagnoses.dead_units(self.model, self._batches))
         output_shape = self.model.output_shape(tuple(self._batches.x.shape[1:]))
@@ -286,7 +285,7 @@ class Trainer:
         classifies = isinstance(self.loss, SoftmaxCrossEntropy) and has_class_indices
         if classifies and self.step >= max(self.intervals.steps_per_epoch, diagnoses.STEPS_TO_LEARN):
             self.diagnose("loss at chance", diagnoses.loss_at_chance(train_loss, train_accuracy, output_shape[-1]))
-        self._record("evaluation", "on_evaluation", improved, **figures, training_seconds=self.training_seconds)
+        self._record("evaluation", "on_evaluation", improved, **metrics, training_seconds=self.training_seconds)
 
     def _is_best(self, outcome: Evaluation) -> bool:
         if self.best_accuracy is None or self.best_loss is None:
@@ -296,17 +295,17 @@ class Trainer:
         return outcome.accuracy > self.best_accuracy
 
     def diagnose(self, kind: str, message: str | None) -> None:
-        """Record a kind of trouble, the first time that it is seen; a message of None is no trouble."""
+        """Record a kind of problem, the first time that it is found; a message of None is no problem."""
         known = any(record["event"] == "diagnosis" and record["kind"] == kind for record in self.history)
         if message is not None and not known:
             self._record("diagnosis", "on_diagnosis", kind=kind, message=message)
 
-    def _record(self, event: str, moment: str, *more: Any, **figures: Any) -> None:
+    def _record(self, event: str, method: str, *more: Any, **content: Any) -> None:
         epoch = max(1, math.ceil(self.step / self.intervals.steps_per_epoch))
-        record = {"event": event, "step": self.step, "epoch": epoch, **figures}
+        record = {"event": event, "step": self.step, "epoch": epoch, **content}
         self.history.append(record)
-        self._notify(moment, record, *more)
+        self._notify(method, record, *more)
 
-    def _notify(self, moment: str, *details: Any) -> None:
+    def _notify(self, method: str, *details: Any) -> None:
         for callback in self.callbacks:
-            getattr(callback, moment)(self, *details)
+            getattr(callback, method)(self, *details)

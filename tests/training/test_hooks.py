@@ -1,17 +1,17 @@
-"""xpnet.training.watching: layers by their places, and methods that are watched for a while."""
+"""xpnet.training.hooks: layers by name, and methods that are wrapped for a while."""
 
 from __future__ import annotations
 
 import pytest
 
 from xpnet.layers import Flatten, Linear, ReLU, Sequential
-from xpnet.training.watching import layers_by_place, watched
+from xpnet.training.hooks import hooked, named_layers
 
 
-def test_layers_have_their_places_and_what_they_are_made_of_comes_first():
+def test_layers_are_named_and_children_come_first():
     inner = Sequential(ReLU(), Linear(3, 3))
     model = Sequential(Flatten(), inner, Linear(3, 2))
-    assert list(layers_by_place(model)) == [
+    assert list(named_layers(model)) == [
         ("0 Flatten", model.layers[0]),
         ("1.0 ReLU", inner.layers[0]),
         ("1.1 Linear", inner.layers[1]),
@@ -26,18 +26,18 @@ class Adder:
         return a + b
 
 
-def test_a_method_is_watched_until_the_end_whatever_happens():
+def test_a_method_is_hooked_until_the_context_ends():
     seen, owner = [], Adder()
 
-    def watcher(call, *arguments):
+    def hook(call, *arguments):
         seen.append(arguments)
         return 10 * call(*arguments)
 
-    with watched([(owner, "add", watcher)]):
+    with hooked([(owner, "add", hook)]):
         assert owner.add(1, 2) == 30
     assert owner.add(1, 2) == 3
     assert seen == [(1, 2)]
-    with pytest.raises(TypeError), watched([(owner, "add", watcher)]):
+    with pytest.raises(TypeError), hooked([(owner, "add", hook)]):
         owner.add(1)
     assert owner.add(1, 2) == 3
     assert not vars(owner)

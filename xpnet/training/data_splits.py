@@ -1,4 +1,4 @@
-"""The parts of a data set that a run trains on, validates on and is tested on."""
+"""The training, validation and test set of a run."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from xpnet.configuration import Recipe
 from xpnet.data import Dataset, Samples, split_validation
 
 
-class RunSets(NamedTuple):
+class DataSplits(NamedTuple):
     """The training, validation and test set of a run.
 
     Attributes:
         train: the samples to train on.
-        validation: the samples of the evaluations, which choose the best checkpoint; None: nothing is chosen.
-        test: the samples for the one measurement at the end; None where the test set is the validation set.
+        validation: the samples of the evaluations, which choose the best checkpoint; None: no validation.
+        test: the samples that are measured once, at the end; None where the test set is the validation set.
 
     >>> import xpnet
     >>> recipe = xpnet.load_recipe("digits").with_options(validation_fraction=0.1)
-    >>> sets = RunSets.of(recipe, xpnet.data.load("digits"), seed=0)
-    >>> len(sets.train.x), len(sets.validation.x), len(sets.test.x)
+    >>> splits = DataSplits.of(recipe, xpnet.data.load("digits"), seed=0)
+    >>> len(splits.train.x), len(splits.validation.x), len(splits.test.x)
     (1293, 144, 360)
     """
 
@@ -28,8 +28,8 @@ class RunSets(NamedTuple):
     test: Samples | None
 
     @classmethod
-    def of(cls, recipe: Recipe, dataset: Dataset, seed: int) -> RunSets:
-        """The parts that a recipe asks for; ConfigurationError where one of them would be empty."""
+    def of(cls, recipe: Recipe, dataset: Dataset, seed: int) -> DataSplits:
+        """The sets that a recipe asks for; raises ConfigurationError where one of them would be empty."""
         train, test = dataset.train, dataset.test
         if recipe.validate_on_test:
             return cls(train, test, None)
