@@ -192,9 +192,9 @@ def test_files_that_are_something_else(cpu_network: Sequential, state: Weights) 
         "model.pt": r"model.pt is a pickle, .* in PyTorch, save it by safetensors.torch.save_file\(model",
         "model.PTH": "model.PTH is a pickle",
         "model.bin": "model.bin is a pickle",
-        "model.pkl": "the books' are read as they are, by xpnet evaluate",
+        "model.pkl": "model.pkl is a pickle: xpnet evaluate reads those of the books",
         "model.keras": r"is a whole Keras model: save its weights by model.save_weights\('model.weights.h5'\)",
-        "model.txt": "has an ending that tells no format: .safetensors, .weights.h5 and .npz do",
+        "model.txt": "has an unknown suffix; expected .safetensors, .weights.h5 or .npz",
     }
     for name, message in cases.items():
         with pytest.raises((FileNotFoundError, FileFormatError, ConfigurationError), match=message):
@@ -334,7 +334,7 @@ def test_statistics_and_shortcuts_go_out_and_in_again(backend: Backend, draws: n
         ([BatchNorm(2), Flatten(), Linear(4, 2)], (2, 2, 1), "BatchNorm2d"),
         ([BatchNorm(2), Flatten(), Linear(4, 2)], None, "the network does not tell: give the shape of its input"),
         ([Embedding(5, 3), BatchNorm(4)], None, "the network does not tell"),
-        ([Reshape([2, 1, 1, 1, 1]), BatchNorm(2)], None, "has none for 5 axes"),
+        ([Reshape([2, 1, 1, 1, 1]), BatchNorm(2)], None, "there is none for 5 axes"),
     ],
 )
 def test_the_kind_of_batch_norm_follows_from_its_neighbours(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.parity.rounding import ROUNDOFF, erring_backend, rounding_bounds
+from xpnet.parity.perturbation import ROUNDOFF, perturbed_backend
+from xpnet.parity.rounding import rounding_bounds
 
 RNG = np.random.default_rng(6)
 PLACES = np.arange(1.0, 301.0)
@@ -17,7 +18,7 @@ A, B = RNG.standard_normal((40, 300)), RNG.standard_normal((300, 7))
 
 def bounds(compute, *arrays):
     """Of ``compute(xp, *arrays)``, in units of the roundoff, beside the result."""
-    backend = erring_backend()
+    backend = perturbed_backend()
     result = np.asarray(compute(xpnet.backend("float64").xp, *arrays))
     tracked = [backend.asarray(array) for array in arrays]
     bound = rounding_bounds(backend, lambda: {"": backend.to_numpy(compute(backend.xp, *tracked))})[""]
@@ -157,7 +158,7 @@ def test_errors_that_are_added_in_place_do_not_cancel_by_luck():
 
 
 def test_the_caller_is_not_told_of_overflow_and_gets_plain_arrays():
-    backend = erring_backend()
+    backend = perturbed_backend()
     with backend.ignoring_overflow():
         result = rounding_bounds(backend, lambda: {"y": backend.to_numpy(backend.asarray([1e308]) * 10.0)})
     assert type(result["y"]) is np.ndarray
