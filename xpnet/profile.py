@@ -125,13 +125,13 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
             for _ in range(steps):
                 clock.time("step", "", step)
     memory, rows = backend.peak_memory(), batches.batch_size
-    works = _works(trainer, batches, rows)
+    works = _work_of_parts(trainer, batches, rows)
     times = clock.seconds()
     known = {key: seconds for key, seconds in times.items() if key in works}
-    rests = [total - sum(inside) for total, *inside in zip(times["step", ""], *known.values(), strict=True)]
+    rest = [total - sum(inside) for total, *inside in zip(times["step", ""], *known.values(), strict=True)]
     parts = [Part(*key, statistics.median(seconds), *works[key]) for key, seconds in known.items()]
     seconds, peaks = statistics.median(whole.seconds()["step", ""]), _peaks(backend, model.dtype)
-    return Profile(recipe.name, backend.name, rows, seconds, statistics.median(rests), parts, peaks, memory)
+    return Profile(recipe.name, backend.name, rows, seconds, statistics.median(rest), parts, peaks, memory)
 
 
 class _Clock:
@@ -161,7 +161,7 @@ def _watched(clock: _Clock, trainer: Trainer, batches: Batches) -> AbstractConte
     methods: list[tuple[Any, str, str, str]] = [(batches, "gather", "data", "batch")]
     for name, layer in _leaves(trainer.model):
         methods += [(layer, "forward", name, "forward"), (layer, "backward", name, "backward")]
-    name, first = _first_learner(trainer.model)
+    name, first = _first_with_parameters(trainer.model)
     if type(first).backward_parameters is not Layer.backward_parameters:  # otherwise it calls backward, which is timed
         methods.append((first, "backward_parameters", name, "backward"))
     methods += [(trainer.loss, "forward", "loss", "forward"), (trainer.optimizer, "update", "optimizer", "update")]
@@ -170,24 +170,24 @@ def _watched(clock: _Clock, trainer: Trainer, batches: Batches) -> AbstractConte
 
 def _leaves(model: Layer) -> Iterator[tuple[str, Layer]]:
     """The layers other than Sequential. A layer's time includes that of its children."""
-    in_turn = walk(model, into=lambda layer: isinstance(layer, Sequential))
+    walked = walk(model, into=lambda layer: isinstance(layer, Sequential))
     return (
         (f"{name} {type(layer).__name__}".strip(), layer)
-        for name, layer in in_turn
+        for name, layer in walked
         if not isinstance(layer, Sequential)
     )
 
 
-def _first_learner(model: Layer) -> tuple[str, Layer]:
+def _first_with_parameters(model: Layer) -> tuple[str, Layer]:
     return next(((name, layer) for name, layer in _leaves(model) if layer.parameters), next(_leaves(model)))
 
 
-def _works(trainer: Trainer, batches: Batches, rows: int) -> dict[tuple[str, str], tuple[int, str]]:
+def _work_of_parts(trainer: Trainer, batches: Batches, rows: int) -> dict[tuple[str, str], tuple[int, str]]:
     """(work, unit) by (name, operation)."""
     xp, parameters = trainer.backend.xp, trainer.model.vectors.parameters
     itemsize, shape = _itemsize(xp, parameters.vector.dtype), tuple(batches.x.shape[1:])
     works = {("data", "batch"): (rows * math.prod(shape) * (_itemsize(xp, batches.x.dtype) + itemsize), "B")}
-    first = _first_learner(trainer.model)[1]
+    first = _first_with_parameters(trainer.model)[1]
     for name, layer in _leaves(trainer.model):
         product, inputs, shape = rows * layer.flops(shape), math.prod(shape), layer.output_shape(shape)
         outputs = math.prod(shape)

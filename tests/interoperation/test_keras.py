@@ -1,4 +1,4 @@
-"""Keras's weights, held against the network's equation in Keras's layout."""
+"""Importing Keras's weights, compared with the network's equation in Keras's layout."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_h5_files_that_do_not_fit(cpu_network: Sequential, keras_arrays: list[np
             import_weights(cpu_network, "cut.weights.h5")
 
 
-def test_a_dataset_that_claims_what_its_file_does_not_hold(cpu: Backend, draws: np.random.Generator) -> None:
+def test_a_dataset_whose_data_is_not_in_the_file(cpu: Backend, draws: np.random.Generator) -> None:
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     Path("secret").write_bytes(bytes(80))
     model = Sequential(Linear(2, 5)).initialize(cpu)

@@ -114,16 +114,16 @@ class Backend:
         """Whether a scalar is neither infinite nor NaN: a condition for the methods below."""
         return self.xp.isfinite(scalar)
 
-    def select(self, condition: Array | bool, these: Any, those: Any) -> Any:
-        """``these`` if the condition holds, else ``those``: scalars, or lists of as many scalars.
+    def select(self, condition: Array | bool, if_true: Any, if_false: Any) -> Any:
+        """``if_true`` if the condition holds, else ``if_false``: scalars, or lists of as many scalars.
 
         >>> from xpnet.backends import backend
         >>> backend("cpu").select(True, [1.0, 2.0], [3.0, 4.0])
         [1.0, 2.0]
         """
         if isinstance(condition, bool):
-            return self._from_scalars(these if condition else those)
-        return self.xp.where(condition, self._from_scalars(these), self._from_scalars(those))
+            return self._from_scalars(if_true if condition else if_false)
+        return self.xp.where(condition, self._from_scalars(if_true), self._from_scalars(if_false))
 
     def numbers(self, vector: Array) -> list[Any]:
         """The elements of a short float64 vector, as scalars.

@@ -91,9 +91,9 @@ def _explain(error: Exception, package: str) -> str:
     if any(word in lowered for word in ("nokernelimage", "no_binary", "invalidptx", "unsupported", "gpu-architecture")):
         return f"this GPU is not supported by the installed CuPy ({text}): install the CuPy that fits it"
     if "cublas" in lowered:
-        cure = "" if isinstance(error, ImportError) else "if the GPU's memory is full end other programs on it, else "
+        first = "" if isinstance(error, ImportError) else "if the GPU's memory is full end other programs on it, else "
         return (
-            f"cuBLAS, CUDA's matrix products, is missing or does not work ({text}): {cure}pip install '{package}[ctk]'"
+            f"cuBLAS, CUDA's matrix products, is missing or does not work ({text}): {first}pip install '{package}[ctk]'"
         )
     if "nvrtc" in lowered or "cannot open source file" in lowered or "compileexception" in lowered:
         return f"CuPy's kernel compiler is missing or does not work ({text}): pip install '{package}[ctk]'"
@@ -101,4 +101,4 @@ def _explain(error: Exception, package: str) -> str:
         return f"the driver shows no GPU ({text}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
     if "insufficientdriver" in lowered:
         return f"the NVIDIA driver is missing or too old for this CuPy ({text}): update the driver"
-    return f"a test kernel failed ({text}): 'python -c \"import cupy; cupy.show_config()\"' tells more"
+    return f"a test kernel failed ({text}): 'python -c \"import cupy; cupy.show_config()\"' shows details"

@@ -35,7 +35,7 @@ class NumPyBackend(Backend):
     device: Any = "cpu"
     synchronous: ClassVar[bool] = True
 
-    # Not defined with def: a step calls these often, and calling a Python function costs more than they do.
+    # Not defined with def: a step calls if_true often, and calling a Python function costs more than they do.
     to_numpy = staticmethod(np.asarray)  # type: ignore[assignment]
     scalar = staticmethod(float)  # type: ignore[assignment]
     is_finite = staticmethod(math.isfinite)  # type: ignore[assignment]
@@ -67,9 +67,9 @@ class NumPyBackend(Backend):
         start = -room.ctypes.data % ALIGNMENT
         return room[start : start + count * itemsize].view(dtype)
 
-    def select(self, condition: Any, these: Any, those: Any) -> Any:
-        """``these`` if the condition holds, else ``those``, as they are."""
-        return these if condition else those
+    def select(self, condition: Any, if_true: Any, if_false: Any) -> Any:
+        """``if_true`` if the condition holds, else ``if_false``, as they are."""
+        return if_true if condition else if_false
 
     def assign(self, vector: Array, numbers: Any) -> None:
         """Write numbers into the vector."""

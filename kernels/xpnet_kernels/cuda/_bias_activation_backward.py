@@ -78,9 +78,8 @@ def backward_kernel(real: types.Type) -> Callable:
                 target = advance(dz, i * dz_stride)
                 store_masked(target, first, columns, lead(target) == 0, g, 0)
             i += cuda.blockDim.y
-        totals = cuda.local.array(
-            8, types.float64
-        )  # a loop over barriers is not unrolled, and keeps its arrays in memory
+        # A copy, because a loop over barriers is not unrolled, so that an array which it indexes is not in registers.
+        totals = cuda.local.array(8, types.float64)
         for k in range(width(dy)):
             totals[k] = sums[k]
         for k in range(width(dy)):

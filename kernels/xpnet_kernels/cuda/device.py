@@ -70,7 +70,7 @@ def shuffle_xor(value: Any, offset: int) -> Any:
 
 @intrinsic
 def recomputed(typing_context: Any, value: types.Type) -> Any:
-    """The value, opaque to the optimiser: addresses computed from it are recomputed instead of kept in registers."""
+    """The value, opaque to the compiler: addresses computed from it are recomputed instead of kept in registers."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         word = ir.IntType(64)
