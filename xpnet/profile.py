@@ -172,9 +172,7 @@ def _leaves(model: Layer) -> Iterator[tuple[str, Layer]]:
     """The layers other than Sequential. A layer's time includes that of its children."""
     walked = walk(model, into=lambda layer: isinstance(layer, Sequential))
     return (
-        (f"{name} {type(layer).__name__}".strip(), layer)
-        for name, layer in walked
-        if not isinstance(layer, Sequential)
+        (f"{name} {type(layer).__name__}".strip(), layer) for name, layer in walked if not isinstance(layer, Sequential)
     )
 
 

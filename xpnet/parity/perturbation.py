@@ -1,6 +1,7 @@
 """Arithmetic with simulated rounding errors: float64 arrays whose operations are perturbed.
 
-An operation is perturbed by as much as it may round in the narrower type. With u the unit roundoff, this is
+An operation is perturbed by one to two times its largest rounding error in the narrower type. With u the unit roundoff,
+this error is
 
 - u |v|, for a result v of +, -, ×, ÷ or a square root, and 8 u |v| for exp, tanh and other functions (4 ulps);
 - min(K, λ sqrt(K)) u Σ|tₖ|, for a sum of K terms tₖ ≠ 0 in any order, as in a matrix product. K u Σ|tₖ| is the largest
@@ -74,7 +75,7 @@ class Perturbations:
     def apply(
         self, result: Any, magnitude: Callable[[], Any], out: np.ndarray | None = None, in_place: bool = False
     ) -> Any:
-        """The result of an operation, perturbed by up to twice ``magnitude()`` roundoffs if it is in the group."""
+        """The result of an operation, perturbed by one to two times ``magnitude()`` roundoffs if it is in the group."""
         self._operations += not in_place
         number = 0 if in_place else self._operations
         self.groups.add(number % GROUPS)
