@@ -1,15 +1,15 @@
-"""What does a whole epoch cost, data included, and how long is it from the typed command to the first line?
+"""How long does a whole epoch take, data included, and how long does the command take to its first line of progress?
 
     python bench/epoch.py --json bench/results/epoch_cpu.json
 
-An epoch is a recipe's training set once, in a call of Trainer.fit (on a GPU it uploads the images): order drawn,
-batches gathered from uint8 images, steps taken; no evaluation of
-a test set. The peers take the recipe's order, batch size, layers, optimizer and rate, and start from their own weights:
-PyTorch with a fused optimizer, its batches through a DataLoader (of a TensorDataset, in this process) or indexed from
-tensors in memory. "command" is the wall time from starting `python -m xpnet train` to the first line of
-its progress, on a machine where the kernels are already in Numba's cache, and the limit is `python -c "import numpy"`.
+An epoch is one pass over a recipe's training set in Trainer.fit: drawing the order, gathering batches from uint8
+images, training steps, and on a GPU the upload of the images; no evaluation. The peers use the recipe's order, batch
+size, layers, optimizer and learning rate, with initial weights of their own: PyTorch with a fused optimizer, and with
+batches from a DataLoader (of a TensorDataset, in this process) or indexed from tensors in memory. "command" is the wall
+time from the start of `python -m xpnet train` to its first line of progress, with the kernels already in Numba's cache;
+its limit is `python -c "import numpy"`.
 
-MNIST is looked for in the folder that XPNET_DATA_DIR names.
+MNIST must be in the folder that XPNET_DATA_DIR names.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def mnist() -> Any:
 def checked(
     epoch: Callable[[], Any], accuracy: Callable[[], float], synchronize: Callable[[], Any] = lambda: None
 ) -> Contender:
-    """A contender that must have learned something in its first epoch."""
+    """A contender whose accuracy is checked after the first epoch."""
 
     def check() -> dict[str, Any]:
         reached = accuracy()
@@ -64,7 +64,7 @@ def checked(
 
 
 def xpnet(case: Case, device: str) -> Contender:
-    """The trainer, by the recipe; or the command."""
+    """An epoch of the recipe in ``Trainer.fit``; or the command."""
     if case.name == COMMAND:
         return Contender(_first_line)
     import xpnet as library
@@ -117,7 +117,7 @@ def torch(case: Case, device: str, loader: bool) -> Contender:
     library.set_num_threads(timing.threads())
     library.manual_seed(0)
     dataset, recipe = mnist(), load_recipe(case.name)
-    place = "cpu" if loader else device  # a DataLoader's samples lie on the host; indexed tensors where the model is
+    place = "cpu" if loader else device  # a DataLoader's samples are on the host, indexed tensors on the model's device
     images = library.from_numpy(np.array(dataset.x_train).reshape(-1, 784)).to(place)
     labels = library.from_numpy(np.array(dataset.y_train)).to(place)
     activations = {"relu": library.nn.ReLU, "sigmoid": library.nn.Sigmoid, None: library.nn.Identity}

@@ -1,11 +1,11 @@
-"""What do the last layer and its loss cost, when the logits are never held whole?
+"""How much time and memory do the last layer and its loss take, if the logits are computed in chunks?
 
     python bench/fused_linear_cross_entropy.py --json bench/results/fused_linear_cross_entropy_cpu.json
     python bench/fused_linear_cross_entropy.py --device cuda --json bench/results/fused_linear_cross_entropy_cuda.json
 
 What is timed is the mean loss of x W + b and its gradients with respect to x, W and b. "materialised" is this project's
-softmax cross-entropy on logits held whole, in an array that is given. The limit is the three matrix products alone.
-"extra_mib" is the most memory that a call took beside its inputs and outputs.
+softmax cross-entropy on all logits, in a given array. The limit is the three matrix products alone. "extra_mib" is the
+peak memory of a call, without its inputs and outputs.
 """
 
 from __future__ import annotations

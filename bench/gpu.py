@@ -1,10 +1,10 @@
-"""Everything that a machine with a CUDA GPU can tell, in one command that installs nothing: `make gpu`.
+"""Tests and benchmarks on a CUDA GPU, in one command that installs nothing: `make gpu`.
 
-First the tests marked ``gpu``, then the CUDA half of every benchmark, the most wanted first, in nine minutes at most.
-``python bench/gpu.py scaling epoch`` runs these parts alone. Results go to the folder
-that OUT names, bench/results when it names none: gpu_tests.txt, a NAME_cuda.json for each benchmark, and all that was
-printed in gpu.txt. What is not on the machine (array-api-strict and hypothesis for the tests, say, or a peer) may be
-carried as wheels, in a folder that WHEELS names. A peer that is missing is skipped, and the report says so.
+It runs the tests marked ``gpu``, then the CUDA cases of every benchmark, the most important first, within nine minutes.
+``python bench/gpu.py scaling epoch`` runs only these parts. Results go to the folder that OUT names, by default
+bench/results: gpu_tests.txt, a NAME_cuda.json for each benchmark, and the whole output in gpu.txt. Missing packages
+(array-api-strict and hypothesis for the tests, or a peer) may be given as wheels, in a folder that WHEELS names. A peer
+that is missing is skipped, and the report says so.
 
 Exit status: 0; 1 when a test or a benchmark failed or there was no time for it; 3 when CUDA cannot be used here.
 """
@@ -56,7 +56,7 @@ def main(parts: Sequence[str] = ()) -> int:
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    """The user's, with this checkout and the carried wheels to import from, and a cache of kernels of its own."""
+    """The user's environment, with this checkout and the wheels to import from, and a kernel cache of its own."""
     paths = [ROOT, ROOT / "kernels", ROOT / "bench"]
     if "WHEELS" in os.environ:
         for wheel in sorted(Path(os.environ["WHEELS"]).glob("*.whl")):

@@ -1,11 +1,11 @@
-"""How near do the fused optimizer steps come to a copy of their bytes, and how do they compare with PyTorch?
+"""How long do the fused optimizer updates take, compared with a copy of as many bytes and with PyTorch?
 
     python bench/optimizers.py --json bench/results/optimizers_cpu.json
     python bench/optimizers.py --device cuda --json bench/results/optimizers_cuda.json
 
 All vectors are float32. The limit copies as many bytes as the step must read and write, with as many threads: seven
 floats a parameter for Adam, five for momentum, three for SGD. PyTorch's optimizers are its fused ones. In the case
-"decayed", the gradients have been zero until the first moments are denormal numbers, as for pixels that are rarely on.
+"decayed", the gradients have been zero until the first moments are denormal numbers, as for pixels that are rarely lit.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ def xpnet(case: Case, device: str) -> Contender:
         "momentum": (RATE, MOMENTUM, 0.0),
         "sgd": (RATE,),
     }[case.optimizer]
-    device_settings = xp.asarray(np.array(hyperparameters))
+    on_device = xp.asarray(np.array(hyperparameters))
     update = getattr(kernels, f"{case.optimizer}_update")
 
     few = slice(0, 0)
-    update(values[few], gradients[few], *(moment[few] for moment in moments), device_settings, **options)  # compiles it
+    update(values[few], gradients[few], *(moment[few] for moment in moments), on_device, **options)  # compiles it
 
     def call() -> None:
-        update(values, gradients, *moments, device_settings, **options)
+        update(values, gradients, *moments, on_device, **options)
 
     def check() -> dict[str, float]:
         error = case.check(values if device == "cpu" else values.get())
@@ -86,7 +86,7 @@ def xpnet(case: Case, device: str) -> Contender:
 
 
 def limit(case: Case, device: str) -> Contender:
-    """A copy of half the bytes moved: each is read and written."""
+    """A copy of half as many bytes, each of which is read and written."""
     size = FLOATS_MOVED[case.optimizer] * case.parameters // 2
     if device == "cuda":
         import cupy

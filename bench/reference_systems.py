@@ -2,7 +2,7 @@
 
     python bench/reference_systems.py --json bench/results/reference_systems.json
 
-MNIST, Fashion-MNIST and the book's weights are looked for in the folder that XPNET_DATA_DIR names.
+MNIST, Fashion-MNIST and the book's weights must be in the folder that XPNET_DATA_DIR names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COLUMNS = ("test_accuracy", "best_test_accuracy", "test_loss", "seconds", "diagn
 def train_once(name: str, seed: int, device: str) -> dict[str, object]:
     """One row: the figures of a run, and the batch losses of its first and last epoch."""
     recipe = xpnet.load_recipe(name)
-    if not recipe.validate_on_test:  # figures of networks that were trained on the whole training set
+    if not recipe.validate_on_test:  # the published figures are of training on the whole training set
         recipe = recipe.with_options(validation_fraction=0.0)
     with tempfile.TemporaryDirectory() as folder:
         dataset = xpnet.data.load(recipe.data)

@@ -1,9 +1,9 @@
-"""How does a training step's time grow with the batch, the width and the depth, over the time of its products?
+"""How does the time of a training step, relative to its matrix products, depend on batch size, width and depth?
 
     python bench/scaling.py --json bench/results/scaling_cpu.json --plot bench/results/scaling_cpu.png
 
-Each case is the trainer's own SGD step on a network with ReLUs, as in bench/train_step.py; one of batch, width and
-depth (hidden layers) varies, and the others stay at 128, 512 and 2. The limit is that of bench/train_step.py.
+Each case is an SGD step of the trainer on a network with ReLUs, and its limit, as in bench/train_step.py. One of batch
+size, width and depth (hidden layers) varies; the others are 128, 512 and 2.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ USUAL = {"batch": 128, "width": 512, "depth": 2}
 
 @dataclass(frozen=True)
 class Case(train_step.Case):
-    """A network of equal hidden layers; ``varied`` and ``value`` say which of the three is not as usual."""
+    """A network with equal hidden layers; ``varied`` names the number that varies, ``value`` is its value."""
 
     varied: str = "batch"
     value: int = 0
@@ -39,14 +39,14 @@ class Case(train_step.Case):
 
 
 def case(varied: str, value: int) -> Case:
-    """The usual network but for one number."""
+    """The usual network, with one number changed."""
     numbers = USUAL | {varied: value}
     net = "-".join(map(str, (784, *[numbers["width"]] * numbers["depth"], 10)))
     return Case(net, "sgd", varied, value, numbers["batch"])
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Time over the limit, a line for each of the three."""
+    """Plot the ratio to the limit, a line for each number that varies."""
     from matplotlib.figure import Figure
 
     lines: dict[str, list[tuple[int, float]]] = {}
@@ -62,7 +62,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         axes.set(xscale="log", xlabel=varied, xticks=[x for x, _ in points], xticklabels=[x for x, _ in points])
         axes.minorticks_off()
     figure.axes[0].set_ylim(bottom=0)
-    figure.axes[0].set_ylabel("step time over that of its products")
+    figure.axes[0].set_ylabel("step time / time of its products")
     figure.savefig(path, dpi=120)
 
 

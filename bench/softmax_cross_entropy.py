@@ -1,11 +1,11 @@
-"""How near does the fused softmax cross-entropy come to a copy of its logits, and how far ahead of PyTorch is it?
+"""How long does the fused softmax cross-entropy take, compared with a copy of its logits and with PyTorch?
 
     python bench/softmax_cross_entropy.py --json bench/results/softmax_cross_entropy_cpu.json
     python bench/softmax_cross_entropy.py --device cuda --json bench/results/softmax_cross_entropy_cuda.json
 
-What is timed is the mean loss and its gradient with respect to the logits. "xpnet" writes the gradient into a given
-array, "xpnet_fresh" into a new one at each call, "xpnet_in_place" over the logits, "xpnet_forward" nowhere. The limit
-copies the logits, with as many threads. Liger-Kernel, too, overwrites the logits.
+What is timed is the mean loss and its gradient with respect to the logits. "xpnet" writes the gradient to a given
+array, "xpnet_fresh" to a new one in each call, "xpnet_in_place" over the logits; "xpnet_forward" computes the loss
+alone. The limit copies the logits, with as many threads. Liger-Kernel also overwrites the logits.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def xpnet(case: Case, device: str, output: str = "given") -> Contender:
     summary, losses = xp.zeros(4), xp.zeros(case.rows, np.float32)
     gradient = {"given": xp.full_like(logits, 1), "in_place": logits}.get(output)
     few = logits[:2].copy()
-    run(few, labels[:2], summary=summary, losses=losses[:2], gradient=few, in_place=True)  # compiled before measured
+    run(few, labels[:2], summary=summary, losses=losses[:2], gradient=few, in_place=True)  # compiled before it is timed
 
     def into_given() -> None:
         run(logits, labels, summary=summary, losses=losses, gradient=gradient)

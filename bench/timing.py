@@ -1,8 +1,8 @@
-"""How every benchmark measures: contenders in processes of their own, taking turns, correct before they are timed.
+"""How every benchmark measures: contenders run in separate processes, take turns, and are checked before timing.
 
 A benchmark lists its cases and, by name, a function that builds each contender for a case. The contender named
-"limit" is the physical bound (a copy of the same bytes), those that begin with "xpnet" are this project's, and all
-others are peers. A peer whose packages are missing is skipped, and the report says so.
+"limit" is a physical bound (such as a copy of the same bytes), those that begin with "xpnet" are this project's, and
+all others are peers. A peer whose packages are missing is skipped, and the report says so.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from typing import Any
 
 PACKAGES = ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "numba-cuda", "torch", "triton", "liger-kernel", "jax")
 SAMPLE_SECONDS = 0.3  # in each turn
-SETTLE_SECONDS = 0.3  # between turns: the threads of OpenBLAS and others look out for work up to a tenth of a second
-SHORTEST = 2e-4  # calls are repeated until a sample takes so long
+SETTLE_SECONDS = 0.3  # between turns: the threads of OpenBLAS and others spin up to a tenth of a second
+SHORTEST = 2e-4  # calls are repeated until a sample takes this long
 TURNS = 7
 
 
 class WrongResult(Exception):
-    """A contender computes something else than it should."""
+    """A contender's result is wrong."""
 
 
 @dataclass
 class Contender:
-    """Something to time; ``check`` looks at what its first call computed, and what it returns goes into the report."""
+    """Something to time; ``check`` checks the result of the first call, and returns entries for the report."""
 
     call: Callable[[], Any]
     check: Callable[[], dict[str, Any]] = dict
@@ -49,7 +49,7 @@ Build = Callable[[Any, str], Contender]
 
 @dataclass
 class Benchmark:
-    """A question: by device, the cases, whose text is their name, and the contenders."""
+    """The cases, whose ``str`` is their name, and the contenders, by device."""
 
     cases: dict[str, list[Any]]
     contenders: dict[str, dict[str, Build]]
@@ -75,13 +75,13 @@ def run(benchmark: Benchmark, arguments: list[str] | None = None) -> list[dict[s
     for case in wanted:
         rows.append(compare(case, contenders, options.device, options.turns))
         print(describe(rows[-1]), flush=True)
-        if options.json:  # after every case: what was measured stays, should the rest be stopped
+        if options.json:  # after every case, so that an interrupted run keeps its results
             options.json.write_text(json.dumps([row | origin for row in rows], indent=1) + "\n")
     return rows
 
 
 def chosen(parser: argparse.ArgumentParser, contenders: dict[str, Build], peers: str | None) -> dict[str, Build]:
-    """The limit, our own, and the peers that were asked for; all of them when that is None."""
+    """The limit, this project's contenders, and the chosen peers; all peers if None."""
     if peers is None:
         return contenders
     names = {name for name in contenders if name != "limit" and not name.startswith("xpnet")}
@@ -95,7 +95,7 @@ def compare(case: Any, contenders: dict[str, Build], device: str, turns: int) ->
     """The row of a case: every contender's median over ``turns`` turns, in microseconds, and the ratios."""
     row: dict[str, Any] = {"case": str(case)}
     with ExitStack() as stack:
-        started = {  # all at once: importing and compiling takes longer than the measurements
+        started = {  # in parallel: importing and compiling takes longer than the measurements
             name: stack.enter_context(contender_process(build, case, device)) for name, build in contenders.items()
         }
         processes = {}

@@ -1,14 +1,13 @@
-"""How near does a training step come to the time of its matrix products, and how far ahead of its peers is it?
+"""How long does a training step take, compared with its matrix products and with other libraries?
 
     python bench/train_step.py --json bench/results/train_step_cpu.json
 
-What is timed is the trainer's own step: batch assembly from uint8 MNIST images, forward, loss, backward, update. The
-limit is the step's matrix products alone, into given outputs, with a copy of the bytes that the optimizer must move,
-by as many threads.
-Each peer is written as its users would at its best, with batches indexed from memory. Before anything is timed, the
-losses of the first three steps must agree with the mathematics in float64, from the same weights and batches.
+What is timed is the trainer's step: gathering the batch from uint8 MNIST images, forward, loss, backward, update. The
+limit is the step's matrix products alone, into given outputs, and a copy of the bytes that the optimizer must move,
+with as many threads. The peers use the fastest idiomatic code, with batches indexed from memory. Before anything is
+timed, the losses of the first three steps must agree with float64, from the same weights and batches.
 
-MNIST is looked for in the folder that XPNET_DATA_DIR names.
+MNIST must be in the folder that XPNET_DATA_DIR names.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class Case:
         return itertools.cycle([order[start : start + self.batch_size] for start in full])
 
     def check(self, losses: list[float]) -> dict[str, float]:
-        """Hold the first losses against the mathematics in float64."""
+        """Compare the first losses with the equations in float64."""
         expected = reference_losses(self, len(losses))
         return timing.within(loss_error=(float(np.max(np.abs(np.array(losses) - expected) / expected)), 1e-4))
 
@@ -110,7 +109,7 @@ def reference_losses(case: Case, steps: int) -> np.ndarray:
 
 
 def checked(case: Case, step: Callable[[np.ndarray], Callable[[], float]], synchronize: Any = None) -> Contender:
-    """A contender whose ``step`` takes the rows of a batch and returns what reads the loss."""
+    """A contender whose ``step`` takes the rows of a batch, and returns a function that reads the loss."""
     batches = case.batches()
     losses = [step(next(batches))() for _ in range(3)]
     keywords = {} if synchronize is None else {"synchronize": synchronize}
@@ -146,12 +145,12 @@ def limit(case: Case, device: str) -> Contender:
 
 
 def xpnet(case: Case, device: str) -> Contender:
-    """The trainer's own step."""
+    """The trainer's step."""
     import xpnet as library
     from xpnet.training.reports import LAST_LOSS
 
-    class Given(library.data.Batches):
-        """Whose next batch is named from outside."""
+    class GivenBatches(library.data.Batches):
+        """Batches of which the caller sets the next one."""
 
         def at(self, step: int) -> library.data.Batch:
             return self.batch
@@ -165,7 +164,7 @@ def xpnet(case: Case, device: str) -> Contender:
         model.parameters[f"{place}.b"][...] = backend.asarray(b)
     optimizer = {"sgd": library.SGD, "adam": library.Adam}[case.optimizer](RATE[case.optimizer])
     trainer = library.Trainer(model, library.SoftmaxCrossEntropy(), optimizer)
-    batches = Given(backend, images, labels, rescale=library.Rescale(255.0))
+    batches = GivenBatches(backend, images, labels, rescale=library.Rescale(255.0))
     context = library.Context(backend, training=True, reuse=True)
 
     def step(rows: np.ndarray) -> Callable[[], float]:

@@ -1,4 +1,4 @@
-"""Where a training step's time goes: per layer and operation, against what the machine can do."""
+"""Profiling a training step: time by layer and operation, compared with the peak rates of the machine."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _PEAK_SIZE, _PEAK_BYTES, _PEAK_REPEATS = 2048, 2**26, 5
 
 @dataclass(frozen=True)
 class Part:
-    """What one layer, or another part of the step, did in one operation.
+    """One operation of a layer, or of another part of a training step.
 
     Attributes:
-        name: the layer's name and kind, or "data", "loss", "optimizer".
+        name: the layer's name and class, or "data", "loss", "optimizer".
         operation: "forward", "backward", "batch", "update".
-        seconds: in a step, the median.
+        seconds: its median time in a step.
         work: floating-point operations of matrix products, or bytes that must be read and written.
         unit: "FLOP" or "B".
     """
@@ -48,16 +48,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Profile:
-    """A step's anatomy.
+    """The profile of a training step.
 
     Attributes:
+        recipe, device: their names.
         batch_size: rows in a step.
-        seconds: of a whole step that nobody looks into, the median.
-        rest: seconds of a step that is looked into which belong to no part, the median.
-        parts: of such steps, in their order.
-        peaks: by unit, what this process reached right afterwards: a large matrix product in FLOP/s, and the array
-            module's own copy of 64 MiB, read and written, in B/s. What stays in a cache may be faster than the latter.
-        memory: the most bytes that were in use, of the device; None where the system does not tell.
+        seconds: the median time of a step without timers inside.
+        rest: the median time that a step with timers spends outside the parts.
+        parts: in the order of a step.
+        peaks: rates by unit, measured in the same process after the steps: a large matrix product in FLOP/s, and a copy
+            of 64 MiB, counted as read and written, in B/s. Data that stay in a cache may exceed the latter.
+        memory: the peak memory of the device in bytes; None if unknown.
     """
 
     recipe: str
@@ -70,21 +71,21 @@ class Profile:
     memory: int | None
 
     def to_table(self) -> dict[str, Any]:
-        """As numbers and text, for JSON."""
+        """The profile as a dictionary for JSON."""
         return asdict(self)
 
 
 def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: int = 200, seed: int = 0) -> Profile:
-    """Train for a while, first undisturbed, then with a clock at every layer.
+    """Time training steps: first as a whole, then with a timer around each part.
+
+    On CUDA, times come from events on the stream, and each part has an NVTX range.
 
     Args:
         recipe: what to train.
-        dataset: what ``recipe.data`` names, loaded.
-        backend: where.
-        steps: in each of the two passes.
-        seed: of initial weights and of the order of samples.
-
-    On CUDA the clock is the device's own: events between the operations, and an NVTX range around each.
+        dataset: the data set that ``recipe.data`` names, loaded.
+        backend: the backend to train on.
+        steps: the number of steps in each of the two measurements.
+        seed: of the initial weights and of the order of the samples.
 
     >>> import xpnet
     >>> digits = xpnet.data.load("digits")
@@ -124,24 +125,24 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
             for _ in range(steps):
                 clock.time("step", "", step)
     memory, rows = backend.peak_memory(), batches.batch_size
-    works = _works(trainer, batches, rows)
+    works = _work_of_parts(trainer, batches, rows)
     times = clock.seconds()
     known = {key: seconds for key, seconds in times.items() if key in works}
-    rests = [total - sum(inside) for total, *inside in zip(times["step", ""], *known.values(), strict=True)]
+    rest = [total - sum(inside) for total, *inside in zip(times["step", ""], *known.values(), strict=True)]
     parts = [Part(*key, statistics.median(seconds), *works[key]) for key, seconds in known.items()]
     seconds, peaks = statistics.median(whole.seconds()["step", ""]), _peaks(backend, model.dtype)
-    return Profile(recipe.name, backend.name, rows, seconds, statistics.median(rests), parts, peaks, memory)
+    return Profile(recipe.name, backend.name, rows, seconds, statistics.median(rest), parts, peaks, memory)
 
 
 class _Clock:
-    """Seconds by (name, operation), read only in the end: until then nothing waits for the device."""
+    """A timer by (name, operation). Times are read at the end, so that measuring does not wait for the device."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.marks: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
 
     def time(self, name: str, operation: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-        """Call, and remember when it began and ended."""
+        """Call a function, and record when it begins and ends."""
         with self.backend.annotate(f"{name} {operation}"):
             began = self.backend.mark()
             result = call(*arguments, **keywords)
@@ -149,7 +150,7 @@ class _Clock:
         return result
 
     def seconds(self) -> dict[tuple[str, str], list[float]]:
-        """Of every call."""
+        """The duration of every call."""
         self.backend.synchronize()
         between = self.backend.seconds_between
         return {key: [between(*pair) for pair in pairs] for key, pairs in self.marks.items()}
@@ -160,40 +161,38 @@ def _watched(clock: _Clock, trainer: Trainer, batches: Batches) -> AbstractConte
     methods: list[tuple[Any, str, str, str]] = [(batches, "gather", "data", "batch")]
     for name, layer in _leaves(trainer.model):
         methods += [(layer, "forward", name, "forward"), (layer, "backward", name, "backward")]
-    name, first = _first_learner(trainer.model)
-    if type(first).backward_parameters is not Layer.backward_parameters:  # which calls backward, and is timed there
+    name, first = _first_with_parameters(trainer.model)
+    if type(first).backward_parameters is not Layer.backward_parameters:  # otherwise it calls backward, which is timed
         methods.append((first, "backward_parameters", name, "backward"))
     methods += [(trainer.loss, "forward", "loss", "forward"), (trainer.optimizer, "update", "optimizer", "update")]
     return hooked((owner, method, partial(clock.time, part, does)) for owner, method, part, does in methods)
 
 
 def _leaves(model: Layer) -> Iterator[tuple[str, Layer]]:
-    """The layers that are no Sequentials: what a layer of the user's own is made of is a part of its time."""
-    in_turn = walk(model, into=lambda layer: isinstance(layer, Sequential))
+    """The layers other than Sequential. A layer's time includes that of its children."""
+    walked = walk(model, into=lambda layer: isinstance(layer, Sequential))
     return (
-        (f"{name} {type(layer).__name__}".strip(), layer)
-        for name, layer in in_turn
-        if not isinstance(layer, Sequential)
+        (f"{name} {type(layer).__name__}".strip(), layer) for name, layer in walked if not isinstance(layer, Sequential)
     )
 
 
-def _first_learner(model: Layer) -> tuple[str, Layer]:
+def _first_with_parameters(model: Layer) -> tuple[str, Layer]:
     return next(((name, layer) for name, layer in _leaves(model) if layer.parameters), next(_leaves(model)))
 
 
-def _works(trainer: Trainer, batches: Batches, rows: int) -> dict[tuple[str, str], tuple[int, str]]:
+def _work_of_parts(trainer: Trainer, batches: Batches, rows: int) -> dict[tuple[str, str], tuple[int, str]]:
     """(work, unit) by (name, operation)."""
     xp, parameters = trainer.backend.xp, trainer.model.vectors.parameters
     itemsize, shape = _itemsize(xp, parameters.vector.dtype), tuple(batches.x.shape[1:])
     works = {("data", "batch"): (rows * math.prod(shape) * (_itemsize(xp, batches.x.dtype) + itemsize), "B")}
-    first = _first_learner(trainer.model)[1]
+    first = _first_with_parameters(trainer.model)[1]
     for name, layer in _leaves(trainer.model):
         product, inputs, shape = rows * layer.flops(shape), math.prod(shape), layer.output_shape(shape)
         outputs = math.prod(shape)
         if product:
             works[name, "forward"] = product, "FLOP"
             works[name, "backward"] = product if layer is first else 2 * product, "FLOP"
-        elif not isinstance(layer, (Flatten, Reshape)) and layer is not batches.rescale:  # which move nothing
+        elif not isinstance(layer, (Flatten, Reshape)) and layer is not batches.rescale:  # these move no data
             works[name, "forward"] = rows * (inputs + outputs) * itemsize, "B"
             works[name, "backward"] = rows * (inputs + 2 * outputs) * itemsize, "B"
     works["loss", "forward"] = 2 * rows * math.prod(shape) * itemsize, "B"

@@ -1,1 +1,1 @@
-"""Kernels."""
+"""Fused kernels for NumPy arrays (``cpu``) and CUDA arrays (``cuda``)."""

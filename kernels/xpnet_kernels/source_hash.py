@@ -1,4 +1,4 @@
-"""What the names of compiled kernels carry, so that their cache on disk notices every change of a source."""
+"""A hash of the sources, which is part of compiled kernels' names, so that changes invalidate the cache on disk."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 def source_hash(package: str) -> str:
     """A hash of the contents of all Python files in ``cpu`` or ``cuda``.
 
-    Numba's cache on disk goes by a function's name and its file's time stamp, so it misses changes in other files whose
-    functions the function calls. With this hash in its name, a kernel is compiled again when any source changes.
+    Numba's cache on disk is keyed by a function's name and the time stamp of its file, so it misses changes of
+    functions in other files that the function calls. With this hash in its name, a kernel is compiled again when any
+    source changes.
     """
     folder, digest = Path(__file__).parent / package, hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""What every backend does: bringing arrays here, refusing foreign ones, scalars, indices, and choosing kernels."""
+"""Methods of every backend: converting arrays, refusing foreign ones, scalars, indices, and choosing kernels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestArrays:
         assert again.dtype == backend.xp.float64
         np.testing.assert_array_equal(backend.to_numpy(again), np.asarray(value, dtype))
 
-    def test_an_array_that_is_here_stays_as_it_is(self, cpu, strict) -> None:
+    def test_asarray_does_not_copy_its_own_arrays(self, cpu, strict) -> None:
         for backend in (cpu, strict):
             array = backend.asarray([1.0, 2.0], "float32")
             assert backend.asarray(array) is array
@@ -72,7 +72,7 @@ class TestArrays:
         for foreign in (host, [1.0], 1.0, None):
             assert not backend.owns(foreign)
 
-    def test_a_foreign_array_names_both_sides_and_the_mending_call(self, cpu, strict) -> None:
+    def test_the_error_for_a_foreign_array_names_both_backends_and_the_remedy(self, cpu, strict) -> None:
         mend = r"copy it to the host with its own backend's to_numpy, then call model\.backend\.asarray"
         there = strict.asarray([1.0])
         for refuse in (cpu.require, cpu.asarray):
@@ -85,7 +85,7 @@ class TestArrays:
                 refuse(array_api_strict.asarray([1.0]))
 
     @pytest.mark.parametrize(("value", "name"), [(np.zeros(2), "numpy.ndarray on cpu"), ([1.0], "builtins.list")])
-    def test_a_host_array_is_mended_by_asarray(self, strict, value, name) -> None:
+    def test_the_error_for_a_host_array_suggests_asarray(self, strict, value, name) -> None:
         message = f"got a {name}, but this model lives on backend 'strict': call model.backend.asarray"
         with pytest.raises(xpnet.BackendError, match=message):
             strict.require(value)
@@ -150,7 +150,7 @@ class TestKernels:
 class TestScalars:
     """The same calls on Python numbers and on 0-d arrays."""
 
-    def test_numbers_go_out_and_come_back(self, backend) -> None:
+    def test_export_and_import_keep_the_numbers(self, backend) -> None:
         vector = backend.aligned_zeros(3, "float64")
         backend.assign(vector, [1.5, 2, backend.scalar(backend.asarray(2.5, "float64"))])
         first, second, third = backend.numbers(vector)
@@ -200,7 +200,7 @@ class TestRange:
             first = backend.require_in_range(backend.asarray(indices), 10, "label")
             assert first is None if backend.synchronous else float(first) == -1.0
 
-    def test_the_first_offender_is_named_at_once_or_kept_for_the_report(self, backend) -> None:
+    def test_the_first_bad_index_is_raised_or_returned_for_the_report(self, backend) -> None:
         indices = backend.asarray(np.array([3, 10, 255], np.uint8))
         assert backend.require_in_range(indices, 300, "label") is None or not backend.synchronous
         if not backend.synchronous:

@@ -12,7 +12,7 @@ from xpnet.backends import NAMES
 
 
 @pytest.mark.parametrize("name", ["cpu", "cpu-reference", "float64"])
-def test_the_cpus(name) -> None:
+def test_the_default_is_the_number_of_cpus(name) -> None:
     backend = xpnet.backend(name)
     assert (backend.name, backend.synchronous) == (name, True)
     assert backend.dtype == ("float64" if name == "float64" else "float32")
@@ -25,7 +25,7 @@ def test_unknown() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
-def test_a_number_of_threads_that_is_none(monkeypatch, text) -> None:
+def test_an_invalid_number_of_threads(monkeypatch, text) -> None:
     monkeypatch.setenv("XPNET_NUM_THREADS", text)
     with pytest.raises(xpnet.ConfigurationError, match=f"XPNET_NUM_THREADS must be a whole number .*, not '{text}'"):
         xpnet.backend("cpu")

@@ -1,4 +1,4 @@
-"""Why CUDA cannot be used, in one sentence with its cure: of CuPy's wheels, the device, the fused kernels."""
+"""Why CUDA cannot be used, in one sentence with a remedy: CuPy's wheels, the device, the fused kernels."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class TestDeviceProblem:
         )  # minor versions are compatible
 
     @pytest.mark.parametrize("case", DEVICE_PROBLEMS)
-    def test_each_device_problem_comes_with_its_cure_in_one_line(self, case) -> None:
+    def test_each_device_problem_comes_with_a_remedy_in_one_line(self, case) -> None:
         cupy, reason, cure = DEVICE_PROBLEMS[case]
         problem = PROBE._device_problem(cupy, "cupy-cuda12x")
         assert reason in problem
@@ -193,7 +193,7 @@ class TestCudaProblem:
         install(["cupy-cuda13x", "cupy-cuda13x"], fake_cupy())
         assert xpnet.cuda_problem() is None
 
-    def test_a_package_built_upon_cupy_is_no_second_wheel(self, install) -> None:
+    def test_a_package_that_depends_on_cupy_is_not_a_second_wheel(self, install) -> None:
         install(["cupy-cuda13x", "cupy-xarray"], fake_cupy())
         assert xpnet.cuda_problem() is None
 
@@ -203,7 +203,7 @@ class TestCudaProblem:
         assert problem.startswith("CuPy is installed but cannot be imported (")
         assert problem.endswith("reinstall it")
 
-    def test_the_cure_names_the_wheel_that_is_installed(self, install) -> None:
+    def test_the_remedy_names_the_installed_wheel(self, install) -> None:
         install(["cupy-cuda12x"], fake_cupy(kernel=raised("RuntimeError", "CuPy failed to load libnvrtc.so.12")))
         assert xpnet.cuda_problem().endswith("pip install 'cupy-cuda12x[ctk]'")
 
@@ -250,7 +250,7 @@ class TestKernelProblem:
         assert "gave wrong numbers" in problem(lambda *arguments, **keywords: None)
 
     @pytest.mark.parametrize(("package", "extra"), [("cupy-cuda12x", "cuda12"), ("cupy-cuda13x", "cuda13")])
-    def test_the_cure_fits_the_wheel(self, problem, package, extra) -> None:
+    def test_the_remedy_fits_the_wheel(self, problem, package, extra) -> None:
         def broken(*arguments, **keywords) -> None:
             raise RuntimeError("libNVVM cannot be found")
 

@@ -80,7 +80,7 @@ def pytorch_logits(x: np.ndarray, state: Weights) -> np.ndarray:
 
 @pytest.fixture
 def keras_logits(x: np.ndarray, keras_arrays: list[np.ndarray]) -> np.ndarray:
-    """The network's outputs for x, by its equation, channels last: other ones, for Keras flattens otherwise."""
+    """The network's outputs for x, by its equation, channels last; they differ, as Keras flattens in another order."""
     (kernel, bias), *dense = zip(keras_arrays[::2], keras_arrays[1::2], strict=True)
     windows = sliding_window_view(x[..., None], (3, 3), axis=(1, 2))
     y = np.einsum("nhwcij,ijco->nhwo", windows, kernel) + bias

@@ -1,4 +1,4 @@
-"""Keras itself, on PyTorch: a network trained there comes in with the same logits."""
+"""Networks trained in Keras (on PyTorch) are imported with the same logits."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ FORMATS = pytest.mark.parametrize("path", ["theirs.weights.h5", "theirs.npz"])
 
 
 @FORMATS
-def test_a_network_trained_there_comes_in(backend: Backend, trained: keras.Model, path: str) -> None:
+def test_importing_a_trained_network(backend: Backend, trained: keras.Model, path: str) -> None:
     save(trained, path)
     model = xpnet.Sequential(
         xpnet.Reshape([1, 14, 14]),
@@ -91,7 +91,7 @@ def residual() -> keras.Model:
 
 
 @FORMATS
-def test_a_residual_network_trained_there_comes_in(backend: Backend, residual: keras.Model, path: str) -> None:
+def test_importing_a_trained_residual_network(backend: Backend, residual: keras.Model, path: str) -> None:
     save(residual, path)
     model = xpnet.Sequential(
         xpnet.BatchNorm(2, epsilon=1e-3),
@@ -110,7 +110,7 @@ def test_a_residual_network_trained_there_comes_in(backend: Backend, residual: k
 
 
 @FORMATS
-def test_an_embedding_comes_in(cpu: Backend, path: str) -> None:
+def test_importing_an_embedding(cpu: Backend, path: str) -> None:
     keras.utils.set_random_seed(0)
     layers = keras.layers
     theirs = keras.Sequential(

@@ -1,4 +1,4 @@
-"""PyTorch itself: a network trained there comes in, one of ours goes out, with the same logits."""
+"""Networks trained in PyTorch are imported, and xpnet's are exported, with the same logits."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).random((32, 1, 14, 14), np.float32)
 
 
-def test_a_network_trained_there_comes_in(backend: Backend) -> None:
+def test_importing_a_trained_network(backend: Backend) -> None:
     from safetensors.torch import save_file
 
     module, model = trained(), our_lenet(backend)
@@ -77,7 +77,7 @@ def test_a_network_trained_there_comes_in(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
-def test_its_other_floats_come_in(cpu: Backend, dtype: str) -> None:
+def test_importing_other_float_types(cpu: Backend, dtype: str) -> None:
     from safetensors.torch import save_file
 
     module, model = trained().to(getattr(torch, dtype)), our_lenet(cpu)
@@ -88,7 +88,7 @@ def test_its_other_floats_come_in(cpu: Backend, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_one_of_ours_goes_out(backend: Backend, dtype: str) -> None:
+def test_exporting_a_network(backend: Backend, dtype: str) -> None:
     from safetensors.torch import load_file
 
     model = our_lenet(backend, dtype)
@@ -113,7 +113,7 @@ class Block(torch.nn.Module):
         return x + self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
 
 
-def test_a_residual_network_trained_there_comes_in(backend: Backend) -> None:
+def test_importing_a_trained_residual_network(backend: Backend) -> None:
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
@@ -144,7 +144,7 @@ def test_a_residual_network_trained_there_comes_in(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("features", [6, 8])
-def test_normalisations_and_embeddings_come_in(cpu: Backend, features: int) -> None:
+def test_importing_normalisations_and_embeddings(cpu: Backend, features: int) -> None:
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
@@ -210,7 +210,7 @@ def test_every_layer_is_in_one_of_the_networks() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_layer_goes_out(backend: Backend, name: str) -> None:
+def test_every_layer_is_exported(backend: Backend, name: str) -> None:
     """As it is after a batch in training; after one more in both, the statistics still agree, save for Dropout's."""
     from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""Keras's weights, held against the network's equation in Keras's layout."""
+"""Importing Keras's weights, compared with the network's equation in Keras's layout."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def test_vectors_and_grey_images_have_one_order(cpu: Backend, draws: np.random.G
         np.testing.assert_array_equal(model.parameters[f"{len(layers)}.W"], kernel)
 
 
-def test_what_keras_orders_otherwise_and_nobody_can_tell(cpu: Backend) -> None:
+def test_flattened_images_need_a_known_shape(cpu: Backend) -> None:
     convolution = [np.zeros((3, 3, 2, 4)), np.zeros(4)]
     dense = [np.zeros((16, 5)), np.zeros(5)]
     model = Sequential(Conv2d(2, 4, 3), MaxPool2d(2), Flatten(), Linear(16, 5)).initialize(cpu)
     path = save_npz(convolution + dense)
-    with pytest.raises(ConfigurationError, match=r"does not tell their shape: give that of its input"):
+    with pytest.raises(ConfigurationError, match=r"does not tell their shape: give the shape of its input"):
         import_weights(model, path)
     import_weights(model, path, input_shape=(2, 6, 6))
     with pytest.raises(ShapeError, match=r"Conv2d\(2, 4, 3\) takes samples of shape \(2, height, width\), not"):
@@ -176,7 +176,7 @@ DENSE = [np.zeros((36, 36)), np.zeros(36)]
 @pytest.mark.parametrize(
     ("layers", "arrays", "input_shape", "message"),
     [
-        ([LayerNorm(4)], SCALE, (3, 5, 4), r"the LayerNorm takes samples of 3 axes .* works on another of them"),
+        ([LayerNorm(4)], SCALE, (3, 5, 4), r"the LayerNorm takes samples of 3 axes, .* works on another one"),
         ([BatchNorm(4)], SCALE * 2, (4, 4), r"the BatchNorm takes samples of 2 axes"),
         (
             [Embedding(7, 5), BatchNorm(4)],
@@ -185,8 +185,13 @@ DENSE = [np.zeros((36, 36)), np.zeros(36)]
             r"layer 1 \(BatchNorm\) takes .* 2 axes",
         ),
         ([MaxPool2d(2), LayerNorm(4)], SCALE, None, r"layer 1 \(LayerNorm\) takes samples of 3 axes"),
-        ([Linear(4, 1)], [np.ones((4, 1)), np.ones(1)], (3, 5, 4), "the Linear takes samples of 3 axes here"),
-        ([LayerNorm(4)], SCALE, None, "the LayerNorm may normalise another axis in Keras, .* give that of the network"),
+        ([Linear(4, 1)], [np.ones((4, 1)), np.ones(1)], (3, 5, 4), "the Linear takes samples of 3 axes, of which"),
+        (
+            [LayerNorm(4)],
+            SCALE,
+            None,
+            "the LayerNorm may normalise another axis in Keras, .* give the shape of the network",
+        ),
         ([Flatten(), Residual(Linear(36, 36))], DENSE, (4, 3, 3), r"layer 1 \(Residual\) adds features in the order"),
         (
             [ReLU(), Reshape([6, 6]), LayerNorm(6)],
@@ -258,7 +263,7 @@ def test_h5_files_that_do_not_fit(cpu_network: Sequential, keras_arrays: list[np
             import_weights(cpu_network, "cut.weights.h5")
 
 
-def test_a_dataset_that_claims_what_its_file_does_not_hold(cpu: Backend, draws: np.random.Generator) -> None:
+def test_a_dataset_whose_data_is_not_in_the_file(cpu: Backend, draws: np.random.Generator) -> None:
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     Path("secret").write_bytes(bytes(80))
     model = Sequential(Linear(2, 5)).initialize(cpu)
@@ -274,7 +279,9 @@ def test_a_dataset_that_claims_what_its_file_does_not_hold(cpu: Backend, draws: 
             else:
                 file["layers/dense/vars/0"] = h5py.ExternalLink("other.h5", "/kernel")
             file["layers/dense/vars/1"] = np.zeros(5)
-        expected = r"'layers/dense' in the file has" if kind == "link" else "does not itself hold layers/dense/vars/0"
+        expected = (
+            r"'layers/dense' in the file has" if kind == "link" else "does not contain the data of layers/dense/vars/0"
+        )
         if kind == "link":
             expected = "'layers/dense' fits, but has no vars/0"
         with pytest.raises((FileFormatError, ShapeError), match=expected):

@@ -1,4 +1,4 @@
-"""The order of foreign names."""
+"""The order of another library's layers, by name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_natural_order(names: list[str]) -> None:
         ("block", "block.norm", False),
     ],
 )
-def test_where_numbers_alone_tell_the_order(cpu: Backend, one: str, other: str, numbered: bool) -> None:
+def test_which_names_imply_an_order(cpu: Backend, one: str, other: str, numbered: bool) -> None:
     model = Sequential(LayerNorm(2), LayerNorm(2)).initialize(cpu)
     groups = {name: {own: Stored(own, np.zeros(2), "float32") for own in ("weight", "bias")} for name in (one, other)}
     weights = ForeignWeights("PyTorch", LAYOUT, groups)

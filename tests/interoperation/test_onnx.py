@@ -139,7 +139,7 @@ def test_an_embedding_takes_int64_indices(backend: Backend, shape: tuple[int, ..
 
 
 @needs_onnx
-def test_nothing_but_dropout_is_the_identity(cpu: Backend) -> None:
+def test_a_model_of_dropout_alone_is_the_identity(cpu: Backend) -> None:
     export_onnx(Sequential(Dropout(0.5), Dropout(0.2)).initialize(cpu), "model.onnx", (3,))
     onnx.checker.check_model("model.onnx", full_check=True)
     x = np.random.default_rng(0).random((4, 3), np.float32)
@@ -179,7 +179,7 @@ def test_versions_producer_shapes_and_types_in_the_file(cpu: Backend) -> None:
 
 
 @needs_onnx
-def test_what_cannot_be_written(cpu: Backend) -> None:
+def test_errors_of_export(cpu: Backend) -> None:
     class Mine(Linear):
         """A layer of the user's."""
 

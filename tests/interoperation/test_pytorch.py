@@ -1,4 +1,4 @@
-"""State dicts in safetensors, in and out, held against the network's equation in PyTorch's layout."""
+"""Importing and exporting state dicts in safetensors, compared with the network's equation in PyTorch's layout."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_same_logits(network: Sequential, state: Weights, x: np.ndarray, pyt
     assert imported[-2:] == [Imported("6.W", "fc10.weight", "float64"), Imported("6.b", "fc10.bias", "float64")]
 
 
-def test_names_do_not_matter_where_numbers_order_them(
+def test_numbers_in_names_imply_the_order(
     cpu_network: Sequential, state: Weights, x: np.ndarray, pytorch_logits: np.ndarray
 ) -> None:
     """What nn.Sequential, torch.compile and DataParallel make of the names."""
@@ -70,7 +70,7 @@ def test_names_do_not_matter_where_numbers_order_them(
         np.testing.assert_allclose(cpu_network.predict(x), pytorch_logits, rtol=1e-5, atol=1e-5)
 
 
-def test_where_names_do_not_tell_the_order_they_are_asked_for(
+def test_an_ambiguous_order_needs_names(
     cpu_network: Sequential, state: Weights, x: np.ndarray, pytorch_logits: np.ndarray
 ) -> None:
     names = {"conv": "conv", "fc1": "encoder", "fc2": "decoder", "fc10": "head"}
@@ -142,7 +142,7 @@ def test_names_that_make_no_sense(cpu_network: Sequential, state: Weights) -> No
         import_weights(cpu_network, path, names=["conv", "fc1", "fc2"])
 
 
-def test_named_layers_are_taken_out_of_a_larger_file(cpu: Backend, state: Weights) -> None:
+def test_importing_named_layers_of_a_larger_file(cpu: Backend, state: Weights) -> None:
     model = Sequential(Linear(12, 12)).initialize(cpu)
     import_weights(model, save(state), names=["fc2"])
     np.testing.assert_array_equal(model.parameters["0.W"], state["fc2.weight"].T.astype(np.float32))
@@ -150,7 +150,7 @@ def test_named_layers_are_taken_out_of_a_larger_file(cpu: Backend, state: Weight
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("stored", ["float16", "bfloat16", "float32", "float64"])
-def test_every_kind_of_float_is_converted_and_told(cpu: Backend, stored: str, dtype: str) -> None:
+def test_every_float_type_is_converted_and_reported(cpu: Backend, stored: str, dtype: str) -> None:
     values = np.array([[1.0, -2.5], [0.15625, 3e4]])  # bfloat16 has 8 bits of these: exact, but for 3e4
     kinds = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
     if stored == "bfloat16":
@@ -192,9 +192,9 @@ def test_files_that_are_something_else(cpu_network: Sequential, state: Weights) 
         "model.pt": r"model.pt is a pickle, .* in PyTorch, save it by safetensors.torch.save_file\(model",
         "model.PTH": "model.PTH is a pickle",
         "model.bin": "model.bin is a pickle",
-        "model.pkl": "the books' are read as they are, by xpnet evaluate",
+        "model.pkl": "model.pkl is a pickle: xpnet evaluate reads those of the books",
         "model.keras": r"is a whole Keras model: save its weights by model.save_weights\('model.weights.h5'\)",
-        "model.txt": "has an ending that tells no format: .safetensors, .weights.h5 and .npz do",
+        "model.txt": "has an unknown suffix; expected .safetensors, .weights.h5 or .npz",
     }
     for name, message in cases.items():
         with pytest.raises((FileNotFoundError, FileFormatError, ConfigurationError), match=message):
@@ -216,7 +216,7 @@ def test_a_model_must_be_initialised_and_known(cpu: Backend, state: Weights) -> 
     assert not Path("ours.safetensors").exists()
 
 
-def test_out_and_in_again_is_the_same_bits(network: Sequential) -> None:
+def test_export_and_import_keep_the_bits(network: Sequential) -> None:
     before = bits(network)
     export_pytorch(network, "ours.safetensors")
     again = network.to(network.backend)
@@ -257,7 +257,7 @@ def test_models_within_models_and_a_layer_alone(cpu: Backend) -> None:
     assert sorted(load_file("alone.safetensors")) == ["0.bias", "0.weight"]
 
 
-def test_statistics_and_shortcuts_come_in(backend: Backend, draws: np.random.Generator) -> None:
+def test_importing_running_statistics_and_residuals(backend: Backend, draws: np.random.Generator) -> None:
     """Against the equation in float64: x + BatchNorm(LayerNorm(x)), of other epsilons than PyTorch's own."""
     state = {f"block.{name}": draws.uniform(0.5, 2.0, 3) for name in ("0.weight", "0.bias", "1.weight", "1.bias")}
     mean, variance = state["block.1.running_mean"], state["block.1.running_var"] = draws.uniform(0.5, 2.0, (2, 3))
@@ -272,7 +272,7 @@ def test_statistics_and_shortcuts_come_in(backend: Backend, draws: np.random.Gen
     np.testing.assert_allclose(model.predict(x), x + y, rtol=1e-5, atol=1e-5)
 
 
-def test_statistics_and_shortcuts_go_out_and_in_again(backend: Backend, draws: np.random.Generator) -> None:
+def test_exporting_and_importing_running_statistics_and_residuals(backend: Backend, draws: np.random.Generator) -> None:
     model = Sequential(
         Conv2d(1, 2, 3, padding="same", activation="relu"),
         Residual(BatchNorm(2, 0.2, 0.01), ReLU(), Residual(Conv2d(2, 2, 1), BatchNorm(2))),
@@ -334,7 +334,7 @@ def test_statistics_and_shortcuts_go_out_and_in_again(backend: Backend, draws: n
         ([BatchNorm(2), Flatten(), Linear(4, 2)], (2, 2, 1), "BatchNorm2d"),
         ([BatchNorm(2), Flatten(), Linear(4, 2)], None, "the network does not tell: give the shape of its input"),
         ([Embedding(5, 3), BatchNorm(4)], None, "the network does not tell"),
-        ([Reshape([2, 1, 1, 1, 1]), BatchNorm(2)], None, "has none for 5 axes"),
+        ([Reshape([2, 1, 1, 1, 1]), BatchNorm(2)], None, "there is none for 5 axes"),
     ],
 )
 def test_the_kind_of_batch_norm_follows_from_its_neighbours(
@@ -349,7 +349,7 @@ def test_the_kind_of_batch_norm_follows_from_its_neighbours(
         assert not Path("ours.safetensors").exists()
 
 
-def test_what_cannot_be_written(cpu: Backend, cpu_network: Sequential) -> None:
+def test_errors_of_export(cpu: Backend, cpu_network: Sequential) -> None:
     class Scaled(Residual):
         """A layer of the user's, with layers in it."""
 

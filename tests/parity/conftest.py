@@ -1,4 +1,4 @@
-"""Networks to compare, kernels with a planted bug, and what the comparison found."""
+"""Networks to compare, kernels with a planted bug, and the comparison's findings."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class ForgetfulSkip(Skip):
         return dx if context.backend.name == "float64" else dx - dy
 
 
-def test_a_layer_made_of_others_is_blamed_for_its_own_mistakes_alone(cpu):
+def test_a_composite_layer_is_named_only_for_its_own_bugs(cpu):
     assert found(outcome(network(ForgetfulSkip(Linear(16, 16))), cpu)) == ("3 ForgetfulSkip", "input gradient", "dx")
 
 
@@ -132,7 +132,7 @@ def test_a_bug_in_running_statistics_is_found(cpu):
     assert found(outcome(model, cpu)) == ("1 WrongBatchNorm", "forward", "running_variance")
 
 
-def test_a_bug_in_the_form_of_inference_is_found(monkeypatch, cpu):
+def test_a_bug_in_inference_is_found(monkeypatch, cpu):
     wrong_on_cpu(
         monkeypatch,
         "batch_norm_inference",

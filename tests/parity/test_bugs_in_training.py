@@ -49,7 +49,7 @@ def test_a_bug_in_the_optimizer_is_found(cpu, place, factor):
     assert (layer, quantity) == ("1 Linear", "update")
 
 
-def test_state_that_is_not_kept_is_found():
+def test_a_bug_in_optimizer_state_is_found():
     def forget(values, gradients, m, v, hyperparameters, found_inf):
         v[...] = 0.0
 
@@ -73,7 +73,7 @@ def test_it_stops_at_the_first_step_with_a_divergence():
 
 @pytest.mark.parametrize(("kind", "limit"), [("clip_norm", 0.1), ("clip_value", 0.01)])
 @pytest.mark.parametrize("factor", [2.0, 1.001, 1e9])
-def test_clipping_otherwise_is_found(monkeypatch, cpu, kind, limit, factor):
+def test_a_bug_in_clipping_is_found(monkeypatch, cpu, kind, limit, factor):
     wrong_on_cpu(monkeypatch, kind, lambda gradients, limit: (gradients, factor * limit))
     layer, quantity, _ = found(of_images(cpu, SGD(0.1, **{kind: limit})))
     assert (layer, quantity) == ("1 Conv2d", "update")

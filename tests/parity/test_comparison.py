@@ -1,4 +1,4 @@
-"""Parity of right backends: they agree, the figures are those of float64, and nothing given is changed."""
+"""Comparison of correct backends: they agree, figures equal those in float64, and the arguments are not changed."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_recipe_starts_from_its_own_weights_or_a_models(cpu):
     assert all(parity.first_divergence is None for parity in (same, other, given))
 
 
-def test_comparisons_that_make_no_sense_are_refused(cpu):
+def test_invalid_comparisons_are_refused(cpu):
     with pytest.raises(ConfigurationError, match="at least two backends of different names, not 'float64'"):
         outcome(network())
     with pytest.raises(ConfigurationError, match="not 'float64, float64'"):

@@ -1,4 +1,4 @@
-"""xpnet.parity.rounding: bounds that are the theory's where it has a formula, and that float32 keeps everywhere."""
+"""xpnet.parity.rounding: bounds equal the theory's formulas where these exist, and hold for float32 everywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.parity.rounding import ROUNDOFF, erring_backend, rounding_bounds
+from xpnet.parity.perturbation import ROUNDOFF, perturbed_backend
+from xpnet.parity.rounding import rounding_bounds
 
 RNG = np.random.default_rng(6)
 PLACES = np.arange(1.0, 301.0)
@@ -17,7 +18,7 @@ A, B = RNG.standard_normal((40, 300)), RNG.standard_normal((300, 7))
 
 def bounds(compute, *arrays):
     """Of ``compute(xp, *arrays)``, in units of the roundoff, beside the result."""
-    backend = erring_backend()
+    backend = perturbed_backend()
     result = np.asarray(compute(xpnet.backend("float64").xp, *arrays))
     tracked = [backend.asarray(array) for array in arrays]
     bound = rounding_bounds(backend, lambda: {"": backend.to_numpy(compute(backend.xp, *tracked))})[""]
@@ -121,7 +122,7 @@ def test_a_result_that_is_not_finite_has_no_bound():
     assert 1.0 <= bound[1] <= 2.0
 
 
-def test_long_computations_take_turns_and_stay_bounded():
+def test_long_computations_in_groups_have_good_bounds():
     """201 operations that round, in 8 groups: between the root of their number and their number."""
     bound, _ = bounds(lambda xp, x: sum((-x for _ in range(201)), 201 * x + 1.0), np.ones(50))
     added = np.arange(1.0, 203.0)
@@ -137,7 +138,7 @@ def _added_in_place(xp, terms):
     return total
 
 
-def test_additions_in_place_err_together_and_do_not_cancel():
+def test_errors_of_additions_in_place_do_not_cancel():
     """The k-th addition makes s + t, and errs by u (|s| + |t|) up to twice that."""
     given = RNG.standard_normal((30, 2_000))
     terms = given.copy()
@@ -150,14 +151,14 @@ def test_additions_in_place_err_together_and_do_not_cancel():
     assert (bound <= 2.001 * expected).all()
 
 
-def test_errors_that_are_added_in_place_do_not_cancel_by_luck():
+def test_errors_added_in_place_do_not_cancel_by_chance():
     """Of x + x, with products x = 1: the additions err by 1 + 2, each product by 1 to 2 with a random sign."""
     bound, _ = bounds(lambda xp, x: _added_in_place(xp, x * x), np.ones((2, 20_000)))
     assert bound.min() > 3.15
 
 
-def test_the_caller_is_not_told_of_overflow_and_gets_plain_arrays():
-    backend = erring_backend()
+def test_overflow_gives_no_warning_and_results_are_plain_arrays():
+    backend = perturbed_backend()
     with backend.ignoring_overflow():
         result = rounding_bounds(backend, lambda: {"y": backend.to_numpy(backend.asarray([1e308]) * 10.0)})
     assert type(result["y"]) is np.ndarray

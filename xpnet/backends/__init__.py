@@ -1,7 +1,7 @@
-"""Backends: an array namespace, the device its arrays live on, and the fused kernels that serve it.
+"""Backends: an array namespace, the device of its arrays, and its fused kernels.
 
-This package alone knows one device from another. Everything above it asks the backend it was given, and nothing is
-kept in a global: a model lives on one backend and says which.
+Only this package distinguishes devices; all others call methods of a backend that they are given. There is no global
+state: each model has one backend.
 """
 
 from xpnet.backends.backend import ALIGNMENT, FLOATING, Array, Backend

@@ -1,4 +1,4 @@
-"""What a backend is: an array namespace, the device its arrays live on, and the fused kernels that serve it."""
+"""The base class of backends: an array namespace, the device of its arrays, and its fused kernels."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ _KERNEL_DTYPES = frozenset(map(np.dtype, FLOATING))
 class Backend:
     """Where arrays live and what computes on them.
 
-    This class serves any array-API namespace, and takes it that a look at a value waits for the device: so scalars
-    stay 0-d arrays, and what is wrong with a label or an index is found when a report is read. Subclasses override
-    what their library does otherwise or better.
+    This class works with any array-API namespace. It assumes asynchronous execution, where reading a value waits for
+    the device: scalars stay 0-d arrays, and invalid labels and indices are found when the training report is read.
+    Subclasses override what their library does differently or faster.
 
     Attributes:
-        name: "cpu", "cuda", "cpu-reference", "float64", or a name of the caller's own.
+        name: "cpu", "cuda", "cpu-reference", "float64", or the caller's own name.
         xp: the array-API namespace.
         device: a device of that namespace.
-        dtype: the floating-point type of parameters when none is named.
-        kernels: an object whose attributes are the fused functions of ``kernels/README.md``; None: plain array code.
-        synchronous: whether looking at a value costs no wait; for those who plan, as an operation has methods for it.
+        dtype: the default floating-point type of parameters.
+        kernels: an object whose attributes are the fused kernels of ``kernels/README.md``; None: plain array code.
+        synchronous: whether execution is synchronous, so that reading a value does not wait. It is for planning ahead;
+            operations use the methods below instead.
 
     >>> import array_api_strict
     >>> strict = Backend("strict", array_api_strict, array_api_strict.Device("CPU_DEVICE"))
@@ -56,15 +57,15 @@ class Backend:
     # Arrays
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """The array on the host: a copy that waits for the device, or on the CPU perhaps the same memory."""
+        """The array on the host: a copy, which waits for the device; on the CPU it may share memory."""
         return np.from_dlpack(array, device="cpu", copy=True)
 
     def asarray(self, value: Any, dtype: str | None = None) -> Array:
-        """Bring a NumPy array, a number or a list of numbers here; an array that is already here stays as it is.
+        """An array of this backend from a NumPy array, a number or a list of numbers; its own arrays are not copied.
 
         Raises:
             BackendError: ``value`` is an array of another device or library.
-            DTypeError: its elements are no numbers.
+            DTypeError: its elements are not numbers.
         """
         wanted = None if dtype is None else getattr(self.xp, dtype)
         if isinstance(value, (np.ndarray, np.generic, list)) or not array_api_compat.is_array_api_obj(value):
@@ -77,7 +78,7 @@ class Backend:
         return self.xp.reshape(x, shape)
 
     def aligned_zeros(self, count: int, dtype: str) -> Array:
-        """A vector of ``count`` zeros whose first byte lies on a 256-byte boundary, where addresses can be seen."""
+        """A vector of ``count`` zeros, aligned to 256 bytes where the library gives access to addresses."""
         return self.xp.zeros((count,), dtype=getattr(self.xp, dtype), device=self.device)
 
     def owns(self, value: Any) -> bool:
@@ -89,7 +90,7 @@ class Backend:
         )
 
     def require(self, value: Any) -> None:
-        """Raise BackendError, naming both sides and the mending call, unless ``value`` lives here."""
+        """Raise BackendError, with the call that converts it, unless ``value`` is an array of this backend."""
         if not self.owns(value):
             raise self._foreign(value)
 
@@ -103,26 +104,26 @@ class Backend:
         )
         return BackendError(f"got a {kind}{place}, but this model lives on backend {self.name!r}: {mend}")
 
-    # Scalars: of float64, and Python numbers where a look at them costs nothing
+    # Scalars: 0-d float64 arrays, or Python numbers where execution is synchronous
 
     def scalar(self, value: Array | float) -> Array | float:
-        """The number in a 0-d array, for arithmetic: here the array itself."""
+        """A scalar for arithmetic from a 0-d array: here the array itself."""
         return value
 
     def is_finite(self, scalar: Array) -> Array | bool:
         """Whether a scalar is neither infinite nor NaN: a condition for the methods below."""
         return self.xp.isfinite(scalar)
 
-    def select(self, condition: Array | bool, these: Any, those: Any) -> Any:
-        """``these`` if the condition holds, else ``those``: scalars, or lists of as many scalars.
+    def select(self, condition: Array | bool, if_true: Any, if_false: Any) -> Any:
+        """``if_true`` if the condition holds, else ``if_false``: scalars, or lists of as many scalars.
 
         >>> from xpnet.backends import backend
         >>> backend("cpu").select(True, [1.0, 2.0], [3.0, 4.0])
         [1.0, 2.0]
         """
         if isinstance(condition, bool):
-            return self._from_scalars(these if condition else those)
-        return self.xp.where(condition, self._from_scalars(these), self._from_scalars(those))
+            return self._from_scalars(if_true if condition else if_false)
+        return self.xp.where(condition, self._from_scalars(if_true), self._from_scalars(if_false))
 
     def numbers(self, vector: Array) -> list[Any]:
         """The elements of a short float64 vector, as scalars.
@@ -135,15 +136,15 @@ class Backend:
         return [vector[place, ...] for place in range(vector.shape[0])]
 
     def assign(self, vector: Array, numbers: Any) -> None:
-        """Write scalars, a list or what ``select`` gave for lists, into a vector of that length."""
+        """Write a list of scalars, or what ``select`` returned for lists, into a vector of that length."""
         vector[...] = self._from_scalars(numbers)
 
     def fill_unless(self, condition: Array | bool, target: Array, value: float) -> None:
-        """Write the value into the whole target, unless the condition holds."""
+        """Fill the target with the value, unless the condition holds."""
         target[...] = self.xp.where(condition, target, self.xp.full_like(target, value))
 
     def unless(self, condition: Array, written: Iterable[Array], action: Callable[[], None]) -> None:
-        """Call ``action``, and undo what it wrote into the arrays where the condition, (1,) int32, is not 0.
+        """Call ``action``; if the condition, (1,) int32, is not 0, restore the arrays that it wrote.
 
         >>> from xpnet.backends import backend
         >>> cpu, values = backend("cpu"), np.array([1.0])
@@ -159,7 +160,7 @@ class Backend:
     def _from_scalars(self, value: Any) -> Array:
         if isinstance(value, list):
             return self.xp.stack([self._from_scalars(item) for item in value])
-        if isinstance(value, (int, float)):  # by a fill, for a transfer might wait
+        if isinstance(value, (int, float)):  # a fill, since a transfer might wait
             return self.xp.full((), value, dtype=self.xp.float64, device=self.device)
         return value
 
@@ -170,8 +171,7 @@ class Backend:
 
         Raises:
             DTypeError: indices that are not integers.
-            OutOfRangeError: an index outside [0, M), naming its place, where a look at it costs nothing; elsewhere its
-                row is NaN.
+            OutOfRangeError: an index is outside [0, M) and execution is synchronous; otherwise its row is NaN.
         """
         self.require_integers(indices, "row indices")
         xp = self.xp
@@ -188,34 +188,35 @@ class Backend:
             raise DTypeError(f"{what} must be integers, not {indices.dtype}")
 
     def require_in_range(self, indices: Array, below: int, what: str) -> Array | None:
-        """Raise OutOfRangeError, naming the first offender, unless 0 <= indices < below, for (N,) indices.
+        """Raise OutOfRangeError for the first of (N,) indices that is not in [0, below).
 
-        Where a look would wait for the device nothing is raised: the caller poisons its result, and keeps for the
-        report what this returns, which is the first offender's place, or -1, as a 0-d float64 array. Elsewhere None.
+        Where execution is asynchronous, nothing is raised. The position of that index is returned instead, or -1, as a
+        0-d float64 array: the caller sets its own result to NaN, and the training report raises the error. Elsewhere
+        None is returned.
         """
         xp, count = self.xp, indices.shape[0]
         indices = xp.astype(indices, xp.int64, copy=False)  # narrow types cannot hold every bound
         places = xp.arange(count, dtype=xp.float64, device=self.device)
         bad = (indices < 0) | (indices >= below)
-        none = xp.full((1,), count, dtype=xp.float64, device=self.device)  # after all others: the minimum has a number
+        none = xp.full((1,), count, dtype=xp.float64, device=self.device)  # so that the minimum of no indices exists
         first = xp.min(xp.concat([xp.where(bad, places, xp.full_like(places, count)), none]))
         return xp.where(first < count, first, xp.full_like(first, -1.0))
 
     # The device
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that was asked of it; here nothing, as of a library that does not say."""
+        """Wait until the device has finished its queued work; here nothing, as the array API has no such call."""
 
     def mark(self) -> Any:
-        """A point in the device's time, for ``seconds_between``; nothing waits."""
+        """A time stamp of the device, for ``seconds_between``; it does not wait."""
         return time.perf_counter()
 
     def seconds_between(self, began: Any, ended: Any) -> float:
-        """The time between two marks, after ``synchronize``."""
+        """The seconds between two marks; call ``synchronize`` first."""
         return ended - began
 
     def annotate(self, name: str) -> AbstractContextManager[Any]:
-        """A block that a profiler of the device shows under a name."""
+        """A context that the device's profiler shows under this name."""
         return nullcontext()
 
     def peak_memory(self) -> int | None:
@@ -223,17 +224,14 @@ class Backend:
         return None
 
     def ignoring_overflow(self) -> AbstractContextManager[Any]:
-        """A block in which floating-point overflow gives infinities and NaN without a warning.
-
-        For callers that look at the outcome.
-        """
+        """A context in which overflow gives infinities and NaN without a warning, for callers that check the result."""
         return nullcontext()
 
     @contextmanager
     def memory_for(self, purpose: str) -> Iterator[None]:
-        """A block in which running out of memory is an OutOfMemoryError that names the purpose.
+        """A context in which running out of memory raises OutOfMemoryError with the purpose.
 
-        What the library below says, which is how many bytes were asked for, is kept in brackets.
+        The array library's own message, which has the number of bytes, follows in brackets.
 
         >>> from xpnet.backends import backend
         >>> with backend("cpu").memory_for("10 rows: take fewer"):
@@ -252,7 +250,7 @@ class Backend:
             raise OutOfMemoryError(message) from error
 
     def kernel(self, name: str, *arrays: Array) -> Callable[..., Any] | None:
-        """The fused function ``name`` when this backend has it and it serves such arrays, else None."""
+        """The fused kernel ``name``; None if this backend lacks it, or it does not support such arrays."""
         if self.kernels is None:
             return None
         for array in arrays:
@@ -266,10 +264,10 @@ class Backend:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
-        return self  # it holds nothing of a model's, and nothing that changes
+        return self  # immutable, and independent of any model
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle keeps the name, and is opened as the backend of that name there."""
+        """Pickle the name alone; unpickling opens the backend of that name."""
         from xpnet.backends.by_name import NAMES, unpickled
 
         if self.name not in NAMES:

@@ -16,14 +16,14 @@ def backend(name: str = "auto") -> Backend:
     """The backend called ``name``.
 
     Args:
-        name: "auto" is CUDA when a compiled test kernel really ran there, else the CPU. "cpu" is NumPy with fused
-            kernels, "cpu-reference" NumPy alone, "float64" the same in double precision; "cuda" is CuPy on the
-            current device (choose one of several with CUDA_VISIBLE_DEVICES).
+        name: "cpu" is NumPy with fused kernels, "cpu-reference" NumPy alone, "float64" the same in double precision;
+            "cuda" is CuPy on the current device (select one of several with CUDA_VISIBLE_DEVICES). "auto" is "cuda" if
+            a compiled test kernel runs there, else "cpu".
 
     Raises:
-        BackendError: "cuda" was asked for and is unusable; the message says why and what mends it.
-        ConfigurationError: there is no such backend; or XPNET_NUM_THREADS, which says how many threads kernels may use
-            on the CPU, is no whole number of at least 1.
+        BackendError: "cuda" cannot be used; the message says why, and what to do.
+        ConfigurationError: there is no such backend; or XPNET_NUM_THREADS, the number of threads for CPU kernels, is
+            not a whole number of at least 1.
 
     >>> backend("float64").asarray([1, 2]).dtype, backend("float64").dtype
     (dtype('int64'), 'float64')
@@ -46,7 +46,7 @@ def backend(name: str = "auto") -> Backend:
 
 
 def unpickled(name: str, dtype: str) -> Backend:
-    """The backend called ``name``, with parameters of ``dtype``: what a pickle of a backend keeps.
+    """The backend called ``name``, with parameters of ``dtype``: for unpickling.
 
     >>> unpickled("cpu-reference", "float64").dtype
     'float64'

@@ -11,7 +11,7 @@ from xpnet.backends.memory import first_line, is_memory_full
 
 
 def cuda_problem() -> str | None:
-    """Why CUDA cannot be used here, with what mends it, in one sentence; None when a test kernel ran.
+    """Why CUDA cannot be used here and what to do, in one sentence; None if a test kernel ran.
 
     >>> from xpnet.backends import backend
     >>> backend("auto").name == ("cuda" if cuda_problem() is None else "cpu")
@@ -20,7 +20,7 @@ def cuda_problem() -> str | None:
     specification = importlib.util.find_spec("cupy")
     if specification is None:
         return "CuPy is not installed: pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]' for a CUDA 12 driver)"
-    if specification.origin is None:  # a folder without a package in it; importing it would succeed, and mislead
+    if specification.origin is None:  # a folder without a package; importing it would succeed
         folder = next(iter(specification.submodule_search_locations or ["cupy"]))
         return f"{folder} is what an uninstalled CuPy left behind: delete that folder"
     names = (distribution.name or "" for distribution in importlib.metadata.distributions())
@@ -32,14 +32,14 @@ def cuda_problem() -> str | None:
         )
     try:
         import cupy
-    except Exception as error:  # a broken installation fails in many ways, and each is a reason
+    except Exception as error:  # a broken installation fails in many ways
         return f"CuPy is installed but cannot be imported ({first_line(error)}): reinstall it"
     package = wheels[0] if wheels else "cupy"
     return _device_problem(cupy, package) or _kernel_problem(cupy, package)
 
 
 def _kernel_problem(cupy: Any, package: str) -> str | None:
-    """Why the fused kernels do not run on a device that works otherwise; None, too, where they are not installed."""
+    """Why the fused kernels do not run on a device that works otherwise; None if they are not installed."""
     if importlib.util.find_spec("numba_cuda") is None:
         return None
     extra = "xpnet[cuda12]" if package == "cupy-cuda12x" else "xpnet[cuda13]"
@@ -78,7 +78,7 @@ def _device_problem(cupy: Any, package: str) -> str | None:
         ones = cupy.ones((2, 2))
         if cupy.asnumpy(cupy.matmul(ones, ones)).tolist() != [[2, 2], [2, 2]]:  # the first product: needs cuBLAS
             return "a test product ran and gave wrong numbers: the GPU or its driver is faulty"
-    except Exception as error:  # whatever CuPy raises here is a reason, and this function's job is to tell it
+    except Exception as error:  # whatever CuPy raises is the reason
         return _explain(error, package)
     return None
 
@@ -91,9 +91,9 @@ def _explain(error: Exception, package: str) -> str:
     if any(word in lowered for word in ("nokernelimage", "no_binary", "invalidptx", "unsupported", "gpu-architecture")):
         return f"this GPU is not supported by the installed CuPy ({text}): install the CuPy that fits it"
     if "cublas" in lowered:
-        cure = "" if isinstance(error, ImportError) else "if the GPU's memory is full end other programs on it, else "
+        first = "" if isinstance(error, ImportError) else "if the GPU's memory is full end other programs on it, else "
         return (
-            f"cuBLAS, CUDA's matrix products, is missing or does not work ({text}): {cure}pip install '{package}[ctk]'"
+            f"cuBLAS, CUDA's matrix products, is missing or does not work ({text}): {first}pip install '{package}[ctk]'"
         )
     if "nvrtc" in lowered or "cannot open source file" in lowered or "compileexception" in lowered:
         return f"CuPy's kernel compiler is missing or does not work ({text}): pip install '{package}[ctk]'"
@@ -101,4 +101,4 @@ def _explain(error: Exception, package: str) -> str:
         return f"the driver shows no GPU ({text}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
     if "insufficientdriver" in lowered:
         return f"the NVIDIA driver is missing or too old for this CuPy ({text}): update the driver"
-    return f"a test kernel failed ({text}): 'python -c \"import cupy; cupy.show_config()\"' tells more"
+    return f"a test kernel failed ({text}): 'python -c \"import cupy; cupy.show_config()\"' shows details"

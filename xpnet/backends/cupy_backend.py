@@ -1,4 +1,4 @@
-"""CuPy: arrays in a CUDA device's memory. Kernels run after the call that launches them, on CuPy's current stream."""
+"""CuPy: arrays in a CUDA device's memory. Kernels are queued on CuPy's current stream, and run asynchronously."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CuPyBackend(Backend):
         return cupy.asnumpy(array)
 
     def synchronize(self) -> None:
-        """Wait until the current stream has done all that was asked of it."""
+        """Wait until the current stream has finished its queued work."""
         import cupy
 
         cupy.cuda.get_current_stream().synchronize()
@@ -48,7 +48,7 @@ class CuPyBackend(Backend):
         return time_range(name)
 
     def peak_memory(self) -> int:
-        """The bytes that CuPy's memory pool holds; it gives none back."""
+        """The size of CuPy's memory pool, which does not shrink."""
         import cupy
 
         return int(cupy.get_default_memory_pool().total_bytes())
@@ -77,5 +77,5 @@ class CudaKernels:
         def launch(*arguments: Any, **keywords: Any) -> Any:
             return kernel(*arguments, stream=current_stream().ptr, **keywords)
 
-        vars(self)[name] = launch  # found there from now on
+        vars(self)[name] = launch  # so that the next access does not call __getattr__
         return launch

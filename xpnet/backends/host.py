@@ -1,4 +1,4 @@
-"""Arrays on the host, whatever the backend."""
+"""Conversion and checks of arrays on the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def host_array(value: Any) -> np.ndarray:
     """A NumPy array, a number or a list of numbers as a NumPy array of the machine's byte order.
 
     Raises:
-        DTypeError: its elements are no numbers.
+        DTypeError: its elements are not numbers.
 
     >>> host_array([1, 2])
     array([1, 2])
@@ -25,7 +25,7 @@ def host_array(value: Any) -> np.ndarray:
 
 
 def require_indices(values: np.ndarray, below: int, what: str) -> None:
-    """Raise OutOfRangeError, naming the first offender, unless 0 <= values < below; for arrays on the host.
+    """Raise OutOfRangeError for the first value that is not in [0, below).
 
     >>> require_indices(np.array([0, 3]), 3, "label")
     Traceback (most recent call last):

@@ -1,10 +1,10 @@
-"""Running out of memory, in the words of several libraries."""
+"""Recognising the out-of-memory errors of several libraries."""
 
 from __future__ import annotations
 
 
 def is_memory_full(error: Exception) -> bool:
-    """Whether an error of NumPy's, CuPy's, cuBLAS's or Numba's says that there is no memory left.
+    """Whether an error of NumPy, CuPy, cuBLAS or Numba means that memory is full.
 
     >>> is_memory_full(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")), is_memory_full(OSError())
     (True, False)
@@ -15,7 +15,7 @@ def is_memory_full(error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says.
+    """The first line of an error's message.
 
     >>> first_line(OSError("disk\\nfull")), first_line(OSError())
     ('disk', 'no message')

@@ -1,4 +1,4 @@
-"""NumPy: arrays in the host's memory, of which a look at a value costs nothing."""
+"""NumPy: arrays in the host's memory, with synchronous execution."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xpnet.backends.host import host_array, require_indices
 class NumPyBackend(Backend):
     """NumPy, with fused kernels or without.
 
-    Scalars are Python numbers, on which arithmetic takes a tenth of the time of arrays with one element; bad labels
+    Scalars are Python numbers, whose arithmetic is ten times as fast as that of arrays with one element. Invalid labels
     and indices raise at once.
 
     Attributes:
@@ -35,18 +35,18 @@ class NumPyBackend(Backend):
     device: Any = "cpu"
     synchronous: ClassVar[bool] = True
 
-    # Not defined with def: a step calls these often, and a call of a Python function costs more than what they do.
+    # Not defined with def: a step calls if_true often, and calling a Python function costs more than they do.
     to_numpy = staticmethod(np.asarray)  # type: ignore[assignment]
     scalar = staticmethod(float)  # type: ignore[assignment]
     is_finite = staticmethod(math.isfinite)  # type: ignore[assignment]
     numbers = staticmethod(np.ndarray.tolist)  # type: ignore[assignment]
 
     def synchronize(self) -> None:
-        """Nothing: what was asked for is done."""
+        """Do nothing: there is no queued work."""
 
     def asarray(self, value: Any, dtype: str | None = None) -> Array:
         """See :meth:`Backend.asarray`; shares the memory of an array of that type."""
-        # A list comes at every step, and the longer question would take as long as all the rest.
+        # Each step passes a list, and the second check alone would take as long as the rest of this method.
         if not isinstance(value, (np.ndarray, np.generic, list)) and array_api_compat.is_array_api_obj(value):
             raise self._foreign(value)
         host = host_array(value)
@@ -67,21 +67,21 @@ class NumPyBackend(Backend):
         start = -room.ctypes.data % ALIGNMENT
         return room[start : start + count * itemsize].view(dtype)
 
-    def select(self, condition: Any, these: Any, those: Any) -> Any:
-        """``these`` if the condition holds, else ``those``, as they are."""
-        return these if condition else those
+    def select(self, condition: Any, if_true: Any, if_false: Any) -> Any:
+        """``if_true`` if the condition holds, else ``if_false``, as they are."""
+        return if_true if condition else if_false
 
     def assign(self, vector: Array, numbers: Any) -> None:
         """Write numbers into the vector."""
         vector[...] = numbers
 
     def fill_unless(self, condition: Any, target: Array, value: float) -> None:
-        """Write the value into the whole target, unless the condition holds."""
+        """Fill the target with the value, unless the condition holds."""
         if not condition:
             target[...] = value
 
     def unless(self, condition: Array, written: Iterable[Array], action: Callable[[], None]) -> None:
-        """Call ``action``, unless the condition, (1,) int32, is not 0: then there is nothing to undo."""
+        """Call ``action`` if the condition, (1,) int32, is 0, so that there is nothing to restore."""
         if not condition[0]:
             action()
 
@@ -92,7 +92,7 @@ class NumPyBackend(Backend):
         return self.xp.take(rows, indices.astype(np.int64, copy=False), axis=0).astype(dtype)
 
     def require_in_range(self, indices: Array, below: int, what: str) -> None:
-        """Raise OutOfRangeError, naming the first offender, unless 0 <= indices < below."""
+        """Raise OutOfRangeError for the first index that is not in [0, below)."""
         require_indices(np.asarray(indices), below, what)
 
     def ignoring_overflow(self) -> AbstractContextManager[Any]:

@@ -1,4 +1,4 @@
-"""To and from other libraries: weights in, networks out."""
+"""Importing weights from other libraries, and exporting networks to PyTorch and ONNX."""
 
 from xpnet.interoperation.onnx import export_onnx
 from xpnet.interoperation.pytorch import export_pytorch

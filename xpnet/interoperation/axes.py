@@ -1,19 +1,19 @@
-"""How many axes a sample has on its way through a model."""
+"""The number of axes of the samples that each layer of a model takes."""
 
 from __future__ import annotations
 
 from xpnet.layers import AvgPool2d, Conv2d, Embedding, Flatten, Layer, Linear, MaxPool2d, Reshape
 from xpnet.layers.tree import walk
 
-_TAKES: dict[type[Layer], int] = {Conv2d: 3, MaxPool2d: 3, AvgPool2d: 3}
+_INPUT_AXES: dict[type[Layer], int] = {Conv2d: 3, MaxPool2d: 3, AvgPool2d: 3}
 
 
 def sample_axes(model: Layer, first: int | None) -> dict[Layer, int | None]:
-    """The axes of the samples that each layer takes, 3 for (C, H, W); None where neither it nor its neighbours tell.
+    """The number of axes of each layer's input samples, such as 3 for (C, H, W); None if the layers do not imply it.
 
     Args:
         model: initialised or not.
-        first: the axes of the model's input; None: not known.
+        first: the number of axes of the model's input samples; None: unknown.
 
     >>> from xpnet import BatchNorm, Sequential
     >>> model = Sequential(BatchNorm(2), Conv2d(2, 4, 3), Flatten(), BatchNorm(8))
@@ -21,26 +21,26 @@ def sample_axes(model: Layer, first: int | None) -> dict[Layer, int | None]:
     [3, 3, 3, 1]
     """
     found: dict[Layer, int | None] = {}
-    untold: list[Layer] = []  # since the last change of axes
+    undetermined: list[Layer] = []  # since the last layer that changes the number of axes
     axes = first
     for _, layer in walk(model):
         if layer.children():
             continue
-        if axes is None and isinstance(layer, Linear):  # which takes any number of axes, and most often one
+        if axes is None and isinstance(layer, Linear):  # takes any number of axes; one is usual
             axes = 1
-        axes = found[layer] = _TAKES.get(type(layer), axes)
+        axes = found[layer] = _INPUT_AXES.get(type(layer), axes)
         if axes is None:
-            untold.append(layer)
+            undetermined.append(layer)
         else:
-            found.update(dict.fromkeys(untold, axes))
-            untold.clear()
+            found.update(dict.fromkeys(undetermined, axes))
+            undetermined.clear()
         if isinstance(layer, (Embedding, Flatten, Reshape)):
-            axes = _given(layer, axes)
-            untold.clear()
+            axes = _output_axes(layer, axes)
+            undetermined.clear()
     return found
 
 
-def _given(layer: Embedding | Flatten | Reshape, axes: int | None) -> int | None:
+def _output_axes(layer: Embedding | Flatten | Reshape, axes: int | None) -> int | None:
     if isinstance(layer, Reshape):
         return len(layer.shape)
     if isinstance(layer, Flatten):

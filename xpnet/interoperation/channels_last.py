@@ -1,4 +1,4 @@
-"""Where the order of an image's axes matters: Keras has the channels last, xpnet first."""
+"""The order of features flattened from images: Keras has the channels last, xpnet first."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from xpnet.layers.sequential import known_input_shape
 from xpnet.layers.tree import described, full_name
 from xpnet.parameters import Shape
 
-# How many axes a sample may have for Keras's layer to take the same one: its last.
+# The numbers of axes of a sample for which Keras's layer, which works on the last axis, works on the same one.
 _SAME_AXIS: dict[type[Layer], tuple[int, ...]] = {BatchNorm: (1, 3), LayerNorm: (1, 2), Linear: (1, 2)}
 
 
 class _Samples(NamedTuple):
-    """Their shape, as far as it is known, and for each of our features where Keras has it; None: there, too."""
+    """The shape of a sample, None if unknown; the position in Keras of each feature, None if the order is the same."""
 
     shape: Shape | None
     order: np.ndarray | None = None
 
 
 def feature_orders(model: Layer, input_shape: Shape | None) -> dict[str, np.ndarray]:
-    """For each layer behind a Flatten of images, by its name: where Keras has each of our features.
+    """The position in Keras of each input feature, by name of the layer, for the layers after a Flatten of images.
 
     Keras flattens (H, W, C), xpnet (C, H, W).
 
     Args:
         model: initialised or not.
-        input_shape: of one sample, as xpnet takes it; None: what the first layer tells.
+        input_shape: of one sample in xpnet; None: the shape that the first layer takes.
 
     Raises:
-        ConfigurationError: the shape of what is flattened or normalised is not known; a layer that normalises another
-            axis in Keras; a vector that becomes an image of several channels, or a Residual that adds features in
-            one order to features in the other.
-        ShapeError: the layers do not take such samples.
+        ConfigurationError: the shape of samples to be flattened or normalised is unknown; a layer normalises another
+            axis in Keras; a vector becomes an image of several channels; or a Residual adds features in different
+            orders.
+        ShapeError: the layers do not take samples of this shape.
 
     >>> from xpnet import Sequential
     >>> model = Sequential(Flatten(), Linear(4, 2))
@@ -47,28 +47,28 @@ def feature_orders(model: Layer, input_shape: Shape | None) -> dict[str, np.ndar
     """
     shape = known_input_shape(model) or None if input_shape is None else input_shape
     orders: dict[str, np.ndarray] = {}
-    _through(model, "", _Samples(shape), sample_axes(model, None if shape is None else len(shape)), orders)
+    _propagate(model, "", _Samples(shape), sample_axes(model, None if shape is None else len(shape)), orders)
     return orders
 
 
-def _through(
+def _propagate(
     layer: Layer, name: str, x: _Samples, axes: Mapping[Layer, int | None], orders: dict[str, np.ndarray]
 ) -> _Samples:
-    """The samples that a layer gives; the order of those that it takes goes to ``orders``, if it learns."""
+    """A layer's output samples; the order of its inputs is added to ``orders`` if it has parameters."""
     if not layer.children():
-        return _through_one(layer, name, x, axes[layer], orders)
+        return _propagate_leaf(layer, name, x, axes[layer], orders)
     y = x
     for child_name, child in layer.children().items():
-        y = _through(child, full_name(name, child_name), y, axes, orders)
+        y = _propagate(child, full_name(name, child_name), y, axes, orders)
     if isinstance(layer, Residual) and not _same_order(x.order, y.order):
         raise ConfigurationError(
-            f"{described(name, layer)} adds features in the order of Keras's Flatten to others: xpnet cannot tell the "
-            "order of both"
+            f"{described(name, layer)} adds features in the order of Keras's Flatten to features in another order, "
+            "which xpnet cannot import"
         )
     return y
 
 
-def _through_one(layer: Layer, name: str, x: _Samples, axes: int | None, orders: dict[str, np.ndarray]) -> _Samples:
+def _propagate_leaf(layer: Layer, name: str, x: _Samples, axes: int | None, orders: dict[str, np.ndarray]) -> _Samples:
     if type(layer) in _SAME_AXIS:
         _require_same_axis(layer, name, axes)
     if x.order is not None and layer.parameter_specs():
@@ -87,27 +87,27 @@ def _through_one(layer: Layer, name: str, x: _Samples, axes: int | None, orders:
 def _flattened(x: _Samples) -> np.ndarray | None:
     if x.shape is None:
         raise ConfigurationError(
-            "Keras flattens images in another order than xpnet, and the network does not tell their shape: give that "
-            "of its input, such as (3, 32, 32)"
+            "Keras flattens images in another order than xpnet, and the network does not tell their shape: give the "
+            "shape of its input, such as (3, 32, 32)"
         )
-    if not _moved(x.shape):
+    if not _is_reordered(x.shape):
         return x.order
     channels, height, width = x.shape
     indices = np.arange(channels * height * width).reshape(height, width, channels)
     return np.transpose(indices, (2, 0, 1)).reshape(-1)
 
 
-def _moved(shape: Shape) -> bool:
-    """Whether the numbers of such a sample stand in another order in Keras: images of several channels and pixels."""
+def _is_reordered(shape: Shape) -> bool:
+    """Whether Keras flattens samples of this shape in another order: images of several channels and pixels."""
     return len(shape) == 3 and shape[0] > 1 and shape[1] * shape[2] > 1
 
 
 def _require_same_images(layer: Reshape, x: _Samples) -> None:
     if tuple(layer.shape) == x.shape:
         return
-    if x.order is not None or _moved(tuple(layer.shape)) or (x.shape is not None and _moved(x.shape)):
+    if x.order is not None or _is_reordered(tuple(layer.shape)) or (x.shape is not None and _is_reordered(x.shape)):
         raise ConfigurationError(
-            f"Reshape({layer.shape}) arranges the numbers of its samples otherwise than Keras's does"
+            f"Reshape({layer.shape}) arranges the numbers of a sample in another order than Keras's"
         )
 
 
@@ -115,11 +115,11 @@ def _require_same_axis(layer: Layer, name: str, axes: int | None) -> None:
     if axes is None:
         raise ConfigurationError(
             f"{described(name, layer)} may normalise another axis in Keras, and the network does not tell the shape of "
-            "its samples: give that of the network's input, such as (3, 32, 32)"
+            "its samples: give the shape of the network's input, such as (3, 32, 32)"
         )
     if axes not in _SAME_AXIS[type(layer)]:
         raise ConfigurationError(
-            f"{described(name, layer)} takes samples of {axes} axes here, and Keras's works on another of them"
+            f"{described(name, layer)} takes samples of {axes} axes, of which Keras's layer works on another one"
         )
 
 

@@ -1,4 +1,4 @@
-"""DeZero: what ``model.save_weights`` writes, an ``.npz`` file of arrays named ``l0/W``."""
+"""DeZero: weights that ``model.save_weights`` wrote, an ``.npz`` file of arrays named ``l0/W``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ LAYOUT: Layout = {
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> ForeignWeights:
-    """The arrays, layer by layer; DeZero writes them in no fixed order."""
+    """The arrays, grouped by layer; DeZero writes them in no fixed order."""
     tensors = [Stored(name, values, values.dtype.name) for name, values in arrays.items()]
     return ForeignWeights("DeZero", LAYOUT, group_by_layer(tensors, "/"))

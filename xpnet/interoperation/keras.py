@@ -1,4 +1,4 @@
-"""Keras: what ``model.save_weights`` and ``numpy.savez(path, *model.get_weights())`` write."""
+"""Keras: weights written by ``model.save_weights`` or ``numpy.savez(path, *model.get_weights())``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpnet.interoperation.layouts import Layout, Place, Tensor
 from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer
 from xpnet.layers import BatchNorm, Conv2d, Embedding, LayerNorm, Linear
 
-# In the order of Keras's own ``layer.weights``. Both kernels have our axes.
+# In the order of Keras's ``layer.weights``. Kernels of Dense and Conv2D have xpnet's axes.
 _KERNEL_AND_BIAS = Tensor("W", "kernel"), Tensor("b", "bias")
 _GAMMA_AND_BETA = Tensor("gamma", "gamma"), Tensor("beta", "beta")
 _MOVING = Tensor("running_mean", "moving_mean"), Tensor("running_variance", "moving_variance")
@@ -33,7 +33,7 @@ _NOT_LAYERS = {"optimizer", "seed_generator"}
 
 
 def from_list(arrays: Mapping[str, np.ndarray], places: Sequence[Place]) -> ForeignWeights:
-    """The arrays of ``get_weights``, which are the layers' one after the other."""
+    """The arrays of ``get_weights``, which has no names: those of each layer in turn."""
     stored = iter([Stored(name, values, values.dtype.name) for name, values in arrays.items()])
     groups: dict[str, dict[str, Stored]] = {}
     for place in places:
@@ -46,7 +46,7 @@ def from_list(arrays: Mapping[str, np.ndarray], places: Sequence[Place]) -> Fore
 
 
 def read_h5(path: Path) -> ForeignWeights:
-    """A ``.weights.h5`` file of Keras 3: each layer's variables, by number."""
+    """A ``.weights.h5`` file of Keras 3, which has each layer's variables by number."""
     try:
         import h5py
     except ImportError as error:
@@ -59,9 +59,9 @@ def read_h5(path: Path) -> ForeignWeights:
     def visit(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or "/vars/" not in name or _NOT_LAYERS & set(name.split("/")):
             return
-        # Datasets may point to other files, or claim any size without having it.
+        # A dataset may refer to another file, or claim a size that the file does not have.
         if item.is_virtual or item.external or sum(tensor.values.nbytes for tensor in found) + item.nbytes > size:
-            raise ValueError(f"the file does not itself hold {name}, of shape {item.shape}")
+            raise ValueError(f"the file does not contain the data of {name}, of shape {item.shape}")
         found.append(Stored(name, item[()], item.dtype.name))
 
     try:
@@ -69,7 +69,7 @@ def read_h5(path: Path) -> ForeignWeights:
             file.visititems(visit)
     except PermissionError as error:
         raise MissingFileError(f"cannot read {path}: {error}") from error
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # h5py's, by what is damaged
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # h5py's choice depends on the damage
         raise FileFormatError(f"{path} is damaged or no HDF5 file ({error})") from error
     if not found:
         raise FileFormatError(

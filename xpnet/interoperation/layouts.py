@@ -1,4 +1,4 @@
-"""What the foreign formats share: a layer's tensors there, and the places in a model that have tensors."""
+"""How another library stores a layer's tensors, and the layers of a model that have tensors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from xpnet.parameters import Shape
 
 
 class Tensor(NamedTuple):
-    """One parameter or buffer of a layer, as another library keeps it.
+    """A parameter or buffer of a layer, as another library stores it.
 
     Attributes:
-        ours: its name in the layer.
-        theirs: its name there.
-        axes: which of our axes its first, second, … axis there is; (): the same ones.
+        ours: its name in xpnet's layer.
+        theirs: its name in the other library.
+        axes: the permutation from xpnet's axes to theirs, as for ``numpy.transpose``; (): no permutation.
     """
 
     ours: str
@@ -28,7 +28,7 @@ class Tensor(NamedTuple):
     axes: tuple[int, ...] = ()
 
     def their_shape(self, shape: Shape) -> Shape:
-        """The shape there of what has ``shape`` here.
+        """The shape in the other library of an array with this shape in xpnet.
 
         >>> Tensor("W", "weight", (3, 2, 0, 1)).their_shape((5, 5, 1, 8))
         (8, 1, 5, 5)
@@ -36,11 +36,11 @@ class Tensor(NamedTuple):
         return tuple(shape[axis] for axis in self.axes) if self.axes else tuple(shape)
 
     def to_theirs(self, array: np.ndarray) -> np.ndarray:
-        """Our array in their layout, C-contiguous."""
+        """xpnet's array in their layout, C-contiguous."""
         return np.ascontiguousarray(np.transpose(array, self.axes) if self.axes else array)
 
     def to_ours(self, array: np.ndarray) -> np.ndarray:
-        """Their array in our layout, a view."""
+        """Their array in xpnet's layout, a view."""
         return np.transpose(array, np.argsort(self.axes)) if self.axes else array
 
 
@@ -49,10 +49,10 @@ Known = TypeVar("Known")
 
 
 class Place(NamedTuple):
-    """A layer with tensors, and where it stands.
+    """A layer with tensors, and its name in the model.
 
     Attributes:
-        name: as in its parameters' names, "1" or "1.0"; "" for the model itself.
+        name: the prefix of its parameters' names, such as "1" or "1.0"; "" for the model itself.
         layer: the layer.
         views: its own parameters and buffers by name.
     """
@@ -65,7 +65,7 @@ class Place(NamedTuple):
         return described(self.name, self.layer)
 
     def tensors(self, table: Layout, library: str) -> list[Tensor]:
-        """Those of the layer's tensors in another library that it has: a Linear may have no bias."""
+        """The layer's tensors in another library, without those it lacks: a Linear may have no bias."""
         return [tensor for tensor in counterpart(self.layer, table, library) if tensor.ours in self.views]
 
     def full_name(self, own: str) -> str:
@@ -85,7 +85,7 @@ def places(model: Layer) -> list[Place]:
 
 
 def counterpart(layer: Layer, table: Mapping[type[Layer], Known], library: str) -> Known:
-    """What ``table`` has for a layer; ConfigurationError where that is nothing."""
+    """The table's entry for a layer; ConfigurationError if there is none."""
     if type(layer) not in table:
         known = ", ".join(sorted(cls.__name__ for cls in table))
         raise ConfigurationError(

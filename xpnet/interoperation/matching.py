@@ -1,4 +1,4 @@
-"""Which tensors of a foreign file belong to which layer."""
+"""Matching the tensors of another library's file with the layers of a model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xpnet.parameters import Shape
 
 
 class Stored(NamedTuple):
-    """A tensor of a foreign file.
+    """A tensor of a file.
 
     Attributes:
-        name: its whole name there.
+        name: its full name in the file.
         values: the numbers.
-        dtype: the element type there: bfloat16 has no NumPy array, so ``values`` may be wider.
+        dtype: the element type in the file; ``values`` may be wider, as NumPy has no bfloat16.
     """
 
     name: str
@@ -31,14 +31,14 @@ Group = Mapping[str, Stored]
 
 
 class ForeignWeights(NamedTuple):
-    """A foreign file, read.
+    """The contents of another library's file.
 
     Attributes:
-        library: whose it is.
-        layout: how that library keeps each layer.
-        groups: for each of its layers, by name, the tensors by their names within it.
-        in_order: whether the groups stand in the order of the layers.
-        channels_last: whether it flattens images in the order (H, W, C).
+        library: its name.
+        layout: how it stores each layer.
+        groups: the tensors of each layer by name, by name of the layer.
+        in_order: whether the groups are in the order of the layers.
+        channels_last: whether the library flattens images in the order (H, W, C).
     """
 
     library: str
@@ -48,7 +48,7 @@ class ForeignWeights(NamedTuple):
     channels_last: bool = False
 
     def select(self, names: Sequence[str]) -> ForeignWeights:
-        """These groups alone, in this order."""
+        """Only these groups, in this order."""
         if isinstance(names, str) or len(set(names)) < len(names):
             raise ConfigurationError(f"names must be a list of the file's layers, each once, not {names!r}")
         chosen = {one_of("layer of the file", name, self.groups): self.groups[name] for name in names}
@@ -56,7 +56,7 @@ class ForeignWeights(NamedTuple):
 
 
 def group_by_layer(tensors: Sequence[Stored], separator: str, depth: int = 1) -> dict[str, dict[str, Stored]]:
-    """Groups of what has the same name but for its last ``depth`` parts, in natural order: "2" before "10".
+    """Group tensors whose names differ only in the last ``depth`` parts, in natural order: "2" before "10".
 
     >>> stored = [Stored(name, np.zeros(1), "float32") for name in ("10.weight", "2.bias", "2.weight")]
     >>> [(name, list(group)) for name, group in group_by_layer(stored, ".").items()]
@@ -71,13 +71,13 @@ def group_by_layer(tensors: Sequence[Stored], separator: str, depth: int = 1) ->
 
 
 def match(places: Sequence[Place], weights: ForeignWeights, origin: str) -> list[Group]:
-    """The group of each place: the first one left that has the tensors and shapes which the layer needs.
+    """The group of each place: the first remaining one with the tensors and shapes that the layer needs.
 
     Raises:
-        ConfigurationError: a layer that the library has no counterpart for; or several groups fit a layer, and their
-            names do not say which comes first.
-        ShapeError: nothing left fits a layer.
-        FileFormatError: the file holds more than the model.
+        ConfigurationError: the library has no counterpart of a layer; or several groups fit a layer, and their names
+            do not imply an order.
+        ShapeError: no remaining group fits a layer.
+        FileFormatError: the file has more layers than the model.
     """
     left, matched = dict(weights.groups), []
     for place in places:
@@ -99,13 +99,13 @@ def match(places: Sequence[Place], weights: ForeignWeights, origin: str) -> list
         extra = ", ".join(list(left)[:3]) + (", …" if len(left) > 3 else "")
         raise FileFormatError(
             f"{origin}: the model has no layer for {extra}: take another architecture, or give the names of the file's "
-            "layers that the model shall have, first to last"
+            "layers to take, first to last"
         )
     return matched
 
 
 def _nearest(candidates: Sequence[str], groups: Mapping[str, Group], needed: Mapping[str, Shape]) -> str:
-    """What the file has instead: the group with the fewest differences."""
+    """A description of the group with the fewest differences, for an error."""
 
     def differences(name: str) -> int:
         found = _shapes(groups[name])
@@ -133,7 +133,7 @@ def _text(shapes: Mapping[str, Shape]) -> str:
 
 
 def _natural(name: str) -> list[list[str | tuple[int, str]]]:
-    """Part by part, text and numbers by turns; of two numbers, the longer is the larger."""
+    """The sort key: for each part of a name, text and numbers in turn; a number with more digits is larger."""
     return [
         [
             (len(piece.lstrip("0")), piece) if place % 2 else piece
@@ -144,7 +144,7 @@ def _natural(name: str) -> list[list[str | tuple[int, str]]]:
 
 
 def _numbered(one: str, other: str) -> bool:
-    """Whether numbers order two names: the first parts that differ, "block1" and "block2", do so in nothing else."""
+    """Whether two names differ first in a number: "block1.a" and "block2.b", but not "block.a" and "block.b"."""
     for first, second in zip(_parts(one), _parts(other), strict=False):
         if first != second:
             return re.sub(r"_?\d+", "", first) == re.sub(r"_?\d+", "", second)

@@ -1,4 +1,4 @@
-"""ONNX: a network out, for any runtime that reads the format."""
+"""ONNX: exporting a network for inference."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ OPSET, IR_VERSION = 17, 8  # of 2022: every runtime in use reads them
 def export_onnx(model: Layer, path: str | Path, input_shape: Sequence[int] | None = None) -> Shape:
     """Write a model for inference as an ONNX graph, from ``input`` (N, *input_shape) to ``output`` (N, …), any N.
 
-    Both are float32, and so are the weights; only the indices that an Embedding takes are int64. The input is what the
-    network was trained on: raw pixels, where it begins with a Rescale, which the graph contains. The output is the last
-    layer's: of a classifier the logits, without a softmax that the model does not have. BatchNorm computes with its
-    running statistics, and Dropout, which does nothing in inference, is left out.
+    Input, output and weights are float32, but the indices for an Embedding are int64. The graph contains every layer in
+    its form for inference: a Rescale at the beginning takes raw pixels, BatchNorm uses its running statistics, and
+    Dropout is left out. The output of a classifier is its logits, unless the model ends in a Softmax.
 
     Args:
         model: initialised.
         path: of the file, which ends in .onnx.
-        input_shape: of one sample; None: what the first Linear or Reshape takes.
+        input_shape: of one sample; None: the shape that the first Linear or Reshape takes.
 
     Returns:
         the shape of one sample.
 
     Raises:
-        ConfigurationError: the package onnx is missing, ONNX has no counterpart of a layer, or another ending.
-        ShapeError: the model does not take samples of that shape, or does not tell which ones it takes.
-        RunFolderError: the disk refused; an old file is whole.
+        ConfigurationError: the package onnx is missing, ONNX has no counterpart of a layer, or the path does not end in
+            .onnx.
+        ShapeError: the model does not take samples of that shape, or its layers do not imply a shape.
+        RunFolderError: the file cannot be written; an existing one is unchanged.
 
     >>> import tempfile, onnx, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 3, "relu")).initialize(xpnet.backend("cpu-reference"))
@@ -55,7 +55,7 @@ def export_onnx(model: Layer, path: str | Path, input_shape: Sequence[int] | Non
     model.require_backend()
     input_shape, output_shape = _shapes(model, input_shape)
     graph = Graph(sample_axes(model, len(input_shape)))
-    if graph.layer(model, "", "input") == "input":  # nothing but Dropout
+    if graph.layer(model, "", "input") == "input":  # the model has only Dropout layers
         graph.node("Identity", "input")
     graph.nodes[-1].output[0] = "output"
     kind = TensorProto.INT64 if model.takes_integers else TensorProto.FLOAT
@@ -73,7 +73,7 @@ def export_onnx(model: Layer, path: str | Path, input_shape: Sequence[int] | Non
 
 
 def _shapes(model: Layer, input_shape: Sequence[int] | None) -> tuple[Shape, Shape]:
-    """Of one sample of the input and of the output."""
+    """The shapes of one input sample and of one output sample."""
     if input_shape is not None:
         return tuple(input_shape), model.output_shape(tuple(input_shape))
     known = known_input_shape(model)

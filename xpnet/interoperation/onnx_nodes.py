@@ -1,4 +1,4 @@
-"""The ONNX nodes that each layer becomes.
+"""The ONNX nodes of each layer.
 
 Source: the operators of https://onnx.ai/onnx/operators, as of opset 17.
 """
@@ -20,10 +20,10 @@ _KERNELS = Tensor("W", "W", (3, 2, 0, 1))
 
 
 class Graph:
-    """The nodes and constants of an ONNX graph, as they come.
+    """The nodes and constants of an ONNX graph, in the order in which they are added.
 
     Args:
-        axes: how many axes the samples have that each layer takes, see :func:`~xpnet.interoperation.axes.sample_axes`.
+        axes: the number of axes of each layer's input samples, from :func:`~xpnet.interoperation.axes.sample_axes`.
     """
 
     def __init__(self, axes: Mapping[Layer, int | None]) -> None:
@@ -32,7 +32,7 @@ class Graph:
         self.constants: list[Any] = []
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node; the name of its output."""
+        """Add a node; return the name of its output."""
         from onnx import helper
 
         output = f"{operator}_{len(self.nodes)}"
@@ -40,18 +40,18 @@ class Graph:
         return output
 
     def constant(self, name: str, values: np.ndarray) -> str:
-        """Add a constant; its name."""
+        """Add a constant; return its name."""
         from onnx import numpy_helper
 
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
     def tensors(self, layer: Layer, name: str, *own: str) -> list[str]:
-        """Add a layer's parameters and buffers, as float32; their names."""
+        """Add parameters and buffers of a layer as float32 constants; return their names."""
         return [self.constant(f"{name}{tensor}", _host(layer, tensor)) for tensor in own]
 
     def layer(self, layer: Layer, name: str, x: str) -> str:
-        """Add a layer of that name; the name of its output, given that of its input."""
+        """Add a layer, given its name and that of its input; return the name of its output."""
         return counterpart(layer, NODES, "ONNX")(self, layer, name, x)
 
 
@@ -73,7 +73,7 @@ def _linear(graph: Graph, layer: layers.Linear, name: str, x: str) -> str:
     tensors = graph.tensors(layer, name, *layer.parameter_specs())
     if graph.axes[layer] == 1:
         return _activated(graph, layer, graph.node("Gemm", x, *tensors))
-    y = graph.node("MatMul", x, tensors[0])  # Gemm takes matrices alone
+    y = graph.node("MatMul", x, tensors[0])  # Gemm takes only matrices
     return _activated(graph, layer, graph.node("Add", y, tensors[1]) if layer.bias else y)
 
 
@@ -104,7 +104,7 @@ def _layer_norm(graph: Graph, layer: layers.LayerNorm, name: str, x: str) -> str
 
 
 def _gelu(graph: Graph, layer: layers.GELU, name: str, x: str) -> str:
-    """By its equation: ONNX has a Gelu from opset 20 on."""
+    """By its equation: ONNX has Gelu only from opset 20 on."""
 
     def number(own: str, value: float) -> str:
         return graph.constant(f"{name}{own}", np.array(value, np.float32))
@@ -122,7 +122,7 @@ def _rescale(graph: Graph, layer: layers.Rescale, name: str, x: str) -> str:
 
 
 def _standardize(graph: Graph, layer: layers.Standardize, name: str, x: str) -> str:
-    """The first axis of a sample has the features; the others are broadcast over."""
+    """Broadcast the features over all axes of a sample but the first."""
     axes = (-1,) + (1,) * ((graph.axes[layer] or 1) - 1)
     mean, deviation = (graph.constant(f"{name}{own}", _host(layer, own).reshape(axes)) for own in ("mean", "deviation"))
     return graph.node("Div", graph.node("Sub", x, mean), deviation)
@@ -133,7 +133,7 @@ def _embedding(graph: Graph, layer: layers.Embedding, name: str, x: str) -> str:
 
 
 def _reshape(graph: Graph, layer: layers.Reshape, name: str, x: str) -> str:
-    shape = graph.constant(f"{name}shape", np.array([0, *layer.shape]))  # 0: as many rows as there are
+    shape = graph.constant(f"{name}shape", np.array([0, *layer.shape]))  # 0: unchanged, the rows
     return graph.node("Reshape", x, shape)
 
 

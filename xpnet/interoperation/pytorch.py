@@ -1,4 +1,4 @@
-"""PyTorch: a ``state_dict`` in a safetensors file, in and out."""
+"""PyTorch: reading and writing a ``state_dict`` in a safetensors file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLOATING = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
 def read_state_dict(path: Path) -> ForeignWeights:
-    """A safetensors file's tensors, layer by layer."""
+    """The tensors of a safetensors file, grouped by layer."""
     from safetensors import SafetensorError, deserialize
 
     try:
@@ -44,32 +44,32 @@ def _stored(name: str, dtype: str, shape: list[int], data: bytes) -> Stored:
     if dtype in _FLOATING:
         values = np.frombuffer(data, _FLOATING[dtype])
         return Stored(name, values.reshape(shape), values.dtype.name)
-    return Stored(name, np.broadcast_to(np.uint8(0), shape), dtype)  # told by its type, should a layer need it
+    return Stored(name, np.broadcast_to(np.uint8(0), shape), dtype)  # rejected by its type if a layer needs it
 
 
 def export_pytorch(model: Layer, path: str | Path, input_shape: Sequence[int] | None = None) -> str:
     """Write a model's parameters and buffers as the ``state_dict`` of a PyTorch module.
 
-    PyTorch's Linear keeps its matrix as (outputs, inputs), its Conv2d as (outputs, inputs, height, width). An
-    activation is a module of its own there, so the second layer's parameters may be called "2.weight". A Residual is a
-    ``torch.nn.Sequential`` with another ``forward``: its second layer's may be called "1.2.weight". BatchNorm's
-    ``num_batches_tracked``, which xpnet does not count, is 0.
+    PyTorch stores the matrix of a Linear as (outputs, inputs), that of a Conv2d as (outputs, inputs, height, width). An
+    activation is a module of its own in PyTorch, so the second layer's parameters may be called "2.weight".
+    Rescale, Standardize and Residual are classes in the returned source. BatchNorm's ``num_batches_tracked``, which
+    xpnet does not count, is 0.
 
     Args:
         model: initialised.
         path: of the file, which ends in .safetensors.
-        input_shape: of one sample, (C, H, W); needed for a model whose layers do not tell whether a BatchNorm takes
-            vectors or images.
+        input_shape: of one sample, (C, H, W); needed if the layers do not imply whether a BatchNorm takes vectors or
+            images.
 
     Returns:
-        Python source that defines ``model``, the module; the file is loaded into it by
-        ``model.load_state_dict(safetensors.torch.load_file(path))``. For inference call ``model.eval()``.
+        Python source that defines the module ``model``; to load the file into it, call
+        ``model.load_state_dict(safetensors.torch.load_file(path))``. Call ``model.eval()`` before inference.
 
     Raises:
-        ConfigurationError: a layer that PyTorch has no counterpart for, another ending, or a BatchNorm of what has no
-            known shape.
+        ConfigurationError: PyTorch has no counterpart of a layer, the path does not end in .safetensors, or a
+            BatchNorm's samples have an unknown shape.
         ShapeError: the model does not take samples of that shape.
-        RunFolderError: the disk refused; an old file is whole.
+        RunFolderError: the file cannot be written; an existing one is unchanged.
 
     >>> import tempfile, xpnet
     >>> model = Sequential(xpnet.Linear(4, 8, "tanh"), xpnet.Linear(8, 3))
@@ -100,7 +100,7 @@ def export_pytorch(model: Layer, path: str | Path, input_shape: Sequence[int] | 
 def _translate(
     children: Sequence[Layer], prefix: str, axes: Mapping[Layer, int | None], state: dict[str, np.ndarray]
 ) -> str:
-    """The expressions for layers one after the other, a line each; their tensors go to ``state``."""
+    """One line of source for each module of the layers; their tensors are added to ``state``."""
     sources: list[str] = []
     for layer in children:
         name = f"{prefix}{len(sources)}."

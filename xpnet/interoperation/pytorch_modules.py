@@ -1,4 +1,4 @@
-"""The PyTorch modules that compute what each layer computes, and their tensors."""
+"""The PyTorch modules that correspond to each layer, and their tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xpnet.interoperation.layouts import Tensor
 from xpnet.layers import Layer
 
 CONTAINERS = {layers.Sequential: "torch.nn.Sequential", layers.Residual: "Residual"}
-# Modules that PyTorch lacks, as source: it goes before that of the model.
+# Source of modules that PyTorch lacks, which precedes the source of the model.
 DEFINITIONS = {
     layers.Rescale: """class Rescale(torch.nn.Module):
     def __init__(self, divisor):
@@ -48,13 +48,13 @@ _BATCH_NORMS = {1: "BatchNorm1d", 2: "BatchNorm1d", 3: "BatchNorm2d", 4: "BatchN
 
 
 class Module(NamedTuple):
-    """The counterpart of a layer.
+    """The counterpart of a layer in PyTorch.
 
     Attributes:
-        sources: the modules that compute the same, as Python expressions, given the layer and how many axes its samples
-            have, None where that is not known; the first has the tensors.
-        tensors: those.
-        counters: integers that a state_dict has too, though inference does not use them.
+        sources: from the layer and the number of axes of its samples (None: unknown), the modules that compute the same
+            as Python expressions; the first one has the tensors.
+        tensors: the tensors of that module.
+        counters: integers in its ``state_dict`` that inference does not use.
     """
 
     sources: Callable[[Any, int | None], list[str]]
@@ -86,10 +86,10 @@ def _reshape(layer: layers.Reshape, axes: int | None) -> list[str]:
 
 def _batch_norm(layer: layers.BatchNorm, axes: int | None) -> list[str]:
     if axes not in _BATCH_NORMS:
-        samples = "that the network does not tell: give the shape of its input, such as (3, 32, 32)"
+        unknown = "which the network does not tell: give the shape of its input, such as (3, 32, 32)"
         raise ConfigurationError(
-            "BatchNorm is BatchNorm1d, BatchNorm2d or BatchNorm3d in PyTorch, by the axes of its samples, "
-            + (samples if axes is None else f"and has none for {axes} axes")
+            "BatchNorm is BatchNorm1d, BatchNorm2d or BatchNorm3d in PyTorch, by the number of axes of its samples, "
+            + (unknown if axes is None else f"and there is none for {axes} axes")
         )
     return [f"torch.nn.{_BATCH_NORMS[axes]}({layer.features}, eps={layer.epsilon}, momentum={layer.momentum})"]
 

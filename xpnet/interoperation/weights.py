@@ -1,4 +1,4 @@
-"""Weights in: from a file of PyTorch, Keras or DeZero into a model of xpnet."""
+"""Importing weights from files of PyTorch, Keras and DeZero."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _SCALING = {"mean", "deviation"}
 _HINTS = {
     **dict.fromkeys(
         (".pt", ".pth", ".bin", ".ckpt"),
-        "is a pickle, a program that xpnet does not run: in PyTorch, save it by "
+        "is a pickle, which may run any code, so xpnet does not read it: in PyTorch, save it by "
         "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')",
     ),
-    **dict.fromkeys((".pkl", ".pickle"), "is a pickle: the books' are read as they are, by xpnet evaluate"),
+    **dict.fromkeys((".pkl", ".pickle"), "is a pickle: xpnet evaluate reads those of the books"),
     ".keras": "is a whole Keras model: save its weights by model.save_weights('model.weights.h5')",
 }
 
 
 class Imported(NamedTuple):
-    """Where a parameter or a buffer came from.
+    """The source of an imported parameter or buffer.
 
     Attributes:
-        name: of the parameter or buffer in the model.
+        name: its name in the model.
         source: its name in the file.
-        dtype: its element type there; the model's own may be another.
+        dtype: its element type in the file, which may differ from the model's.
 
     >>> Imported(name="0.W", source="fc1.weight", dtype="float32").source
     'fc1.weight'
@@ -51,33 +51,34 @@ class Imported(NamedTuple):
 def import_weights(
     model: Layer, path: str | Path, names: Sequence[str] | None = None, input_shape: Shape | None = None
 ) -> list[Imported]:
-    """Fill an initialised model with the weights of a file that another library wrote; no code from the file runs.
+    """Fill an initialised model with weights from another library's file; no code from the file runs.
 
     The file is PyTorch's ``state_dict`` in safetensors (.safetensors), Keras 3's ``model.save_weights`` (.weights.h5;
     needs h5py), the ``model.get_weights()`` of any Keras (.npz, by ``numpy.savez(path, *weights)``), or DeZero's
-    ``model.save_weights`` (.npz). Its layers go to the model's by their order and shapes. Most formats sort their
-    names, so the order is the natural one ("fc2" before "fc10"), and where that is a guess, ``names`` is asked for.
-    Floats of other types are converted to the model's.
+    ``model.save_weights`` (.npz). Its layers are matched with the model's by order and shapes. Most formats sort names,
+    so the order is the natural one ("fc2" before "fc10"); if it is ambiguous, an error asks for ``names``. Floats of
+    other types are converted to the model's.
 
-    The architecture is the caller's: activations, strides and pixel ranges stand in none of these files.
+    The files contain no architecture: activations and strides must be those of the given model. So must the scaling of
+    the inputs: Rescale has no weights, and Standardize is overwritten only if the file contains one.
 
     Args:
-        model: all its parameters and buffers are overwritten; when an error is raised, none is.
-        path: of the file; its ending tells the format.
+        model: its parameters and buffers are overwritten; if an error is raised, none is.
+        path: of the file; the suffix determines the format.
         names: the file's layers to take, first to last, such as ["conv", "fc"]; None: all.
         input_shape: of one sample, (C, H, W); needed for a Keras network that flattens images of several channels, or
-            normalises what may be images, and does not begin with a Reshape or a Linear.
+            normalises samples that may be images, and does not begin with a Reshape or a Linear.
 
     Returns:
-        what came from where, in the model's order.
+        the source of each parameter and buffer, in the model's order.
 
     Raises:
-        MissingFileError: there is no such file, or it may not be read.
-        FileFormatError: it is damaged, or holds more than the model.
-        ShapeError: what it holds does not fit; the message names the layer and both shapes.
-        DTypeError: its numbers are no floats, or too large for the model's type.
-        ConfigurationError: an ending that tells no format, a missing package, a file that does not tell the order of
-            its layers, or a layer that the other library has not, or means otherwise.
+        MissingFileError: the file does not exist, or cannot be read.
+        FileFormatError: the file is damaged, or has more layers than the model.
+        ShapeError: its tensors do not fit; the message names the layer and both shapes.
+        DTypeError: its numbers are not floats, or too large for the model's type.
+        ConfigurationError: the suffix is unknown, a package is missing, the order of the file's layers is ambiguous, or
+            the other library has no counterpart of a layer, or one that computes something else.
 
     >>> import tempfile, xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 3)).initialize(xpnet.backend("cpu-reference"))
@@ -93,7 +94,7 @@ def import_weights(
     trained = [place for place in targets if not place.layer.preprocesses]
     foreign = _read(path, trained)
     if not any(set(group) == _SCALING for group in foreign.groups.values()):
-        targets = trained  # the file has no scaling of inputs: that of the model stays
+        targets = trained  # the file has no Standardize: the model's is kept
     if names is not None:
         foreign = foreign.select(names)
     groups = match(targets, foreign, str(path))
@@ -125,12 +126,12 @@ def _read(path: Path, targets: Sequence[Place]) -> ForeignWeights:
         if arrays and all(name.startswith("arr_") for name in arrays):
             return keras.from_list(arrays, targets)
         return dezero.from_arrays(arrays)
-    hint = _HINTS.get(ending, "has an ending that tells no format: .safetensors, .weights.h5 and .npz do")
+    hint = _HINTS.get(ending, "has an unknown suffix; expected .safetensors, .weights.h5 or .npz")
     raise ConfigurationError(f"{path} {hint}")
 
 
 def _in_features_order(tensor: Tensor, values: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-    """Their values in our layout; ``order`` sorts what has an entry, or a row, for each input feature."""
+    """The values in xpnet's layout; ``order`` reorders tensors with an entry or a row for each input feature."""
     ours = tensor.to_ours(values)
     return ours if order is None or tensor.ours == "b" else ours[order]
 

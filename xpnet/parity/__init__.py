@@ -1,4 +1,4 @@
-"""Do two backends compute the same? Layer by layer, as far as rounding allows."""
+"""Parity of backends: do they compute the same, layer by layer, within the bounds of rounding?"""
 
 from xpnet.parity.comparison import Drift, Parity, Row, compare, compare_recipe
 

@@ -1,4 +1,4 @@
-"""Two backends or more, held against each other."""
+"""Comparing backends: the results of every layer, the loss and the optimizer, within the bounds of rounding."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ from xpnet.layers import Layer
 from xpnet.layers.preprocessing import fit_preprocessing
 from xpnet.losses import Loss, as_loss
 from xpnet.optimizers import Optimizer
-from xpnet.parity.isolation import taken_apart
 from xpnet.parity.parts import Inference
-from xpnet.parity.rounding import ROUNDOFF, erring_backend, rounding_bounds
-from xpnet.parity.workbench import Quantity, Workbench
+from xpnet.parity.perturbation import ROUNDOFF, perturbed_backend
+from xpnet.parity.recording import record_step
+from xpnet.parity.replica import Quantity, Replica
+from xpnet.parity.rounding import rounding_bounds
 from xpnet.registry import build
 from xpnet.training.batches import samples_for
 from xpnet.training.reports import LAST_LOSS
 from xpnet.training.runs import require_trainable
 
 # Backends order their operations differently, and round constants to their own type. With this margin, λ in the bound
-# of a sum is 8, and the probability of going beyond it 2 exp(-32) for each rounding.
+# of a sum is 8, and a rounding exceeds it with a probability of 2 exp(-32).
 MARGIN = 4.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of result of one layer, on one backend.
+    """The largest difference from the reference in one quantity of one layer, on one backend.
 
     Attributes:
-        backend: the one that is held against the reference.
-        layer: its place and kind, or "data", "loss", "optimizer".
+        backend: the backend that is compared with the reference.
+        layer: the layer's name and class, or "data", "loss", "optimizer".
         quantity: "batch", "forward", "input gradient", "gradient", "inference", "finite check" or "update".
-        array: the one with the element that comes nearest to its bound, or goes farthest beyond it.
-        step: in which that was, from 1.
-        ulps: how far that element is from the reference's, in units in the last place of the array's largest number.
-        bound: how far rounding can carry it, in the same unit.
-        relative: ‖a - r‖ / ‖r‖ of the array a and the reference's r, in that step.
+        array: the array that contains the element with the largest difference, relative to its bound.
+        step: the step of that difference, from 1.
+        ulps: the difference, in units in the last place of the array's largest number.
+        bound: the largest difference that rounding explains, in the same unit.
+        relative: ‖a - r‖ / ‖r‖ for the array a and the reference's array r, in that step.
 
     >>> Row("cpu", "1 Linear", "forward", "y", step=1, ulps=0.5, bound=8.0, relative=1e-8).agrees
     True
@@ -60,18 +61,18 @@ class Row:
 
     @property
     def agrees(self) -> bool:
-        """Whether the element is within its bound."""
+        """Whether the difference is within its bound."""
         return self.ulps <= self.bound
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a backend that trained by itself has come from the reference after all steps.
+    """The difference between a backend's own training and the reference's, after all steps.
 
     Attributes:
         backend: its name.
-        parameters: ‖θ - θᵣ‖ / ‖θᵣ‖.
-        loss: |L - Lᵣ|, of the last step.
+        parameters: ‖θ - θᵣ‖ / ‖θᵣ‖, for the parameters θ and the reference's θᵣ.
+        loss: |L - Lᵣ|, for the losses of the last step.
 
     >>> Drift("cpu", parameters=1e-7, loss=0.0).backend
     'cpu'
@@ -84,13 +85,13 @@ class Drift:
 
 @dataclass(frozen=True)
 class Parity:
-    """The outcome.
+    """The result of a comparison.
 
     Attributes:
-        backends: by name, the reference first.
-        steps: compared; the first step with a divergence was the last one.
-        rows: in the order of the network.
-        drift: of each backend but the first.
+        backends: their names, the reference first.
+        steps: the number of steps compared; the comparison ends with the first step that has a divergence.
+        rows: one for each backend but the reference, layer and quantity, in the order of the network.
+        drift: one for each backend but the reference.
 
     >>> row = Row("cpu", "1 Linear", "forward", "y", step=1, ulps=9.0, bound=8.0, relative=1e-6)
     >>> parity = Parity(["float64", "cpu"], 1, [row], [Drift("cpu", parameters=1e-7, loss=0.0)])
@@ -105,11 +106,11 @@ class Parity:
 
     @property
     def first_divergence(self) -> Row | None:
-        """The first row that is beyond its bound."""
+        """The first row that exceeds its bound, or None."""
         return next((row for row in self.rows if not row.agrees), None)
 
     def to_table(self) -> dict[str, Any]:
-        """As numbers and text, for JSON."""
+        """The result as a dictionary for JSON."""
         first = self.first_divergence
         rows = [{**asdict(row), "agrees": row.agrees} for row in self.rows]
         return {**asdict(self), "rows": rows, "first_divergence": first and asdict(first)}
@@ -128,28 +129,28 @@ def compare(
     total_steps: int | None = None,
     seed: int = 0,
 ) -> Parity:
-    """Train the same model on several backends, and hold every layer's every result against the reference's.
+    """Train a model on the reference backend, and compare every result of each step on all backends.
 
-    In each step of the first backend, every layer, the loss and the optimizer are computed again by themselves, on each
-    backend, from the numbers that the first one had there: so what diverges is at fault itself, and no other layer
-    before it. Each element may be as far from the reference's as rounding can carry it, which is worked out for that
-    layer and those numbers (see :mod:`xpnet.parity.rounding`), times 4. Beside that each backend trains by itself, and
-    ``drift`` tells how far it gets.
+    In each step, every layer, the loss and the optimizer are computed in isolation on each backend, from the inputs
+    that they had in the reference's step: so a divergence names the layer that causes it, not one that follows. Each
+    element may differ from the reference's by 4 times the rounding error that is possible in that layer with those
+    inputs (see :mod:`xpnet.parity.rounding`). Each backend also trains on its own; ``drift`` says how far that gets
+    from the reference.
 
     Args:
-        model: initialised; it stays as it is.
-        loss, optimizer: as for a :class:`~xpnet.Trainer`; they stay as they are, too.
+        model: initialised; it is not changed.
+        loss, optimizer: as for a :class:`~xpnet.Trainer`; they are not changed.
         train: samples.
-        backends: at least two, of different names, the reference first; each computes in its own element type, from
-            weights and inputs rounded to the narrowest of them.
+        backends: at least two with different names, the reference first; each computes in its own element type, from
+            weights and inputs rounded to the narrowest of these types.
         batch_size: rows in a step.
-        sampler: the order; shuffled when None.
-        steps: at most; the first step with a divergence is the last one.
-        total_steps: of the run whose beginning this is, for learning rates that depend on it; None: ``steps``.
-        seed: of the order of samples, and of layers that draw.
+        sampler: order of the samples; shuffled when None.
+        steps: the largest number of steps; the comparison ends with the first step that has a divergence.
+        total_steps: the length of the whole run, for learning-rate schedules; None: ``steps``.
+        seed: of the order of the samples, and of layers that draw random numbers.
 
     Raises:
-        ConfigurationError: fewer than two backends, or two of one name.
+        ConfigurationError: fewer than two backends, or two with the same name.
 
     >>> import xpnet
     >>> model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 8, "tanh"), xpnet.Linear(8, 10))
@@ -167,30 +168,30 @@ def compare(
     model = model.to(model.require_backend())
     fit_preprocessing(model, samples_for(model, train, as_loss(loss)).x)
     narrowest = "float32" if any(backend.dtype == "float32" for backend in backends) else "float64"
-    ground = (model, as_loss(loss), optimizer, Samples(*train), batch_size, sampler or Shuffled(), seed, narrowest)
-    runs, benches = ([Workbench(backend, *ground) for backend in backends] for _ in range(2))
-    erring = erring_backend()
-    bounding = Workbench(erring, *ground, reuse=False)
-    for bench in (*runs, *benches, bounding):
-        bench.trainer.optimizer.set_total_steps(total_steps or steps, step=0)
+    setup = (model, as_loss(loss), optimizer, Samples(*train), batch_size, sampler or Shuffled(), seed, narrowest)
+    trained, isolated = ([Replica(backend, *setup) for backend in backends] for _ in range(2))
+    perturbed = perturbed_backend()
+    bounding = Replica(perturbed, *setup, reuse=False)
+    for replica in (*trained, *isolated, bounding):
+        replica.trainer.optimizer.set_total_steps(total_steps or steps, step=0)
     rows: dict[tuple[str, ...], Row] = {}
     for step in range(1, steps + 1):
-        for part in taken_apart(runs[0]):
-            if isinstance(part, Inference) and all(map(part.is_as_in_training, benches)):
+        for part in record_step(trained[0]):
+            if isinstance(part, Inference) and all(map(part.equals_training, isolated)):
                 continue
-            bounds = rounding_bounds(erring, partial(bounding.compute, part))
-            expected, *others = (bench.compute(part) for bench in benches)
-            for bench, found in zip(benches[1:], others, strict=True):
-                units = MARGIN * (_roundoff(benches[0]) + _roundoff(bench)) / ROUNDOFF
+            bounds = rounding_bounds(perturbed, partial(bounding.compute, part))
+            expected, *others = (replica.compute(part) for replica in isolated)
+            for replica, found in zip(isolated[1:], others, strict=True):
+                units = MARGIN * (_roundoff(isolated[0]) + _roundoff(replica)) / ROUNDOFF
                 for quantity, array in found.items():
-                    row = _row(bench, quantity, step, expected[quantity], array, units * bounds[quantity])
+                    row = _row(replica, quantity, step, expected[quantity], array, units * bounds[quantity])
                     key = row.backend, row.layer, row.quantity
-                    rows[key] = max(rows.get(key, row), row, key=_share)
-        for run in runs[1:]:
-            run.train()
+                    rows[key] = max(rows.get(key, row), row, key=_fraction_of_bound)
+        for replica in trained[1:]:
+            replica.train_step()
         if not all(row.agrees for row in rows.values()):
             break
-    return Parity(names, step, list(rows.values()), [_drift(runs[0], run) for run in runs[1:]])
+    return Parity(names, step, list(rows.values()), [_drift(trained[0], replica) for replica in trained[1:]])
 
 
 def compare_recipe(
@@ -202,7 +203,7 @@ def compare_recipe(
     seed: int = 0,
     model: Layer | None = None,
 ) -> Parity:
-    """As ``compare``, for what a recipe trains: from the initial weights that the seed gives, or from a model's.
+    """As :func:`compare`, for a recipe: from the initial weights of the seed, or from a given model's.
 
     >>> import xpnet
     >>> backends = [xpnet.backend(name) for name in ("float64", "cpu-reference", "cpu")]
@@ -229,11 +230,11 @@ def compare_recipe(
 
 
 def _row(
-    bench: Workbench, quantity: Quantity, step: int, expected: np.ndarray, array: np.ndarray, bound: np.ndarray
+    replica: Replica, quantity: Quantity, step: int, expected: np.ndarray, array: np.ndarray, bound: np.ndarray
 ) -> Row:
-    limits = np.finfo(bench.narrowest)
+    limits = np.finfo(replica.narrowest)
     expected, array = expected.astype(np.float64, copy=False), array.astype(np.float64, copy=False)
-    bound = np.nan_to_num(bound, nan=0.0, posinf=np.inf) + limits.tiny  # what is smaller may be flushed to zero
+    bound = np.nan_to_num(bound, nan=0.0, posinf=np.inf) + limits.tiny  # smaller numbers may be flushed to zero
     with np.errstate(invalid="ignore"):
         error = np.abs(array - expected)
         if not np.isfinite(error).all():
@@ -246,23 +247,23 @@ def _row(
     largest = np.max(np.abs(expected), where=np.isfinite(expected), initial=limits.tiny)
     ulp = float(np.spacing(limits.dtype.type(largest)))
     ulps, limit = float(error[worst]) / ulp, float(bound[worst]) / ulp
-    return Row(bench.backend.name, quantity.layer, quantity.kind, quantity.array, step, ulps, limit, float(relative))
+    return Row(replica.backend.name, quantity.layer, quantity.kind, quantity.array, step, ulps, limit, float(relative))
 
 
-def _share(row: Row) -> float:
+def _fraction_of_bound(row: Row) -> float:
     return row.ulps / row.bound
 
 
-def _roundoff(bench: Workbench) -> float:
-    return float(np.finfo(bench.model.dtype).eps) / 2
+def _roundoff(replica: Replica) -> float:
+    return float(np.finfo(replica.model.dtype).eps) / 2
 
 
-def _drift(reference: Workbench, run: Workbench) -> Drift:
-    def state(bench: Workbench) -> tuple[np.ndarray, float]:
-        views = bench.model.parameters.values()
-        parameters = np.concatenate([bench.fetch(view).ravel() for view in views]) if views else np.zeros(0)
-        return parameters, float(bench.fetch(bench.trainer.report)[LAST_LOSS])
+def _drift(reference: Replica, replica: Replica) -> Drift:
+    def state(replica: Replica) -> tuple[np.ndarray, float]:
+        views = replica.model.parameters.values()
+        parameters = np.concatenate([replica.to_host(view).ravel() for view in views]) if views else np.zeros(0)
+        return parameters, float(replica.to_host(replica.trainer.report)[LAST_LOSS])
 
-    (expected, expected_loss), (found, found_loss) = state(reference), state(run)
+    (expected, expected_loss), (found, found_loss) = state(reference), state(replica)
     distance = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-    return Drift(run.backend.name, float(distance), abs(found_loss - expected_loss))
+    return Drift(replica.backend.name, float(distance), abs(found_loss - expected_loss))

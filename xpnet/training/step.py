@@ -74,7 +74,7 @@ class TrainingStep:
         self._found_inf = self.backend.aligned_zeros(1, "int32")
         self.gradients: Callable[[Array, Array, Context], ops.BatchLoss] = self._backpropagate
         self.reduce: Callable[[Iterable[ops.BatchLoss], int], ops.BatchLoss] = GradientAccumulation(gradients)
-        self.update: Callable[[int, Array], None] = optimizer.update
+        self.update: Callable[[int, Array], None] = self._optimize
 
     def __call__(self, batches: Batches, step: int, context: Context) -> int:
         """Take a step, under a training context, and return the number of rows in its batch."""
@@ -105,9 +105,12 @@ class TrainingStep:
         self.model.backward_parameters(result.gradient, context)
         return result
 
+    def _optimize(self, step: int, found_inf: Array) -> None:
+        self.optimizer.update(step, found_inf)
+
     def _guarded_update(self, step: int) -> None:
-        if self._reads_found_inf and self.update == self.optimizer.update:
-            self.update(step, self._found_inf)
+        if self._reads_found_inf and self.update == self._optimize:
+            self.optimizer.update(step, self._found_inf)  # looked up in each step, so that it can be watched
             return
         written = [self._parameters, *(vector.vector for vector in self.optimizer.state.values())]
         self.backend.unless(self._found_inf, written, lambda: self.update(step, self._found_inf))

@@ -1,4 +1,4 @@
-"""Looking for NaN and infinity in a flat vector."""
+"""The check of a flat vector for NaN and infinity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gathering a batch: rows selected by index, and divided by the pixel range, in one pass."""
+"""Gathering a batch: rows selected by index, and divided by a number, in one pass."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def gather(
     Args:
         rows: (M, D) uint8.
         indices: (N,) integers in [0, M).
-        divisor: the pixel range.
+        divisor: a number, such as 255 for pixels.
         out: (N, D) float32 or float64, output.
         error: (1,) int64, output, set to -1 (the CUDA kernel's way to report a bad index).
 
@@ -113,14 +113,14 @@ def _divide_row(source: Any, divisor: Any, reciprocal: Any, exact: bool, target:
 
 @njit(**INNER)
 def _gather_block(
-    rows: Any, indices: Any, pixel_range: Any, reciprocal: Any, exact: bool, out: Any, step: int, block: int
+    rows: Any, indices: Any, divisor: Any, reciprocal: Any, exact: bool, out: Any, step: int, block: int
 ) -> None:
     first, last = block_range(indices.size, step, block)
     for i in range(first, last):
         ahead = row(rows, indices[min(i + _AHEAD, last - 1)])
         for line in range(0, ahead.size, _LINE_BYTES):
             prefetch(ahead, line)
-        _divide_row(row(rows, indices[i]), pixel_range, reciprocal, exact, row(out, i))
+        _divide_row(row(rows, indices[i]), divisor, reciprocal, exact, row(out, i))
 
 
 _BLOCK = callback(_gather_block)
@@ -148,10 +148,12 @@ def _check_indices_and_gather(team: Any, rows: Any, indices: Any, divisor: float
         if indices[i] < 0 or indices[i] >= rows.shape[0]:
             return INVALID_ARGUMENTS
     real = out.dtype.type
-    pixel_range, reciprocal = real(divisor), real(1) / real(divisor)
-    exact = pixel_range > 0 and _is_exact(pixel_range, reciprocal)  # a negative divisor would change the sign of zeros
+    cast_divisor, reciprocal = real(divisor), real(1) / real(divisor)
+    exact = cast_divisor > 0 and _is_exact(
+        cast_divisor, reciprocal
+    )  # a negative divisor would change the sign of zeros
     columns = max(out.shape[1], 1)
     step = block_length(team, indices.size, -(-_MIN_ELEMENTS // columns), -(-_MAX_ELEMENTS // columns))
     return parallel_for(
-        team, _BLOCK((rows, indices, pixel_range, reciprocal, exact, out, step)), -(-indices.size // step)
+        team, _BLOCK((rows, indices, cast_divisor, reciprocal, exact, out, step)), -(-indices.size // step)
     )

@@ -1,4 +1,4 @@
-"""The last layer and its loss together, without ever holding all logits."""
+"""The last layer and its loss together, with the logits computed in chunks."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ def momentum_update(
 ) -> None:
     """v ← μ v + g; θ ← θ - η v, or with Nesterov momentum θ - η (g + μ v), on flat vectors, in place.
 
-    The definition is PyTorch's, after Sutskever et al., "On
-    the importance of initialization and momentum in deep learning", ICML 2013.
+    The definition is PyTorch's, after Sutskever et al., "On the importance of initialization and momentum in deep
+    learning", ICML 2013.
 
     Args:
         values: θ, a flat contiguous float32 or float64 vector, updated in place.

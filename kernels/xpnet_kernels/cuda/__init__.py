@@ -1,6 +1,6 @@
 """The kernels for CUDA GPUs; the contract is ``kernels/README.md``. Numba is imported at the first use of a kernel.
 
-Arrays are anything with ``__cuda_array_interface__``: CuPy's, PyTorch's, Numba's.
+Arrays are objects with ``__cuda_array_interface__``: CuPy's, PyTorch's or Numba's.
 
 The kernel ``gather`` is in the module ``_gather``, and so on. Without the underscore, importing the module would hide
 the function of the same name.

@@ -12,7 +12,7 @@ from .activations import activate, activation_code
 from .arrays import REALS, DeviceArray, accumulator, array, output, pointer
 from .launch import launch, number, row_grid
 from .primitives import advance, lead, width
-from .tiles import deliver, fetch
+from .tiles import load_masked, store_masked
 
 
 def bias_activation(z: Any, bias: Any, activation: str | None, out: Any, *, stream: int = 0) -> None:
@@ -46,7 +46,7 @@ def launch_forward(x: DeviceArray, bias: DeviceArray, y: DeviceArray, code: int,
 
 @lru_cache
 def forward_kernel(real: types.Type) -> Callable:
-    """The kernel of bias and activation; a block of threads x rows."""
+    """The kernel of bias and activation; a block has threads along a row x rows."""
     zero, one = real(0), real(1)
 
     def forward(
@@ -59,11 +59,11 @@ def forward_kernel(real: types.Type) -> Callable:
         x, b = cuda.local.array(8, real), cuda.local.array(8, real)
         first = cuda.threadIdx.x * width(z) - lead(source)
         while first < columns:
-            fetch(source, first, columns, True, zero, x, 0)
-            fetch(bias, first, columns, lead(bias) == lead(source), zero, b, 0)
+            load_masked(source, first, columns, True, zero, x, 0)
+            load_masked(bias, first, columns, lead(bias) == lead(source), zero, b, 0)
             for k in range(width(z)):
                 x[k] = activate(x[k] + b[k], code, zero, one)
-            deliver(target, first, columns, lead(target) == lead(source), x, 0)
+            store_masked(target, first, columns, lead(target) == lead(source), x, 0)
             first += cuda.blockDim.x * width(z)
 
     return forward

@@ -13,7 +13,7 @@ from .arrays import REALS, DeviceArray, accumulator, array, output, pointer
 from .launch import launch, number
 from .primitives import BLOCK, advance, given, lead, store, width
 from .reductions import column_sum
-from .tiles import deliver, fetch
+from .tiles import load_masked, store_masked
 
 
 def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, db: Any, *, stream: int = 0) -> None:
@@ -46,7 +46,7 @@ def launch_backward(
         number(rows), number(columns), number(dy.row_stride), number(y.row_stride),
         number(0 if dz is None else dz.row_stride),
     ]  # fmt: skip
-    lanes = 2  # a block's columns: 32 bytes, the least that memory moves, so that many blocks have work
+    lanes = 2  # a block's columns: 32 bytes, the smallest memory transaction, so that many blocks have work
     grid = -(-columns * element.bitwidth // (lanes * 128))
     if grid:
         launch(backward_kernel(accumulator(element)), arguments, grid, (lanes, BLOCK // lanes), stream)
@@ -54,7 +54,7 @@ def launch_backward(
 
 @lru_cache
 def backward_kernel(real: types.Type) -> Callable:
-    """The backward kernel; a block has a few columns and all rows, and sums them in a fixed order."""
+    """The backward kernel; a block processes a few columns of all rows, and sums them in a fixed order."""
     zero, one = real(0), real(1)
 
     def backward(
@@ -69,16 +69,17 @@ def backward_kernel(real: types.Type) -> Callable:
         i = int64(cuda.threadIdx.y)
         while i < rows:
             upstream, activated = advance(dy, i * dy_stride), advance(y, i * y_stride)
-            fetch(upstream, first, columns, lead(upstream) == 0, zero, g, 0)
-            fetch(activated, first, columns, lead(activated) == 0, zero, a, 0)
+            load_masked(upstream, first, columns, lead(upstream) == 0, zero, g, 0)
+            load_masked(activated, first, columns, lead(activated) == 0, zero, a, 0)
             for k in range(width(dy)):
                 g[k] *= slope(a[k], code, zero, one)
                 sums[k] += g[k]
             if given(dz):
                 target = advance(dz, i * dz_stride)
-                deliver(target, first, columns, lead(target) == 0, g, 0)
+                store_masked(target, first, columns, lead(target) == 0, g, 0)
             i += cuda.blockDim.y
-        totals = cuda.local.array(8, types.float64)  # a loop over barriers stays a loop, and what it indexes in memory
+        # A copy, because a loop over barriers is not unrolled, so that an array which it indexes is not in registers.
+        totals = cuda.local.array(8, types.float64)
         for k in range(width(dy)):
             totals[k] = sums[k]
         for k in range(width(dy)):

@@ -1,4 +1,4 @@
-"""Looking for NaN and infinity in a flat vector."""
+"""The check of a flat vector for NaN and infinity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .optimizer_kernels import CHECK, RESET, check_finite_kernel
 
 
 def check_finite(gradients: Any, found_inf: Any, *, stream: int = 0) -> None:
-    """Write into ``found_inf``, (1,) int32, 1 where an element of a flat vector is NaN or infinite, else 0."""
+    """``found_inf[0] = 1``, (1,) int32, if an element of a flat vector is NaN or infinite, else 0."""
     g = array("gradients", gradients, REALS, dimensions=1)
     flag = output("found_inf", found_inf, (types.int32,), shape=(1,))
     kernel = check_finite_kernel(accumulator(g.element))

@@ -13,10 +13,10 @@ from numba import cuda, int64, types
 from .arrays import REALS, accumulator, array, output, pointer
 from .launch import launch, number, real
 from .primitives import BLOCK, device_function, given, lead, width
-from .tiles import deliver, fetch
+from .tiles import load_masked, store_masked
 
-_MOST = 2**34  # elements: the counter's lowest word counts groups of four
-_GROUP = 8  # elements to a thread: two counters, and 16 bytes of the narrowest elements
+_MAX_ELEMENTS = 2**34  # elements: the counter's lowest word counts groups of four
+_GROUP = 8  # elements per thread: two counters, and 16 bytes of the narrowest elements
 _LOW = 0xFFFFFFFF
 
 
@@ -43,12 +43,12 @@ def dropout(x: Any, probability: float, key: tuple[int, int], step: Any, out: An
         if len(flat.shape) == 2 and flat.shape[0] > 1 and flat.row_stride != flat.shape[1]:
             raise ValueError(f"{flat.name} must be contiguous; its rows are {flat.row_stride} elements apart")
     size = math.prod(source.shape)
-    if size > _MOST:
-        raise ValueError(f"x has {size} elements, and a step has random words for {_MOST}")
-    counted = None if isinstance(step, Integral) else array("step", step, (types.int64,), shape=(1,))
+    if size > _MAX_ELEMENTS:
+        raise ValueError(f"x has {size} elements, and a step has random words for {_MAX_ELEMENTS}")
+    step_array = None if isinstance(step, Integral) else array("step", step, (types.int64,), shape=(1,))
     arguments = [
-        pointer(source, source.element), pointer(target, source.element), pointer(counted, types.int64),
-        number(step if counted is None else 0), number(key[0]), number(key[1]),
+        pointer(source, source.element), pointer(target, source.element), pointer(step_array, types.int64),
+        number(step if step_array is None else 0), number(key[0]), number(key[1]),
         number(math.ceil(probability * 2**32)), real(1 / (1 - probability)), number(size),
     ]  # fmt: skip
     if size:
@@ -70,17 +70,17 @@ def philox(c0: int, c2: int, c3: int, k0: int, k1: int) -> Any:
 
 @lru_cache
 def dropout_kernel(accumulator: types.Type) -> Callable:
-    """The kernel; a thread takes eight elements."""
+    """The dropout kernel; a thread processes eight elements."""
     zero = accumulator(0)
 
     def drop(
-        x: Any, out: Any, counted: Any, step: int, key0: int, key1: int, threshold: int, scale: float, size: int
+        x: Any, out: Any, step_array: Any, step: int, key0: int, key1: int, threshold: int, scale: float, size: int
     ) -> None:
         first = (int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x) * _GROUP
         if first >= size:
             return
-        if given(counted):
-            step = counted[0]
+        if given(step_array):
+            step = step_array[0]
         factor = accumulator(scale)
         words = cuda.local.array(_GROUP, types.int64)
         for group in range(_GROUP // 4):
@@ -91,10 +91,10 @@ def dropout_kernel(accumulator: types.Type) -> Callable:
             words[4 * group + 3] = d
         values = cuda.local.array(_GROUP, accumulator)
         for offset in range(0, _GROUP, width(x)):
-            fetch(x, first + offset, size, lead(x) == 0, zero, values, offset)
+            load_masked(x, first + offset, size, lead(x) == 0, zero, values, offset)
         for k in range(_GROUP):
             values[k] = values[k] * factor if words[k] >= threshold else zero
         for offset in range(0, _GROUP, width(x)):
-            deliver(out, first + offset, size, lead(out) == 0, values, offset)
+            store_masked(out, first + offset, size, lead(out) == 0, values, offset)
 
     return drop

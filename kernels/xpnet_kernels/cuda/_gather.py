@@ -1,4 +1,4 @@
-"""A batch of images: rows picked by index, and divided by the pixel range, in one pass."""
+"""Gathering a batch: rows selected by index, and divided by a number, in one pass."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output
 from .launch import launch, number, real, row_grid
 from .primitives import advance, device_function, given, lead, thread_index, width
 from .reductions import row_max
-from .tiles import deliver
+from .tiles import store_masked
 
 
 def gather(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any = None, stream: int = 0) -> None:
-    """``out[i] = rows[indices[i]] / divisor``: true divisions, which a product with the reciprocal would not match.
+    """``out[i] = rows[indices[i]] / divisor``, bit for bit the true quotient.
 
     Args:
         rows: (M, D) uint8.
         indices: (N,) integers in [0, M); a row of ``out`` whose index is outside becomes NaN.
-        divisor: the pixel range.
+        divisor: a number, such as 255 for pixels.
         out: (N, D) of any element type, output; the quotient is taken in the accumulation type.
         error: (1,) int64, output: the first position whose index is outside, or -1.
         stream: the CUDA stream's handle.
@@ -44,7 +44,7 @@ def gather(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any = No
 
 @device_function
 def first_outside(indices: Any, count: int, row_count: int, threads: int) -> int:
-    """The first position whose index is not a row, -1 when there is none, by one block."""
+    """The first position whose index is outside [0, row_count), or -1; computed by one block."""
     first = count
     i = int64(thread_index())
     while i < count:
@@ -58,7 +58,7 @@ def first_outside(indices: Any, count: int, row_count: int, threads: int) -> int
 
 @lru_cache
 def gather_kernel(accumulator: types.Type) -> Callable:
-    """The kernel; a block of threads x rows. The first block also looks for bad indices."""
+    """The gather kernel; a block has threads along a row x rows. The first block also checks the indices."""
     nan = as_dtype(accumulator).type(np.nan)
 
     def take(
@@ -83,7 +83,7 @@ def gather_kernel(accumulator: types.Type) -> Callable:
                 values[k] = nan
                 if known and first + k >= 0 and first + k < columns:
                     values[k] = accumulator(source[first + k]) / accumulator(divisor)
-            deliver(target, first, columns, True, values, 0)
+            store_masked(target, first, columns, True, values, 0)
             first += cuda.blockDim.x * width(target)
 
     return take

@@ -1,4 +1,4 @@
-"""The linear layer and its activation: cuBLAS's product, and one kernel for the rest."""
+"""The linear layer and its activation: a product by cuBLAS, and a fused kernel for bias and activation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last layer and its loss together: the logits are never held whole."""
+"""The last layer and its loss together, with the logits computed in chunks."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def linear_softmax_cross_entropy(
 ) -> None:
     """The softmax cross-entropy of the logits x W + b, and its gradients; queued on the stream.
 
-    The logits are made ``chunk_rows`` rows at a time, turned into their gradient in place and used up in matrix
-    products, after Wijmans et al., "Cut your losses in large-vocabulary language models", ICLR 2025, though chunks
-    here are rows. Needs CuPy, from whose memory pool the chunk comes; cannot be captured in a graph, as CuPy's matrix
+    The logits of ``chunk_rows`` rows at a time are computed, replaced by their gradient, and multiplied into ``dx`` and
+    ``dW``, after Wijmans et al., "Cut your losses in large-vocabulary language models", ICLR 2025 (with chunks of rows
+    instead of tiles). Needs CuPy, whose memory pool provides the chunk; cannot be captured in a graph, as CuPy's matrix
     products cannot.
 
     Args:
@@ -51,11 +51,11 @@ def linear_softmax_cross_entropy(
         summary: (4,) float64, output.
         losses: (N,), output.
         dx: (N, D), output.
-        dW: (D, C), output; the chunks' parts are added in its own type.
-        db: (C,), output, likewise.
-        chunk_rows: rows of logits to hold; ``None`` is what fills 32 MiB.
+        dW: (D, C), output; the parts of the chunks are added in its element type.
+        db: (C,), output; as ``dW``.
+        chunk_rows: rows of logits to hold; ``None`` chooses chunks of at most 32 MiB.
 
-    The other arguments, and what is raised, are those of :func:`softmax_cross_entropy`.
+    The other arguments, and the errors, are those of :func:`softmax_cross_entropy`.
     """
     inputs = array("x", x, REALS, dimensions=2)
     element, (rows, depth) = inputs.element, inputs.shape

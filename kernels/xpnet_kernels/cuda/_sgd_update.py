@@ -11,6 +11,6 @@ from .optimizer_kernels import sgd_kernel
 def sgd_update(values: Any, gradients: Any, hyperparameters: Any, *, found_inf: Any = None, stream: int = 0) -> None:
     """θ ← θ - η g on flat vectors, in place; ``hyperparameters`` is (η,), on the device.
 
-    Where ``found_inf``, (1,) int32, is given and does not hold 0, nothing is changed; so with all updates.
+    As in all updates, nothing is changed if ``found_inf``, (1,) int32, is given and not 0.
     """
     update(sgd_kernel, values, gradients, [], hyperparameters, 1, found_inf, stream)

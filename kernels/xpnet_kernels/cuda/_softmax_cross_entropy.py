@@ -1,4 +1,4 @@
-"""Softmax cross-entropy of logits with its gradient, in one pass over memory."""
+"""Softmax cross-entropy and its gradient in one pass over memory."""
 
 from __future__ import annotations
 
@@ -54,13 +54,14 @@ def softmax_cross_entropy(
 
     Args:
         logits: (N, C) float32, float64, bfloat16 (or its bits, uint16) or float16, z.
-        labels: (N,) integers in [0, C), or (N, C) probabilities of the logits' type. A row whose label is outside has
-            a NaN loss and gradient.
+        labels: (N,) integers in [0, C), or (N, C) probabilities of the logits' type. A row whose label is outside
+            [0, C) has a NaN loss and gradient.
         summary: (4,) float64, output: the reduced loss; the sum of the rows' weights, by which the mean divides; the
             number of rows whose arg-max is the label; and the first row with a bad label, or -1.
-        losses: (N,), output; like all that follows float64 for float64 logits, else float32, where nothing is said.
-        gradient: (N, C) of the logits' type, output; without it no work is done for it. It may be ``logits`` if
-            ``in_place`` is true.
+        losses: (N,), output; this and the following arrays are float64 for float64 logits and else float32, unless
+            stated otherwise.
+        gradient: (N, C) of the logits' type, output; ``None``: it is not computed. It may be ``logits`` if ``in_place``
+            is true.
         log_sum_exp: (N,), output.
         predictions: (N,) int64, output: the arg-max of every row.
         reduction: "mean", "sum" or "none".
@@ -69,12 +70,12 @@ def softmax_cross_entropy(
         class_weights: (C,).
         row_weights: (N,).
         z_loss: ζ, where ζ L² is added to a row's loss.
-        ignore_index: a label whose rows count for nothing.
+        ignore_index: rows with this label have loss 0, gradient 0 and weight 0, and are never correct.
         in_place: allow ``gradient`` to overwrite ``logits``.
         stream: the CUDA stream's handle, such as ``cupy.cuda.get_current_stream().ptr``; 0 is the default stream.
 
     Raises:
-        TypeError, ValueError: an array of a wrong type, shape or layout, or an option that makes no sense.
+        TypeError, ValueError: an array of a wrong type, shape or layout, or an invalid option.
     """
     z = array("logits", logits, REALS, dimensions=2)
     g = optional_output("gradient", gradient, z.element, z.shape)
@@ -87,7 +88,7 @@ def softmax_cross_entropy(
     )  # fmt: skip
     rows = z.shape[0]
     threads = threads_per_row(row_extent(z), loss.held_columns(z.element))
-    if rows == 1 or (threads <= WARP and 0 < rows * threads <= BLOCK):  # one block does it all
+    if rows == 1 or (threads <= WARP and 0 < rows * threads <= BLOCK):  # a single block suffices
         whole_warps = -(-rows * threads // WARP) * WARP
         phases = (WEIGHTS if loss.weighted else 0) | PREPARE | ROWS | TOTAL
         loss.launch(phases, z, g, 1, (threads, whole_warps // threads), stream)
@@ -99,7 +100,7 @@ def softmax_cross_entropy(
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """The checked arguments of a loss, all but the logits and their gradient."""
+    """The checked arguments of a loss, without the logits and their gradient."""
 
     labels: DeviceArray
     summary: DeviceArray
@@ -165,12 +166,12 @@ class CrossEntropy:
 
     @property
     def smoothed(self) -> bool:
-        """Whether every class has a part in the target."""
+        """Whether the target of every class may be non-zero."""
         return self.probabilities or self.label_smoothing > 0
 
     @property
     def weighted(self) -> bool:
-        """Whether rows can have other weights in the mean than 1."""
+        """Whether a row's weight in the mean may differ from 1."""
         weights = self.row_weights if self.probabilities else self.class_weights or self.row_weights
         return weights is not None or self.ignore_index is not None
 
@@ -179,13 +180,13 @@ class CrossEntropy:
         return held_bytes(self.smoothed) * 8 // accumulator(element).bitwidth
 
     def rows(self, first: int, count: int) -> CrossEntropy:
-        """The loss of so many rows; the summary stays that of all."""
+        """The loss of ``count`` rows from ``first`` on; the summary is that of all rows."""
         per_row = ("labels", "losses", "log_sum_exp", "predictions", "upstream", "row_weights")
         some = {name: value.rows(first, count) for name in per_row if (value := getattr(self, name)) is not None}
         return replace(self, **some)
 
     def launch_prepare(self, z: DeviceArray, stream: int) -> None:
-        """Queue what comes before the rows."""
+        """Queue the phases before the rows."""
         if self.weighted:
             self.launch(WEIGHTS, z, None, max(-(-self.losses.shape[0] // BLOCK), 1), (BLOCK, 1), stream)
         self.launch(PREPARE, z, None, 1, (BLOCK, 1), stream)
@@ -197,7 +198,7 @@ class CrossEntropy:
             return
         threads = threads_per_row(row_extent(z), self.held_columns(z.element))
         block_rows = 1
-        if threads <= WARP:  # small blocks while there are few of them, for every multiprocessor to get one
+        if threads <= WARP:  # small blocks if there are few, so that every multiprocessor gets one
             warps = min(max(rows * threads // (WARP * 128), 1), 4)
             block_rows = warps * WARP // threads
         self.launch(ROWS, z, g, -(-rows // block_rows), (threads, block_rows), stream)
@@ -210,7 +211,7 @@ class CrossEntropy:
         tiles = max(1, -(-row_extent(z) // (block[0] * self.held_columns(z.element))))
         ignore_index = -1 if self.ignore_index is None else self.ignore_index
         classes = None if self.probabilities else self.labels
-        probabilities = self.labels if self.probabilities else z  # which is not looked at
+        probabilities = self.labels if self.probabilities else z  # which is not read
         arguments = [
             number(phases), pointer(z, z.element),
             pointer(classes, types.int64 if classes is None else classes.element), pointer(probabilities, z.element),
@@ -225,16 +226,16 @@ class CrossEntropy:
 
 
 def row_extent(z: DeviceArray) -> int:
-    """The columns of a row, and those by which it can begin after a 16-byte boundary."""
+    """The columns of a row, plus the most columns between a 16-byte boundary and its start."""
     item = z.element.bitwidth // 8
     aligned = z.address % 16 == 0 and (z.row_stride * item % 16 == 0 or z.shape[0] == 1)
     return z.shape[1] + (0 if aligned else 16 // item - 1)
 
 
 def threads_per_row(extent: int, held_columns: int) -> int:
-    """The threads that share a row: as few as can hold it, but up to eight where that makes their loads adjoin.
+    """The number of threads for a row: the fewest whose registers hold it, but up to eight if their loads are adjacent.
 
-    A row of more columns than a block can hold gets a whole block, which goes through it in tiles.
+    A row with more columns than a block can hold gets a whole block, which processes it in tiles.
     """
     threads = 1
     while threads < WARP and (threads * held_columns < extent or (threads < 8 and threads * 8 < extent)):

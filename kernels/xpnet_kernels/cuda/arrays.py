@@ -1,4 +1,4 @@
-"""Arrays as kernels see them: what ``__cuda_array_interface__`` says, checked, and turned into kernel arguments."""
+"""Array arguments: read from ``__cuda_array_interface__``, checked, and converted to kernel arguments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DeviceArray:
     owner: Any  # of the memory
 
     def rows(self, first: int, count: int) -> DeviceArray:
-        """So many rows of the array."""
+        """The ``count`` rows from ``first`` on."""
         offset = first * self.row_stride * (self.element.bitwidth // 8)
         return replace(self, address=self.address + offset, shape=(count, *self.shape[1:]))
 
@@ -46,7 +46,7 @@ class DeviceArray:
         return replace(self, shape=(1, *self.shape), row_stride=self.shape[0])
 
     def as_numpy(self) -> np.ndarray:
-        """The array itself, where it is the simulator's, in the host's memory."""
+        """The array in NumPy; only in the simulator, whose arrays are in the host's memory."""
         item = self.element.bitwidth // 8
         strides = (self.row_stride * item, item)[-len(self.shape) :]
         size = sum((n - 1) * stride for n, stride in zip(self.shape, strides, strict=True)) + item
@@ -55,7 +55,7 @@ class DeviceArray:
 
 
 def pointer(array: DeviceArray | None, element: types.Type) -> Argument:
-    """The array as a kernel argument; a null pointer of that element type for an array that was not given."""
+    """The array as a kernel argument; for ``None``, a null pointer of that element type."""
     if not SIMULATED:
         return types.CPointer(element), 0 if array is None else array.address
     if array is None:
@@ -101,12 +101,12 @@ def array(
 
 
 def output(name: str, value: Any, elements: Sequence[types.Type], *, shape: tuple[int, ...]) -> DeviceArray:
-    """Describe an output: like an input, and writable, its rows apart."""
+    """Describe an output: as an input, but writable, with rows that do not overlap."""
     result = array(name, value, elements, shape=shape)
     if getattr(value, _INTERFACE)["data"][1]:
-        raise ValueError(f"{name} is an output, and this array is read-only")
+        raise ValueError(f"{name} is an output, but this array is read-only")
     if len(shape) == 2 and shape[0] > 1 and abs(result.row_stride) < shape[1]:
-        raise ValueError(f"{name} is an output, and its rows overlap: they are {result.row_stride} elements apart")
+        raise ValueError(f"{name} is an output, but its rows overlap: they are {result.row_stride} elements apart")
     return result
 
 
@@ -132,7 +132,7 @@ def _name(element: types.Type) -> str:
 
 
 def _row_stride(name: str, shape: tuple[int, ...], strides: tuple[int, ...] | None, item: int) -> int:
-    """The distance of rows in elements; rows of more than two dimensions lie close together."""
+    """The distance between rows in elements; arrays of more than two dimensions must be contiguous."""
     packed = shape[-1] if len(shape) > 1 else 1
     if strides is None or 0 in shape:
         return packed
@@ -141,7 +141,7 @@ def _row_stride(name: str, shape: tuple[int, ...], strides: tuple[int, ...] | No
         outermost_of_two = axis == 0 and len(shape) == 2
         if shape[axis] > 1 and strides[axis] != distance and not (outermost_of_two and strides[axis] % item == 0):
             raise ValueError(
-                f"{name} must have contiguous rows, not the strides {strides} with {item}-byte items; a copy has them"
+                f"{name} must have contiguous rows, but its strides are {strides} with {item}-byte items; make a copy"
             )
         distance *= shape[axis]
     return strides[0] // item if len(shape) == 2 and shape[0] > 1 else packed

@@ -1,12 +1,12 @@
 """The kernel of softmax cross-entropy: four phases, in one launch for a small batch, in several for a large one.
 
-*Weights* finds the weight of every row, if there are any, and *prepare* sums them, for the gradient of the mean
-divides by the sum. *Rows* does the work, below. *Total* sums the losses. *Prepare* and *total* are one block with a
-fixed order of additions: the same bits on every run.
+*Weights* computes the weight of every row, if rows have weights; *prepare* sums them, because the gradient of the mean
+is divided by the sum. *Rows* computes losses and gradients. *Total* sums the losses. *Prepare* and *total* run in one
+block with a fixed order of additions, so that every run has the same bits.
 
-A row is gone through in tiles. The last one, the whole of a row of up to 32K float32, stays in registers; those before
-it are read again for the gradient, newest first, while they are in the L2 cache. Exponentials are taken against the
-largest logit so far, so none overflows, and their sum is rescaled when a larger one comes.
+*Rows* reads a row in tiles. The last tile, which is the whole row up to 32K float32 elements, stays in registers; the
+others are read again for the gradient, the newest first, while they are in the L2 cache. Exponentials are relative to
+the largest logit so far, so none overflows, and their sum is rescaled when a larger logit follows (online softmax).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WEIGHTS, PREPARE, ROWS, TOTAL = 1, 2, 4, 8
 
 
 def held_bytes(smoothed: bool) -> int:
-    """Of a row in one thread's registers; smoothed targets need registers of their own."""
+    """The bytes of a row that a thread keeps in registers; smoothed targets need registers of their own."""
     return HELD_BYTES // 2 if smoothed else HELD_BYTES
 
 
@@ -59,8 +59,8 @@ def held_bytes(smoothed: bool) -> int:
 def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities: bool) -> Callable:
     """The kernel for one accumulation type and kind of target.
 
-    ``probabilities``: the targets are rows of them, else class indices. ``smoothed``: every class has a part in the
-    target, because of label smoothing or probabilities, not the label alone.
+    ``probabilities``: the targets are rows of probabilities instead of class indices. ``smoothed``: the target of every
+    class may be non-zero, because of label smoothing or probabilities.
     """
     real = accumulator
     number = as_dtype(accumulator).type
@@ -77,7 +77,7 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
         lane, threads = cuda.threadIdx.x, cuda.blockDim.x
         block_threads = cuda.blockDim.x * cuda.blockDim.y
         buffer = cuda.local.array(32, real)
-        if phases & WEIGHTS:  # the losses' memory holds them until the next phase has summed them
+        if phases & WEIGHTS:  # stored in ``losses`` until the next phase has summed them
             row = int64(cuda.blockIdx.x) * block_threads + thread_index()
             if row < row_count:
                 losses[row] = weigh_row(
@@ -108,7 +108,7 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
         if phases & ROWS:
             row = int64(cuda.blockIdx.x) * cuda.blockDim.y + cuda.threadIdx.y
             inside = row < row_count
-            row = min(row, row_count - 1)  # threads beyond the last row repeat it, and write nothing
+            row = min(row, row_count - 1)  # threads beyond the last row repeat it, but write nothing
             row_weight = row_weights[row] if given(row_weights) else one
             scale = real(factor) * row_weight  # of the row's gradient
             if given(upstream):
@@ -130,18 +130,18 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
             total = row_sum(total + exponentiate(held, width(z), row_shift), threads)
 
             label, known, owner = int64(-1), False, int64(0)
-            silent = probabilities and row_weight == 0  # counts for nothing
+            masked = probabilities and row_weight == 0
             if not probabilities:
                 label = int64(labels[row])
                 known = label >= 0 and label < columns
-                silent = (known and row_weight == 0) or (ignoring and label == ignore_index)
+                masked = (known and row_weight == 0) or (ignoring and label == ignore_index)
                 if known:
                     owner = int64(uint32((label + lead(z)) // width(z)) % uint32(threads))
-            owns = inside and lane == owner  # the thread that has the label's column speaks for the row
+            owns = inside and lane == owner  # the thread with the label's column writes the row's results
 
             t = advance(probability_rows, row * probability_stride)
             targets, values = cuda.local.array(8, real), cuda.local.array(8, real)
-            weight, cost = zero, zero  # of what the target has beside its label
+            weight, cost = zero, zero  # of the target without the label's own term
             if smoothed:
                 weight, cost, target = target_sums(
                     z, t, start, step, columns, probabilities, class_weights, keep, uniform, row_shift, zero,
@@ -162,7 +162,7 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
                     label_exponential = exponential(label_logit - row_shift)
                 log_total = logarithm(total)
                 loss = row_weight * row_loss(log_total, row_shift, weight, cost, label_weight, label_logit, z_loss)
-                if silent:
+                if masked:
                     loss = 0.0
                 elif not (total > 0 and total < infinity and (known or probabilities)):
                     loss = math.nan
@@ -171,7 +171,7 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
                     log_sum_exp[row] = real(row_shift + log_total)
                 if given(predictions):
                     predictions[row] = prediction
-                correct = prediction == label and (known or probabilities) and not silent
+                correct = prediction == label and (known or probabilities) and not masked
             correct_rows = cuda.syncthreads_count(int32(correct))
             if thread_index() == 0 and correct_rows > 0:
                 add_count(summary, 2, float64(correct_rows))
@@ -186,9 +186,9 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
                 g = advance(gradient, row * gradient_stride)
                 write_gradient(
                     z, g, t, start, step, tiles, columns, held, row_shift, slope, scale, smoothed, probabilities,
-                    class_weights, keep, uniform, silent, zero, infinity, targets,
+                    class_weights, keep, uniform, masked, zero, infinity, targets,
                 )  # fmt: skip
-                if owns and known and not silent:
+                if owns and known and not masked:
                     label_target = label_weight
                     if smoothed:
                         label_target += uniform * class_weights[label] if given(class_weights) else uniform

@@ -1,6 +1,6 @@
-"""What the kernel of softmax cross-entropy does to one row, and over the batch.
+"""The device functions of the softmax cross-entropy kernel, for one row and for the batch.
 
-Constants of the accumulation type are arguments: a number written here would be float64, and all that it meets.
+Constants of the accumulation type are arguments: a literal is float64, and promotes the expressions that contain it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numba import float64, int64
 
 from .primitives import device_function, exponential, given, lead, recomputed, thread_index, width
 from .reductions import row_max, row_sum
-from .tiles import deliver_tile, fetch, fetch_tile
+from .tiles import load_masked, load_tile, store_tile
 
 
 @device_function
@@ -42,7 +42,7 @@ def row_arg_max(best: Any, column: int, columns: int, threads: int) -> Any:
 def exponentiate(held: Any, count: int, shift: Any) -> float:
     """Replace each value z by exp(z − shift); return their sum.
 
-    It is taken of ``count`` values at a time in their own type, and of those sums in float64.
+    ``count`` values at a time are summed in their own type, and these sums in float64.
     """
     total = 0.0
     for first in range(0, held.size, count):
@@ -57,16 +57,16 @@ def exponentiate(held: Any, count: int, shift: Any) -> float:
 
 @device_function
 def read_row(z: Any, start: int, step: int, tiles: int, columns: int, held: Any, lowest: Any, infinity: Any) -> Any:
-    """Go over the row; the last tile's logits stay in ``held``.
+    """Read the row; the last tile's logits stay in ``held``.
 
-    Returns the thread's largest logit and its column; and for the tiles before the last, against which logit the
-    exponentials were taken, and their sum.
+    Returns the thread's largest logit and its column; and for the tiles before the last, the logit that their
+    exponentials are relative to, and their sum.
     """
     slots = held.size // width(z)
     best, column, shift, total = -infinity, 0, lowest, 0.0
     for tile in range(tiles):
         first = recomputed(start + tile * slots * step)
-        fetch_tile(z, first, step, slots, columns, -infinity, held)
+        load_tile(z, first, step, slots, columns, -infinity, held)
         for slot in range(slots):
             best, column = arg_max(held, slot * width(z), width(z), first + slot * step, best, column)
         if not best <= shift:
@@ -78,7 +78,7 @@ def read_row(z: Any, start: int, step: int, tiles: int, columns: int, held: Any,
 
 
 @device_function
-def fetch_targets(
+def load_targets(
     t: Any, first: int, columns: int, probabilities: bool, aligned: bool, class_weights: Any, keep: Any, uniform: Any,
     zero: Any, targets: Any, count: int,
 ) -> None:  # fmt: skip
@@ -86,7 +86,7 @@ def fetch_targets(
     for k in range(count):
         targets[k] = zero
     if probabilities:
-        fetch(t, first, columns, aligned, zero, targets, 0)
+        load_masked(t, first, columns, aligned, zero, targets, 0)
     for k in range(count):
         if first + k >= 0 and first + k < columns:
             targets[k] = uniform + keep * targets[k]
@@ -105,14 +105,14 @@ def target_sums(
     aligned = lead(t) == lead(z)
     first = start
     while first < columns:
-        fetch(z, first, columns, True, shift, values, 0)
-        fetch_targets(t, first, columns, probabilities, aligned, class_weights, keep, uniform, zero, targets, width(z))
+        load_masked(z, first, columns, True, shift, values, 0)
+        load_targets(t, first, columns, probabilities, aligned, class_weights, keep, uniform, zero, targets, width(z))
         for k in range(width(z)):
             if targets[k] != 0:
                 weight += targets[k]
                 cost += targets[k] * (shift - values[k])
         if probabilities:
-            fetch(t, first, columns, aligned, -infinity, values, 0)
+            load_masked(t, first, columns, aligned, -infinity, values, 0)
             best, column = arg_max(values, 0, width(z), first, best, column)
         first += step
     if probabilities:
@@ -124,7 +124,7 @@ def target_sums(
 def row_loss(
     log_total: float, shift: Any, weight: Any, cost: Any, label_weight: Any, label_logit: Any, z_loss: float
 ) -> float:
-    """Σ w_c q_c (L − z_c) + ζ L², in differences from the largest logit; a weight of 0 silences an infinite cost."""
+    """Σ w_c q_c (L − z_c) + ζ L², in differences from the largest logit; with weight 0, an infinite cost adds 0."""
     log_sum_exp = shift + log_total
     loss = z_loss * log_sum_exp * log_sum_exp
     if weight != 0:
@@ -137,7 +137,7 @@ def row_loss(
 @device_function
 def write_gradient(
     z: Any, g: Any, t: Any, start: int, step: int, tiles: int, columns: int, held: Any, shift: Any, slope: Any,
-    scale: Any, smoothed: bool, probabilities: bool, class_weights: Any, keep: Any, uniform: Any, silent: bool,
+    scale: Any, smoothed: bool, probabilities: bool, class_weights: Any, keep: Any, uniform: Any, masked: bool,
     zero: Any, infinity: Any, targets: Any,
 ) -> None:  # fmt: skip
     """Write slope · exp(z − shift) − scale · w_c q_c; the exponentials of the last tile are in ``held``."""
@@ -146,22 +146,22 @@ def write_gradient(
     for tile in range(tiles - 1, -1, -1):
         first = recomputed(start + tile * slots * step)
         if tile < tiles - 1:
-            fetch_tile(z, first, step, slots, columns, -infinity, held)
+            load_tile(z, first, step, slots, columns, -infinity, held)
             exponentiate(held, count, shift)
         for i in range(held.size):
             held[i] *= slope
         if smoothed:
             for slot in range(slots):
-                fetch_targets(
+                load_targets(
                     t, first + slot * step, columns, probabilities, lead(t) == lead(z), class_weights, keep, uniform,
                     zero, targets, count,
                 )  # fmt: skip
                 for k in range(count):
                     held[slot * count + k] -= scale * targets[k]
-        if silent:
+        if masked:
             for i in range(held.size):
                 held[i] = zero
-        deliver_tile(g, first, step, slots, columns, lead(g) == lead(z), held)
+        store_tile(g, first, step, slots, columns, lead(g) == lead(z), held)
 
 
 @device_function
@@ -182,13 +182,13 @@ def weigh_row(
 
 @device_function
 def vector_sum(vector: Any, size: int, zero: Any, buffer: Any, threads: int) -> float:
-    """The sum of a vector, by one block."""
+    """The sum of a vector, computed by one block."""
     slots = buffer.size // width(vector)
     step = threads * width(vector)
     total = 0.0
     first = thread_index() * width(vector) - lead(vector)
     while first < size:
-        fetch_tile(vector, first, step, slots, size, zero, buffer)
+        load_tile(vector, first, step, slots, size, zero, buffer)
         for i in range(buffer.size):
             total += buffer[i]
         first = recomputed(first + slots * step)
@@ -197,7 +197,7 @@ def vector_sum(vector: Any, size: int, zero: Any, buffer: Any, threads: int) -> 
 
 @device_function
 def first_bad_label(labels: Any, row_count: int, columns: int, ignoring: bool, ignore_index: int, threads: int) -> int:
-    """The first row whose label is not a class, −1 when there is none, by one block."""
+    """The first row whose label is not a class, or −1; computed by one block."""
     first_bad = row_count
     row = int64(thread_index())
     while row < row_count:

@@ -14,7 +14,7 @@ from numba.cuda.extending import intrinsic
 
 WARP = 32  # threads that exchange values without a barrier
 BLOCK = 512  # threads in a block, at most
-HELD_BYTES = 256  # of a row in one thread's registers: 64 of the 128 that a full block leaves each
+HELD_BYTES = 256  # of a row in a thread's registers: 64 of the 128 that each thread of a full block has
 
 _LOG2_E = np.float32(math.log2(math.e))
 _FLOAT = ir.FloatType()
@@ -70,7 +70,7 @@ def shuffle_xor(value: Any, offset: int) -> Any:
 
 @intrinsic
 def recomputed(typing_context: Any, value: types.Type) -> Any:
-    """The value, as if it came from elsewhere: addresses made of it are computed again, not kept in registers."""
+    """The value, opaque to the compiler: addresses computed from it are recomputed instead of kept in registers."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         word = ir.IntType(64)

@@ -1,4 +1,4 @@
-"""Matrix products by cuBLAS, through CuPy: every element type, into and onto matrices that exist."""
+"""Matrix products by cuBLAS, through CuPy, for every element type; written or added to a given matrix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEFAULT_ALGORITHM = -1
 
 @contextmanager
 def on_stream(stream: int) -> Iterator[None]:
-    """Allocate and multiply on this stream, inside the block."""
+    """A context in which CuPy allocates and multiplies on this stream."""
     if SIMULATED:
         yield
         return
@@ -31,7 +31,7 @@ def on_stream(stream: int) -> Iterator[None]:
 
 
 def filled(name: str, shape: tuple[int, ...], element: types.Type, value: float | None = None) -> DeviceArray:
-    """A new array of 1s, or of anything where no value is given."""
+    """A new array filled with a value, or uninitialised."""
     if SIMULATED:
         xp: Any = np
     else:
@@ -50,8 +50,8 @@ def multiply(
     for matrix in (a, b, out):
         if matrix.shape[0] > 1 and matrix.row_stride < matrix.shape[1]:
             raise ValueError(
-                f"{matrix.name}: cuBLAS takes rows one after the other, not {matrix.row_stride} elements apart; a copy "
-                "has them"
+                f"{matrix.name}: cuBLAS needs rows in ascending order that do not overlap, but they are "
+                f"{matrix.row_stride} elements apart; make a copy"
             )
     if 0 in out.shape:
         return
@@ -68,7 +68,7 @@ def multiply(
     real = np.float64 if out.element == types.float64 else np.float32
     one, beta = np.ones(1, real), np.full(1, float(add), real)
     compute = _COMPUTE_64 if out.element == types.float64 else _COMPUTE_32
-    # cuBLAS counts columns first: it sees every matrix transposed, and multiplies them the other way round.
+    # cuBLAS is column-major: it sees every matrix transposed, so the factors are exchanged.
     cublas.gemmEx(
         device.get_cublas_handle(), int(flip_b), int(flip_a), columns, rows, inner,
         one.ctypes.data, b.address, _CUDA_TYPES[b.element], max(b.row_stride, 1), a.address, _CUDA_TYPES[a.element],

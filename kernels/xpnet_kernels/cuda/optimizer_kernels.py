@@ -1,4 +1,4 @@
-"""The kernels of the optimizer steps: a thread takes 16 bytes of each vector at a time, and strides over the grid."""
+"""The optimizer kernels: grid-stride loops, in which a thread processes 16 bytes of each vector at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from numba import cuda, int64, types
 
 from .primitives import barrier, device_function, given, lead, width
-from .tiles import deliver, fetch
+from .tiles import load_masked, store_masked
 
 RESET, CHECK = 1, 2
 TINY = 1e-36  # smaller moments become 0, before they decay to denormal numbers
@@ -18,25 +18,25 @@ TINY = 1e-36  # smaller moments become 0, before they decay to denormal numbers
 
 @device_function
 def first_element(flat: Any) -> int:
-    """Where this thread's first vector begins, counted from the 16-byte boundary at or before the array."""
+    """The first element of this thread's first vector, counted from the 16-byte boundary before the array."""
     return (int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x) * width(flat) - lead(flat)
 
 
 @device_function
 def stride(flat: Any) -> int:
-    """How far apart a thread's vectors are."""
+    """The distance between a thread's vectors, in elements."""
     return int64(cuda.gridDim.x) * cuda.blockDim.x * width(flat)
 
 
 @device_function
-def stopped(found_inf: Any) -> bool:
-    """Whether the flag was given and says that the gradients are not finite."""
+def is_skipped(found_inf: Any) -> bool:
+    """Whether ``found_inf`` is given and set."""
     return given(found_inf) and found_inf[0] != 0
 
 
 @lru_cache
 def check_finite_kernel(real: types.Type) -> Callable:
-    """``found_inf`` becomes 0 in the phase RESET, and 1 in the phase CHECK where an element is not finite."""
+    """The phase RESET sets ``found_inf`` to 0; the phase CHECK sets it to 1 if an element is not finite."""
     zero = real(0)
 
     def check_finite(phases: int, gradients: Any, found_inf: Any, size: int) -> None:
@@ -48,7 +48,7 @@ def check_finite_kernel(real: types.Type) -> Callable:
             g = cuda.local.array(8, real)
             first = first_element(gradients)
             while first < size:
-                fetch(gradients, first, size, True, zero, g, 0)
+                load_masked(gradients, first, size, True, zero, g, 0)
                 for k in range(width(gradients)):
                     if g[k] - g[k] != 0:
                         found_inf[0] = 1
@@ -63,17 +63,17 @@ def sgd_kernel(real: types.Type) -> Callable:
     zero = real(0)
 
     def sgd(values: Any, gradients: Any, hyperparameters: Any, found_inf: Any, size: int) -> None:
-        if stopped(found_inf):
+        if is_skipped(found_inf):
             return
         rate = real(hyperparameters[0])
         x, g = cuda.local.array(8, real), cuda.local.array(8, real)
         first = first_element(values)
         while first < size:
-            fetch(values, first, size, True, zero, x, 0)
-            fetch(gradients, first, size, lead(gradients) == lead(values), zero, g, 0)
+            load_masked(values, first, size, True, zero, x, 0)
+            load_masked(gradients, first, size, lead(gradients) == lead(values), zero, g, 0)
             for k in range(width(values)):
                 x[k] -= rate * g[k]
-            deliver(values, first, size, True, x, 0)
+            store_masked(values, first, size, True, x, 0)
             first += stride(values)
 
     return sgd
@@ -85,25 +85,25 @@ def momentum_kernel(real: types.Type) -> Callable:
     zero, one, tiny = real(0), real(1), real(TINY)
 
     def momentum(values: Any, gradients: Any, velocity: Any, hyperparameters: Any, found_inf: Any, size: int) -> None:
-        if stopped(found_inf):
+        if is_skipped(found_inf):
             return
-        rate, friction = real(hyperparameters[0]), real(hyperparameters[1])
+        rate, mu = real(hyperparameters[0]), real(hyperparameters[1])
         ahead, here = one, zero  # the weights of v and g in the step
         if hyperparameters[2] != 0:
-            ahead, here = friction, one
+            ahead, here = mu, one
         x, g, v = cuda.local.array(8, real), cuda.local.array(8, real), cuda.local.array(8, real)
         first = first_element(values)
         while first < size:
-            fetch(values, first, size, True, zero, x, 0)
-            fetch(gradients, first, size, lead(gradients) == lead(values), zero, g, 0)
-            fetch(velocity, first, size, lead(velocity) == lead(values), zero, v, 0)
+            load_masked(values, first, size, True, zero, x, 0)
+            load_masked(gradients, first, size, lead(gradients) == lead(values), zero, g, 0)
+            load_masked(velocity, first, size, lead(velocity) == lead(values), zero, v, 0)
             for k in range(width(values)):
-                v[k] = friction * v[k] + g[k]
+                v[k] = mu * v[k] + g[k]
                 if abs(v[k]) < tiny:
                     v[k] = zero
                 x[k] -= rate * (ahead * v[k] + here * g[k])
-            deliver(velocity, first, size, lead(velocity) == lead(values), v, 0)
-            deliver(values, first, size, True, x, 0)
+            store_masked(velocity, first, size, lead(velocity) == lead(values), v, 0)
+            store_masked(values, first, size, True, x, 0)
             first += stride(values)
 
     return momentum
@@ -115,7 +115,7 @@ def adam_kernel(real: types.Type) -> Callable:
     zero, tiny = real(0), real(TINY)
 
     def adam(values: Any, gradients: Any, m: Any, v: Any, hyperparameters: Any, found_inf: Any, size: int) -> None:
-        if stopped(found_inf):
+        if is_skipped(found_inf):
             return
         keep = real(1 - hyperparameters[0] * hyperparameters[6])
         step, root = real(hyperparameters[0] / hyperparameters[4]), real(1 / math.sqrt(hyperparameters[5]))
@@ -130,10 +130,10 @@ def adam_kernel(real: types.Type) -> Callable:
         mean, square = cuda.local.array(8, real), cuda.local.array(8, real)
         first = first_element(values)
         while first < size:
-            fetch(values, first, size, True, zero, x, 0)
-            fetch(gradients, first, size, lead(gradients) == lead(values), zero, g, 0)
-            fetch(m, first, size, lead(m) == lead(values), zero, mean, 0)
-            fetch(v, first, size, lead(v) == lead(values), zero, square, 0)
+            load_masked(values, first, size, True, zero, x, 0)
+            load_masked(gradients, first, size, lead(gradients) == lead(values), zero, g, 0)
+            load_masked(m, first, size, lead(m) == lead(values), zero, mean, 0)
+            load_masked(v, first, size, lead(v) == lead(values), zero, square, 0)
             for k in range(width(values)):
                 mean[k] = b1 * mean[k] + a1 * g[k]
                 square[k] = b2 * square[k] + a2 * (g[k] * g[k])
@@ -142,9 +142,9 @@ def adam_kernel(real: types.Type) -> Callable:
                 if square[k] < tiny:
                     square[k] = zero
                 x[k] = keep * x[k] - step * (mean[k] / (math.sqrt(square[k]) * root + epsilon))
-            deliver(m, first, size, lead(m) == lead(values), mean, 0)
-            deliver(v, first, size, lead(v) == lead(values), square, 0)
-            deliver(values, first, size, True, x, 0)
+            store_masked(m, first, size, lead(m) == lead(values), mean, 0)
+            store_masked(v, first, size, lead(v) == lead(values), square, 0)
+            store_masked(values, first, size, True, x, 0)
             first += stride(values)
 
     return adam

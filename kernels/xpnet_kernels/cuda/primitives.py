@@ -1,7 +1,7 @@
-"""What a kernel does to memory and to its neighbour threads: on the GPU, or in Numba's simulator.
+"""Primitives for memory accesses and exchange between threads, on the GPU or in Numba's CUDA simulator.
 
-The simulator runs each GPU thread as a Python thread. It knows no pointers, no vector loads and no warp shuffles,
-so these few functions are all that differs; the kernels are written once, over them.
+The simulator runs each GPU thread as a Python thread, without pointers, vector loads or warp shuffles. Only these
+functions have an implementation for each; all kernels are written in terms of them.
 """
 
 from __future__ import annotations

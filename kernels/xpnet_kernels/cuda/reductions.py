@@ -14,7 +14,7 @@ from .primitives import WARP, barrier, device_function, scratch, shuffle_xor, th
 
 @device_function
 def larger(a: Any, b: Any) -> Any:
-    """The larger of two numbers, NaN above all."""
+    """The larger of two numbers, or NaN if one is NaN."""
     return a if b <= a or math.isnan(a) else b
 
 
@@ -64,7 +64,7 @@ def row_max(value: Any, threads: int) -> Any:
 def column_sum(value: Any, columns: int, rows: int) -> Any:
     """The sum over the block's second index, for each of its first: the block is ``columns`` x ``rows`` threads.
 
-    ``columns`` is a power of two of which a warp holds several, and there is room for all of them of every warp.
+    ``columns`` is a power of two smaller than a warp, and ``columns`` times the number of warps is at most 32.
     """
     offset = WARP // 2
     while offset >= columns:

@@ -1,4 +1,4 @@
-"""The primitives in plain Python, for Numba's CUDA simulator (``NUMBA_ENABLE_CUDASIM=1``)."""
+"""The primitives in Python, for Numba's CUDA simulator (``NUMBA_ENABLE_CUDASIM=1``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba.cuda.simulator.kernel import _get_kernel_context
 
-WARP = 4  # small, for every thread is a Python thread
+WARP = 4  # small, since every thread is a Python thread
 BLOCK = 16
 HELD_BYTES = 32
 
@@ -33,7 +33,7 @@ def barrier() -> None:
 
 
 def _shared(name: str) -> list:
-    """Memory of all the threads of a launch; ``setdefault`` is atomic, where the simulator's own allocation races."""
+    """Memory shared by a launch; ``setdefault`` is atomic, whereas the simulator's own allocation has a race."""
     return vars(_get_kernel_context()).setdefault(name, [None] * 1024)
 
 

@@ -1,8 +1,8 @@
-"""Pieces of a row between memory and registers: 16 bytes at a time where they are aligned and inside the row.
+"""Masked loads and stores of pieces of a row: 16 bytes at a time where these are aligned and inside the row.
 
-A row need not start on a 16-byte boundary. Its vectors are counted from the boundary before it, so that all but the
-first and the last can be moved whole. A tile is what the threads of a row hold of it at one time: ``slots`` vectors
-each, ``step`` columns apart, so that neighbouring threads move neighbouring vectors.
+A row need not start on a 16-byte boundary. Its vectors are counted from the boundary before it, so that only the first
+and the last may be partial. A tile is the part of a row that its threads hold at one time: ``slots`` vectors each,
+``step`` columns apart, so that neighbouring threads access neighbouring vectors.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from .primitives import device_function, load, load_vector, store, store_vector,
 
 
 @device_function
-def fetch(row: Any, first: int, columns: int, aligned: bool, outside: Any, buffer: Any, offset: int) -> None:
+def load_masked(row: Any, first: int, columns: int, aligned: bool, outside: Any, buffer: Any, offset: int) -> None:
     """Fill ``buffer[offset:]`` with the vector of the row that starts at column ``first``.
 
-    Columns that the row does not have become ``outside``.
+    Columns outside the row become ``outside``.
     """
     if aligned and first >= 0 and first + width(row) <= columns:
         load_vector(row, first, buffer, offset)
@@ -30,7 +30,7 @@ def fetch(row: Any, first: int, columns: int, aligned: bool, outside: Any, buffe
 
 
 @device_function
-def deliver(row: Any, first: int, columns: int, aligned: bool, buffer: Any, offset: int) -> None:
+def store_masked(row: Any, first: int, columns: int, aligned: bool, buffer: Any, offset: int) -> None:
     """Store ``buffer[offset:]`` as the vector of the row that starts at column ``first``."""
     if aligned and first >= 0 and first + width(row) <= columns:
         store_vector(row, first, buffer, offset)
@@ -41,14 +41,14 @@ def deliver(row: Any, first: int, columns: int, aligned: bool, buffer: Any, offs
 
 
 @device_function
-def fetch_tile(row: Any, first: int, step: int, slots: int, columns: int, outside: Any, buffer: Any) -> None:
+def load_tile(row: Any, first: int, step: int, slots: int, columns: int, outside: Any, buffer: Any) -> None:
     """Fill ``buffer`` with this thread's vectors of a tile, the first of them at column ``first``."""
     for slot in range(slots):
-        fetch(row, first + slot * step, columns, True, outside, buffer, slot * width(row))
+        load_masked(row, first + slot * step, columns, True, outside, buffer, slot * width(row))
 
 
 @device_function
-def deliver_tile(row: Any, first: int, step: int, slots: int, columns: int, aligned: bool, buffer: Any) -> None:
+def store_tile(row: Any, first: int, step: int, slots: int, columns: int, aligned: bool, buffer: Any) -> None:
     """Store ``buffer`` as this thread's vectors of a tile, the first of them at column ``first``."""
     for slot in range(slots):
-        deliver(row, first + slot * step, columns, aligned, buffer, slot * width(row))
+        store_masked(row, first + slot * step, columns, aligned, buffer, slot * width(row))

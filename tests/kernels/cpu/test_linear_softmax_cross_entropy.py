@@ -86,7 +86,7 @@ def test_no_rows():
     assert (problem.db == 0).all()
 
 
-def test_the_logits_are_never_held_whole():
+def test_memory_is_that_of_a_chunk_of_logits():
     problem = Problem(np.float32, rows=2048, inputs=16, classes=32000)  # whose logits are 250 MiB
     Problem(np.float32).run()  # compiles what there is to compile
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""The same checks in compiled code, for calls so short that checks in Python would double their time."""
+"""Checks of shape, layout and overlap in compiled code, for calls so short that Python would double their time."""
 
 from __future__ import annotations
 

@@ -31,9 +31,8 @@ def add_bias(typing_context: Any, y: Any, b: Any, rectifies: Any) -> tuple[Any, 
         def add(i: Any, mask: Any) -> None:
             target = _at(builder, y, i)
             total = builder.fadd(load(builder, target, mask), load(builder, _at(builder, b, i), mask))
-            positive = builder.select(
-                builder.fcmp_unordered(">", total, zero), total, zero
-            )  # true for NaN, which stays
+            is_kept = builder.fcmp_unordered(">", total, zero)  # true for NaN
+            positive = builder.select(is_kept, total, zero)
             store(builder, builder.select(rectifies, positive, total), target, mask)
 
         _over_vectors(builder, y.nitems, add)

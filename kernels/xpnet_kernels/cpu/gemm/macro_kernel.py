@@ -30,9 +30,7 @@ PANEL = MAX_VECTORS * LANES
 MAX_ROWS = 44 * TILE_ROWS[MAX_VECTORS]  # of a block of A, which fits into the L2 cache
 _COPY_SIZE = MAX_ROWS * MAX_TERMS
 _MANY_PANELS = 4
-_MANY_TILES = (
-    32  # long enough to prefetch the next panel meanwhile; for weights just updated, 2 % of a wide layer's step
-)
+_MANY_TILES = 32  # enough time to prefetch the next panel, which saves 2 % of a wide layer's step
 _LINE_FLOATS = 16  # in a cache line
 
 

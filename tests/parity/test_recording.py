@@ -1,4 +1,4 @@
-"""A step taken apart: each part has what it had in training, and gives there what it gave."""
+"""xpnet.parity.recording: each part of a recorded step has its inputs of training, and gives the same results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import xpnet
 from xpnet import Adam, Linear, ReLU, Rescale, Sequential
 from xpnet.data import Samples
-from xpnet.parity.isolation import taken_apart
-from xpnet.parity.parts import Inference, LossPass, Pass, Rows, Update
-from xpnet.parity.workbench import Workbench
+from xpnet.parity.parts import Gather, Inference, LossPass, Pass, Update
+from xpnet.parity.recording import record_step
+from xpnet.parity.replica import Replica
 
 RNG = np.random.default_rng(12)
 TRAIN = Samples(RNG.integers(0, 256, (20, 6), np.uint8), RNG.integers(0, 3, 20))
@@ -30,21 +30,21 @@ DATA = TRAIN, 20, Given()
 
 
 @pytest.fixture
-def bench(backend) -> Workbench:
+def replica(backend) -> Replica:
     model = Sequential(Rescale(255.0), Linear(6, 4), ReLU(), Linear(4, 3)).initialize(xpnet.backend("float64"), seed=2)
-    return Workbench(backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), *DATA, 0, "float32")
+    return Replica(backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), *DATA, 0, "float32")
 
 
-def test_a_part_gives_what_it_gave_in_training(bench):
-    bench.train()  # so that the optimizer has a state
-    before = {name: bench.fetch(view) for name, view in bench.model.parameters.items()}
-    parts = taken_apart(bench)
-    after = {name: bench.fetch(view) for name, view in bench.model.parameters.items()}
-    gradients = {name: bench.fetch(view) for name, view in bench.model.gradients.items()}
-    assert [type(part) for part in parts] == [Rows, *4 * [Pass, Inference], LossPass, Update]
-    assert all(part.is_as_in_training(bench) for part in parts[3:] if isinstance(part, Inference))
+def test_a_part_in_isolation_gives_the_results_of_training(replica):
+    replica.train_step()  # so that the optimizer has a state
+    before = {name: replica.to_host(view) for name, view in replica.model.parameters.items()}
+    parts = record_step(replica)
+    after = {name: replica.to_host(view) for name, view in replica.model.parameters.items()}
+    gradients = {name: replica.to_host(view) for name, view in replica.model.gradients.items()}
+    assert [type(part) for part in parts] == [Gather, *4 * [Pass, Inference], LossPass, Update]
+    assert all(part.equals_training(replica) for part in parts[3:] if isinstance(part, Inference))
     parts = [part for part in parts if not isinstance(part, Inference)]
-    found = [{tuple(key): array for key, array in bench.compute(part).items()} for part in parts]
+    found = [{tuple(key): array for key, array in replica.compute(part).items()} for part in parts]
     batch, _, first, relu, last, loss, update = found
 
     np.testing.assert_array_equal(batch["data", "batch", "x"], (TRAIN.x[ROWS] / np.float32(255)).astype(np.float32))
@@ -68,36 +68,36 @@ def test_a_part_gives_what_it_gave_in_training(bench):
 
 
 @pytest.mark.parametrize("limit", [{"clip_norm": 1e-3}, {"clip_value": 1e-3}], ids=str)
-def test_gradients_are_taken_before_they_are_clipped(cpu, limit):
+def test_gradients_are_recorded_before_clipping(cpu, limit):
     model = Sequential(Rescale(255.0), Linear(6, 3)).initialize(cpu, seed=2)
-    ground = model, xpnet.SoftmaxCrossEntropy()
-    clipped, free = (Workbench(cpu, *ground, optimizer, *DATA, 0, "float32") for optimizer in (Adam(**limit), Adam()))
-    parts, expected = taken_apart(clipped), taken_apart(free)[-1].gradients
+    setup = model, xpnet.SoftmaxCrossEntropy()
+    clipped, free = (Replica(cpu, *setup, optimizer, *DATA, 0, "float32") for optimizer in (Adam(**limit), Adam()))
+    parts, expected = record_step(clipped), record_step(free)[-1].gradients
     for name, gradient in parts[-1].gradients.items():
         np.testing.assert_array_equal(gradient, expected[name])
         assert np.abs(gradient).max() > 1e-2
         assert np.abs(clipped.model.gradients[name]).max() <= 1e-3
 
 
-def test_taking_a_step_apart_is_that_step_in_training(bench):
-    model = bench.model.to(bench.backend)
-    other = Workbench(bench.backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), *DATA, 0, "float32")
+def test_recording_a_step_changes_no_bit_of_it(replica):
+    model = replica.model.to(replica.backend)
+    other = Replica(replica.backend, model, xpnet.SoftmaxCrossEntropy(), Adam(), *DATA, 0, "float32")
     for _ in range(2):
-        taken_apart(bench)
-        other.train()
-    for name, view in bench.model.parameters.items():
-        np.testing.assert_array_equal(bench.fetch(view), other.fetch(other.model.parameters[name]))
-    assert not any("forward" in vars(layer) for layer in bench.layers.values())  # nobody watches any longer
+        record_step(replica)
+        other.train_step()
+    for name, view in replica.model.parameters.items():
+        np.testing.assert_array_equal(replica.to_host(view), other.to_host(other.model.parameters[name]))
+    assert not any("forward" in vars(layer) for layer in replica.layers.values())  # the recorder is gone
 
 
-def test_numbers_are_rounded_to_the_narrowest_type_and_integers_stay(bench):
-    assert bench.rounded(np.array([0.1])).tolist() == [float(np.float32(0.1))]
+def test_numbers_are_rounded_to_the_narrowest_type_and_integers_are_not(replica):
+    assert replica.rounded(np.array([0.1])).tolist() == [float(np.float32(0.1))]
     counts = np.array([2**40 + 1])
-    assert bench.rounded(counts) is counts
-    assert bench.fetch(bench.bring(counts)).tolist() == [2**40 + 1]
+    assert replica.rounded(counts) is counts
+    assert replica.to_host(replica.to_backend(counts)).tolist() == [2**40 + 1]
     weights = xpnet.Linear(6, 4).initialize(xpnet.backend("float64")).parameters["W"]
     double = Linear(6, 4).initialize(xpnet.backend("float64"))
-    wide = Workbench(xpnet.backend("float64"), double, bench.trainer.loss, Adam(), *DATA, 0, "float32")
+    wide = Replica(xpnet.backend("float64"), double, replica.trainer.loss, Adam(), *DATA, 0, "float32")
     np.testing.assert_array_equal(wide.model.parameters["W"], weights.astype(np.float32))
 
 
@@ -107,6 +107,6 @@ def test_a_gradient_that_is_never_written_shows(cpu):
             self.pop_saved()
 
     model = Sequential(Lazy(6, 3)).initialize(cpu)
-    bench = Workbench(cpu, model, xpnet.SoftmaxCrossEntropy(), Adam(), *DATA, 0, "float32")
+    replica = Replica(cpu, model, xpnet.SoftmaxCrossEntropy(), Adam(), *DATA, 0, "float32")
     with pytest.raises(xpnet.LayerError, match=r"layer 0 \(Lazy\): backward_parameters left W, b unwritten"):
-        taken_apart(bench)
+        record_step(replica)

@@ -1,4 +1,4 @@
-"""One backend's copy of what is compared."""
+"""A replica: one backend's copy of the model, the loss and the optimizer that are compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Numbers = Mapping[str, np.ndarray]
 
 
 class Quantity(NamedTuple):
-    """What an array of a step is: "1 Linear", "gradient", "W"."""
+    """The key of an array of a training step, such as ("1 Linear", "gradient", "W")."""
 
     layer: str
     kind: str
@@ -29,23 +29,23 @@ class Quantity(NamedTuple):
 
 
 class Part(Protocol):
-    """A part of a step, with all that it needs."""
+    """A part of a training step, with all its inputs."""
 
-    def compute(self, bench: Workbench) -> dict[Quantity, np.ndarray]:
-        """What that part gives on a backend."""
+    def compute(self, replica: Replica) -> dict[Quantity, np.ndarray]:
+        """The part's results on the replica's backend."""
 
 
-class Workbench:
-    """One backend's copy of a model, in the backend's own element type, with what trains it.
+class Replica:
+    """One backend's copy of a model, in the backend's own element type, with its trainer.
 
     Args:
-        backend: where.
-        model, loss, optimizer: what is copied; the optimizer's state starts from zero.
+        backend: the backend to compute on.
+        model, loss, optimizer: copied; the optimizer's state starts from zero.
         train: samples.
         batch_size: rows in a step.
-        sampler: the order.
-        seed: of the order, and for layers that draw random numbers.
-        narrowest: the element type that the weights, and the inputs of a step's parts, are rounded to.
+        sampler: order of the samples.
+        seed: of the order, and of layers that draw random numbers.
+        narrowest: the element type to which the weights, and the inputs of a step's parts, are rounded.
         reuse: whether layers reuse their memory from step to step, as in training.
     """
 
@@ -66,7 +66,7 @@ class Workbench:
         self.narrowest = narrowest
         self.model = model.to(backend).initialize(backend)
         for own, given in zip(self.model.vectors, model.vectors, strict=True):
-            self.fill(own, {name: self.rounded(given.backend.to_numpy(view)) for name, view in given.items()})
+            self.write(own, {name: self.rounded(given.backend.to_numpy(view)) for name, view in given.items()})
         optimizer = copy.copy(optimizer)
         optimizer.learning_rate = copy.deepcopy(optimizer.learning_rate)  # a schedule may have a state
         self.trainer = Trainer(self.model, copy.copy(loss), optimizer, seed=seed)
@@ -76,34 +76,34 @@ class Workbench:
         self.context = Context(backend, training=True, seed=seed, reuse=reuse)
         self.layers = dict(named_layers(self.model))
 
-    def bring(self, numbers: np.ndarray) -> Array:
-        """A fresh array, of the model's type unless it is of integers."""
+    def to_backend(self, numbers: np.ndarray) -> Array:
+        """A copy on the backend, in the model's element type; integers keep theirs."""
         return self.backend.asarray(np.array(numbers), self.model.dtype if numbers.dtype.kind == "f" else None)
 
-    def fetch(self, array: Array) -> np.ndarray:
-        """A copy on the host, in float64 unless it is of integers."""
+    def to_host(self, array: Array) -> np.ndarray:
+        """A copy on the host, in float64; integers keep their type."""
         numbers = self.backend.to_numpy(array)
         return np.array(numbers, np.float64 if numbers.dtype.kind == "f" else None)
 
-    def fetched(self, views: Mapping[str, Array]) -> Numbers:
-        """Such copies of all views, rounded."""
-        return {name: self.rounded(self.fetch(view)) for name, view in views.items()}
+    def rounded_copies(self, views: Mapping[str, Array]) -> Numbers:
+        """Copies of all views on the host, rounded."""
+        return {name: self.rounded(self.to_host(view)) for name, view in views.items()}
 
-    def fill(self, views: Mapping[str, Array], numbers: Numbers) -> None:
-        """Write the numbers into the views of their names."""
+    def write(self, views: Mapping[str, Array], numbers: Numbers) -> None:
+        """Write each array into the view of the same name."""
         for name, array in numbers.items():
             views[name][...] = self.backend.asarray(array, self.model.dtype if array.dtype.kind == "f" else None)
 
     def rounded(self, numbers: np.ndarray) -> np.ndarray:
-        """The numbers, rounded to the narrowest type unless they are integers."""
+        """The numbers rounded to the narrowest type, as float64; integers are unchanged."""
         return numbers.astype(self.narrowest).astype(np.float64) if numbers.dtype.kind == "f" else numbers
 
-    def train(self) -> None:
-        """Take the next step."""
+    def train_step(self) -> None:
+        """Take the next training step."""
         with self.backend.ignoring_overflow():
             self.trainer.train_step(self.batches, self.context)
 
     def compute(self, part: Part) -> dict[Quantity, np.ndarray]:
-        """What a part gives here."""
+        """Compute a part of a step on this replica's backend."""
         with self.backend.ignoring_overflow():
             return part.compute(self)
