@@ -15,7 +15,7 @@ from xpnet.ops import BatchLoss
 from xpnet.ops.batch_loss import counted_loss
 from xpnet.parity.parts import Gather, Inference, LossPass, Pass, Update
 from xpnet.parity.replica import Part, Replica
-from xpnet.training.watching import watched
+from xpnet.training.hooks import hooked
 
 
 def record_step(replica: Replica) -> list[Part]:
@@ -36,7 +36,7 @@ def record_step(replica: Replica) -> list[Part]:
         overridden = type(layer).backward_parameters is not Layer.backward_parameters
         for method in ("forward", "backward", *(["backward_parameters"] if overridden else [])):
             methods.append((layer, method, partial(recorder.layer_pass, (name, method.partition("_")[0]), method)))
-    with watched(methods):
+    with hooked(methods):
         replica.train_step()
 
     parts: list[Part] = [Gather(indices)]
