@@ -35,17 +35,14 @@ class Batch(NamedTuple):
         """How many."""
         return int(self.indices.shape[0])
 
-    def count_parts(self, rows: int | None) -> int:
-        """How many parts of ``rows`` rows there are."""
-        return 1 if rows is None else -(-self.rows // rows)
-
-    def parts(self, rows: int | None) -> Iterator[Batch]:
+    def parts(self, rows: int | None) -> list[Batch]:
         """Consecutive parts of ``rows`` rows, the last one of what is left; the batch itself where that is None."""
         if rows is None or self.rows <= rows:
-            yield self
-            return
-        for number, start in enumerate(range(0, self.rows, rows)):
-            yield Batch(self.indices[start : min(start + rows, self.rows)], number, start)
+            return [self]
+        return [
+            Batch(self.indices[start : min(start + rows, self.rows)], number, start)
+            for number, start in enumerate(range(0, self.rows, rows))
+        ]
 
 
 class Divides(Protocol):
@@ -114,6 +111,7 @@ class Batches:
         self._divisor = 1.0 if rescale is None else rescale.divisor_for(str(x.dtype).rpartition(".")[2] == "uint8")
         self._sampler = sampler or InOrder()
         self.dtype = dtype
+        self._type = dtype and getattr(backend.xp, dtype)
         self._resident = resident
         self._epoch = -1
         self._order: Any = None
@@ -165,7 +163,7 @@ class Batches:
         if self.dtype is None:
             x = take(x, indices, axis=0)
         else:
-            out = context.empty(self, "x", (batch.rows, *x.shape[1:]), getattr(self.backend.xp, self.dtype))
+            out = context.empty(self, "x", (indices.shape[0], *x.shape[1:]), self._type)
             x = ops.gather(self.backend, x, indices, self._divisor, self.dtype, out)
         if y is None:
             return x, None

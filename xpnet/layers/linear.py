@@ -81,9 +81,11 @@ class Linear(Layer):
 
     def forward(self, x: Array, context: Context) -> Array:
         """y = a(x W + b)."""
-        shape = x.shape[0], *self.output_shape(x.shape[1:])
+        shape = x.shape
+        if shape[-1] != self.inputs or len(shape) == 1:
+            self.output_shape(shape[1:])  # raises
         W, b = self.parameters["W"], self.parameters["b"] if self.bias else None
-        out = context.empty(self, "y", shape, x.dtype)
+        out = context.empty(self, "y", (*shape[:-1], self.outputs), x.dtype)
         y = ops.linear(context.backend, x, W, b, self.activation, out)
         if context.training:
             self.saved = x, y

@@ -99,8 +99,8 @@ def softmax_cross_entropy(
         return _with_leading_axes(backend, logits, labels, gradient, out, {**options, "reduction": reduction})
     fused = backend.kernel("softmax_cross_entropy", *((logits, labels) if labels.ndim == 2 else (logits,)))
     if fused is not None:
-        options = {"label_smoothing": label_smoothing, "class_weights": class_weights, "ignore_index": ignore_index}
-        return _fused(backend, fused, logits, labels, gradient, out, reduction, options)
+        wanted = gradient, out, label_smoothing, class_weights, ignore_index, reduction
+        return _fused(backend, fused, logits, labels, *wanted)
     xp, dtype, classes = backend.xp, logits.dtype, logits.shape[1]
     counts = bad_row = None
     if labels.ndim == 1:
@@ -146,22 +146,34 @@ def _fused(
     labels: Array,
     gradient: bool,
     out: Array | None,
+    label_smoothing: float,
+    class_weights: Array | None,
+    ignore_index: int | None,
     reduction: str,
-    options: dict[str, Any],
 ) -> BatchLoss:
     xp, device = backend.xp, backend.device
     summary = xp.empty((4,), dtype=xp.float64, device=device)
     losses = xp.empty(logits.shape[:1], dtype=logits.dtype, device=device)
     if gradient and out is None:
         out = xp.empty(logits.shape, dtype=logits.dtype, device=device)
-    out, ignore_index = out if gradient else None, options["ignore_index"]
+    out = out if gradient else None
     try:
-        fused(logits, labels, summary=summary, losses=losses, gradient=out, reduction=reduction, **options)
+        fused(
+            logits,
+            labels,
+            summary=summary,
+            losses=losses,
+            gradient=out,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            ignore_index=ignore_index,
+        )
     except (IndexError, TypeError):
         if labels.ndim == 1:
             require_labels(backend, labels, logits.shape[1], ignore_index)
         raise
     counts = None if ignore_index is None else row_mask(backend, labels, ignore_index)
     rows = logits.shape[0] if counts is None else xp.sum(xp.astype(counts, xp.float64))
-    weight = rows if options["class_weights"] is None else summary[1]
+    weight = rows if class_weights is None else summary[1]
     return BatchLoss(summary[0], losses, summary[2], out, weight, rows, reduction, bad_row=summary[3])

@@ -81,7 +81,8 @@ def first_non_finite(training_step: TrainingStep, batches: Batches, step: int, s
         if not layer.children():
             methods += look_at_layer(layer, place)
     with watched(methods), backend.ignoring_overflow():
-        for _ in training_step.results(batches, step, context):
+        parts = batches.at(step).parts(training_step.micro_batch_size)
+        for _ in training_step.results(batches, parts, step, context):
             if found:
                 break
     return found[0] if found else None

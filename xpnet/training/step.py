@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from xpnet import ops
 from xpnet.backends import Array
 from xpnet.context import Context
-from xpnet.data import Batches
+from xpnet.data import Batch, Batches
 from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.ops.batch_loss import counted_loss
@@ -16,9 +16,8 @@ from xpnet.training import reports
 from xpnet.training.accumulation import GradientAccumulation
 from xpnet.training.moving_average import MovingAverage
 
-RNG_STRIDE = (
-    2**32
-)  # between the RNG steps of a batch's parts: the upper half of the counter, which no run's steps reach
+# Between the RNG steps of a batch's parts: the upper half of the counter, which no run's steps reach.
+RNG_STRIDE = 2**32
 
 
 class TrainingStep:
@@ -70,16 +69,18 @@ class TrainingStep:
         self.report = reports.new_report(self.backend)
         parameters, gradients, buffers = model.vectors
         self._parameters, self._gradients, self._buffers = parameters.vector, gradients.vector, buffers.vector
+        self._reads_found_inf = optimizer.reads_found_inf
         self._found_inf = self.backend.aligned_zeros(1, "int32")
         self.gradients: Callable[[Array, Array, Context], ops.BatchLoss] = self._backpropagate
         self.reduce: Callable[[Iterable[ops.BatchLoss], int], ops.BatchLoss] = GradientAccumulation(gradients)
-        self.update: Callable[[int, Array], None] = self._optimize
+        self.update: Callable[[int, Array], None] = optimizer.update
 
     def __call__(self, batches: Batches, step: int, context: Context) -> int:
         """Take a step on its batch, under a training context; how many rows that has."""
         batch = batches.at(step)
+        parts = batch.parts(self.micro_batch_size)
         buffers = self.backend.xp.asarray(self._buffers, copy=True) if self._buffers.shape[0] else None
-        result = self.reduce(self.results(batches, step, context), batch.count_parts(self.micro_batch_size))
+        result = self.reduce(self.results(batches, parts, step, context), len(parts))
         context.step = step
         ops.check_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._found_inf)
         if self.hold:
@@ -92,9 +93,9 @@ class TrainingStep:
         reports.accumulate(self.backend, self.report, result, step + 1, self._found_inf)
         return batch.rows
 
-    def results(self, batches: Batches, step: int, context: Context) -> Iterator[ops.BatchLoss]:
+    def results(self, batches: Batches, parts: list[Batch], step: int, context: Context) -> Iterator[ops.BatchLoss]:
         """Of the parts of a step's batch: each is computed, and its gradient left in the model, when it is taken."""
-        for part in batches.at(step).parts(self.micro_batch_size):
+        for part in parts:
             context.step = step + part.number * RNG_STRIDE  # each part draws random numbers of its own
             yield self.gradients(*batches.gather(part, context), context)
 
@@ -103,11 +104,8 @@ class TrainingStep:
         self.model.backward_parameters(result.gradient, context)
         return result
 
-    def _optimize(self, step: int, found_inf: Array) -> None:
-        self.optimizer.update(step, found_inf)
-
     def _guarded_update(self, step: int) -> None:
-        if self.optimizer.reads_found_inf and self.update == self._optimize:
+        if self._reads_found_inf and self.update == self.optimizer.update:
             self.update(step, self._found_inf)
             return
         written = [self._parameters, *(vector.vector for vector in self.optimizer.state.values())]
