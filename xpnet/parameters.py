@@ -77,7 +77,9 @@ class Views(dict[str, Array]):
         Raises:
             TypeError: always.
         """
-        raise TypeError("the arrays are views into one vector, and their names are fixed: assign with views['W'] = …")
+        raise TypeError(
+            "the arrays are views into one vector, and their names are fixed: assign to one, as in views['W'] = …"
+        )
 
     __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 

@@ -39,7 +39,7 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     c0, c1, c2, c3 = (counter[:, word].astype(np.uint64) for word in range(4))
     k0, k1 = key
     m0, m1 = (np.uint64(multiplier) for multiplier in MULTIPLIERS)
-    product0, product1 = np.empty_like(c0), np.empty_like(c0)  # allocating in the loop would double the time
+    product0, product1 = np.empty_like(c0), np.empty_like(c0)  # allocating in the loop would more than double the time
     for _ in range(ROUNDS):
         np.multiply(m0, c0, out=product0)
         np.multiply(m1, c2, out=product1)

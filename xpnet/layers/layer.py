@@ -32,7 +32,7 @@ class Layer:
     A subclass stores every constructor argument in an attribute of the same name (so that a checkpoint can rebuild it),
     lists its parameters in ``parameter_specs``, and defines ``forward``, ``backward`` and, if it changes the shape of
     samples, ``output_shape``. Layers in its attributes, directly or in lists, tuples or dictionaries, are its children,
-    named "encoder", "blocks.0", "heads.left". :func:`xpnet.register` lets files refer to the class.
+    with names such as "encoder", "blocks.0" and "heads.left". :func:`xpnet.register` lets files refer to the class.
 
     ``forward`` stores in ``saved`` what ``backward`` needs; ``backward`` takes it with ``pop_saved`` and assigns all of
     its ``gradients``. After ``initialize`` parameters are views into the model's flat vector, and assigning to
@@ -75,7 +75,7 @@ class Layer:
     preprocesses: bool = False
     saved: Any = None
     _dtype: str
-    _pending_shape: Shape | None = None  # input shape of a checked forward pass without its backward pass so far
+    _pending_shape: Shape | None = None  # input shape of a checked forward pass that awaits its backward pass
     _gradients_checked: bool = False  # whether a checked backward pass has written all gradients
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -41,7 +41,7 @@ class BatchNorm(_Normalization):
     Parameters are ``gamma`` and ``beta``, buffers ``running_mean`` and ``running_variance``, (features,) each.
 
     Raises:
-        ConfigurationError: an argument out of its range.
+        ConfigurationError: an argument out of range.
         ShapeError: samples with another number of features; in training, fewer than two values per channel.
 
     Source: Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal covariate
@@ -121,7 +121,7 @@ class LayerNorm(_Normalization):
     Parameters are ``gamma`` and ``beta``, (features,) each. Training and inference are the same.
 
     Raises:
-        ConfigurationError: an argument out of its range.
+        ConfigurationError: an argument out of range.
         ShapeError: samples with another number of features.
 
     Source: Ba, Kiros and Hinton, "Layer normalization", 2016.

@@ -51,7 +51,7 @@ class ReduceOnPlateau(Schedule):
 
     @property
     def state(self) -> State:  # type: ignore[override]
-        """The rate, the lowest loss so far, and the evaluations without improvement since the last change."""
+        """The rate, the lowest loss so far, and the evaluations without improvement counted so far."""
         return {"rate": self._rate, "best_loss": self._best, "waited": self._waited}
 
     def observe(self, loss: float) -> None:
