@@ -129,7 +129,7 @@ def test_editors_see_the_names_that_python_loads() -> None:
     imports = next(node for node in tree.body if isinstance(node, ast.If)).body  # under TYPE_CHECKING
     seen = {(node.module, alias.name, alias.asname) for node in imports for alias in node.names}
     modules = {("xpnet", module, module) for module in xpnet._SUBMODULES}
-    assert seen == modules | {(f"xpnet.{home}", name, name) for name, home in xpnet._HOME_OF.items()}
+    assert seen == modules | {(f"xpnet.{home}", name, name) for name, home in xpnet._MODULE_OF.items()}
 
 
 def test_completion_offers_public_names_alone() -> None:

@@ -1,7 +1,7 @@
-"""xpnet: neural networks written from scratch, over a swappable array module.
+"""xpnet: neural networks written from scratch, on interchangeable array backends.
 
-The public names, each loaded when it is first used, so that importing the package costs next to nothing. Editors and
-type checkers read the imports below; Python reads the table after them. ``tests/test_imports.py`` compares the two.
+Public names are imported lazily, on first use. Editors and type checkers read the imports below, Python reads the table
+after them; ``tests/test_imports.py`` checks that the two agree.
 """
 
 import typing as _typing
@@ -127,7 +127,7 @@ if _typing.TYPE_CHECKING:
     from xpnet.training import train as train
 
 
-_HOMES = {
+_NAMES_OF = {  # by module
     "backends": ["Backend", "backend", "cuda_problem"],
     "checkpoint": ["Checkpoint"],
     "configuration": ["Recipe", "load_recipe", "recipe_names"],
@@ -164,7 +164,6 @@ _HOMES = {
         "BatchNorm",
         "Context",
         "Conv2d",
-        "ParameterSpec",
         "Dropout",
         "Embedding",
         "Flatten",
@@ -174,6 +173,7 @@ _HOMES = {
         "LeakyReLU",
         "Linear",
         "MaxPool2d",
+        "ParameterSpec",
         "ReLU",
         "Rescale",
         "Reshape",
@@ -214,21 +214,21 @@ _HOMES = {
         "train",
     ],
 }
-_SUBMODULES = {*_HOMES, "book_pickle", "ops", "parameters", "parity", "random"}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_SUBMODULES = {*_NAMES_OF, "book_pickle", "ops", "parameters", "parity", "random"}
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
-__all__ = ["__version__", *_HOME_OF, *_SUBMODULES]  # noqa: PLE0604 - the table above is the list
+__all__ = ["__version__", *_MODULE_OF, *_SUBMODULES]  # noqa: PLE0604 - the table above is the list
 
-if not _typing.TYPE_CHECKING:  # type checkers would take any name for one of the package's
+if not _typing.TYPE_CHECKING:  # with __getattr__, type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         import importlib
 
         if name in _SUBMODULES:
             return importlib.import_module(f"xpnet.{name}")
-        if name not in _HOME_OF:
+        if name not in _MODULE_OF:
             raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"xpnet.{_HOME_OF[name]}"), name)
+        value = getattr(importlib.import_module(f"xpnet.{_MODULE_OF[name]}"), name)
         globals()[name] = value
         return value
 

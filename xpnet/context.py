@@ -1,4 +1,4 @@
-"""What a pass through a model needs to know beside its input."""
+"""The context of a pass through a model: mode, random stream, memory."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from xpnet.backends import Array, Backend
 
 
 class Context:
-    """One pass through a model, or the passes of a training run, one after the other.
+    """The context of one pass through a model, or of the successive passes of a training run.
 
     Args:
         backend: where the pass runs.
-        training: whether layers save what their backward pass needs, and behave as in training.
+        training: whether layers run in training mode and save what their backward pass needs.
         seed: the run's seed, for layers that draw random numbers.
-        reuse: whether ``empty`` returns the same memory step after step, as in a training run. Otherwise every array
-            is fresh, so that nothing a user holds is overwritten.
+        reuse: whether ``empty`` returns the same memory at every step, as in a training run. If not, every result is a
+            new array, which later passes do not overwrite.
 
     Attributes:
         step: the step that random numbers are drawn for; set by the trainer.
-        prescaled: the layer whose work was done while the input was gathered, see :class:`~xpnet.layers.Rescale`; None
-            where the input is as it came.
+        prescaled: the :class:`~xpnet.layers.Rescale` that was applied while the input was gathered; None: none was.
 
     >>> import xpnet
     >>> layer = xpnet.Linear(2, 1).initialize(xpnet.backend("cpu-reference"))
@@ -41,9 +40,9 @@ class Context:
         self._buffers: dict[tuple[Any, str], Array] = {}
 
     def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
-        """An array of undefined content for ``owner`` to fill; None where the operation must return a fresh one.
+        """Uninitialised memory for the result ``name`` of ``owner``; None where a new array must be allocated.
 
-        A smaller batch than before gets the first rows of the same memory.
+        A batch smaller than the previous one gets the first rows of the same memory.
         """
         if not self.reuse:
             return None

@@ -1,7 +1,7 @@
-"""Every error the library raises on purpose.
+"""The errors that xpnet raises on purpose.
 
-Each derives from :class:`Error` and from the built-in it specialises, so both ``except xpnet.Error`` and
-``except ValueError`` do what they say. A message tells what arrived, what was expected and how to mend it.
+Each derives from :class:`Error` and from the built-in that it specialises: ``except xpnet.Error`` and
+``except ValueError`` both catch it. A message tells what arrived, what was expected and how to mend it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ConfigurationError(Error, ValueError):
 
 
 class ShapeError(Error, ValueError):
-    """An array has a shape that the operation cannot take.
+    """An array has a shape that the operation does not accept.
 
     >>> import xpnet
     >>> xpnet.Linear(4, 5).output_shape((3,))
@@ -45,7 +45,7 @@ class ShapeError(Error, ValueError):
 
 
 class DTypeError(Error, TypeError):
-    """An array has an element type that the operation cannot take.
+    """An array has an element type that the operation does not accept.
 
     >>> import xpnet
     >>> xpnet.backend("cpu").asarray(["a", "b"])
@@ -55,7 +55,7 @@ class DTypeError(Error, TypeError):
 
 
 class OutOfRangeError(Error, IndexError):
-    """A class label or a row index lies outside the array it would address.
+    """A class label or a row index is out of range.
 
     >>> import xpnet
     >>> cpu = xpnet.backend("cpu")
@@ -66,7 +66,7 @@ class OutOfRangeError(Error, IndexError):
 
 
 class BackendError(Error, RuntimeError):
-    """A device cannot be used, or an array lives on another backend than the model.
+    """A device cannot be used, or an array is on another backend than the model.
 
     >>> import xpnet
     >>> xpnet.backend("cpu").require([1.0])
@@ -86,7 +86,7 @@ class CallOrderError(Error, RuntimeError):
 
 
 class LayerError(Error, RuntimeError):
-    """A layer of the user's own does not do what every layer does; the message names it.
+    """A user-defined layer violates the interface of :class:`xpnet.Layer`; the message names the layer.
 
     >>> import xpnet
     >>> raise LayerError("layer 1 (Scale): backward returned None: return the gradient with respect to the input")
@@ -96,7 +96,7 @@ class LayerError(Error, RuntimeError):
 
 
 class NonFiniteError(Error, ArithmeticError):
-    """Training produced a loss that is infinite or not a number.
+    """Training produced a loss, gradient, parameter or statistic that is infinite or NaN.
 
     >>> import xpnet
     >>> model = xpnet.Linear(1, 2).initialize(xpnet.backend("cpu-reference"))
@@ -108,7 +108,7 @@ class NonFiniteError(Error, ArithmeticError):
 
 
 class OutOfMemoryError(Error, MemoryError):
-    """The device, or the host, has less memory left than was asked for.
+    """The device or the host has less free memory than requested.
 
     >>> import xpnet
     >>> xpnet.Linear(2**31, 2**31).initialize(xpnet.backend("cpu"))
@@ -118,7 +118,7 @@ class OutOfMemoryError(Error, MemoryError):
 
 
 class MissingFileError(Error, FileNotFoundError):
-    """A file or data set that was asked for cannot be had.
+    """A file or data set was not found, or cannot be read or downloaded.
 
     >>> import xpnet
     >>> xpnet.checkpoint.load("nowhere.safetensors")
@@ -138,7 +138,7 @@ class FileFormatError(Error, ValueError):
 
 
 class RunFolderError(Error, OSError):
-    """A run folder cannot be created, or holds something else.
+    """A run folder or a file in it cannot be created, written or locked.
 
     >>> import xpnet
     >>> xpnet.checkpoint.save("nowhere/last", xpnet.Checkpoint({}, {}))
@@ -193,30 +193,31 @@ def boolean(name: str, value: object) -> bool:
     return value
 
 
-MOST_LEVELS = 100
-MOST_BITS = 2048
+MAX_NESTING = 100
+MAX_INTEGER_BITS = 2048
 
 
 def require_moderate(name: str, value: object) -> None:
-    """Raise ConfigurationError for tables and lists more than 100 deep in each other, or whole numbers of 2,049 bits.
+    """Raise ConfigurationError for tables and lists nested more than 100 deep, or integers of more than 2,048 bits.
 
-    Files may hold such things, but Python's stack is finite, and it prints no number of more than 4,300 digits.
+    Files may contain them, but recursion would exhaust Python's stack, and Python prints no integer of more than 4,300
+    digits.
 
     >>> require_moderate("model", {"layers": [{"type": "ReLU"}]})
     """
     level = [value]
-    for _ in range(MOST_LEVELS + 1):
-        if any(isinstance(item, int) and item.bit_length() > MOST_BITS for item in level):
-            raise ConfigurationError(f"{name} has a whole number of more than {MOST_BITS} bits")
+    for _ in range(MAX_NESTING + 1):
+        if any(isinstance(item, int) and item.bit_length() > MAX_INTEGER_BITS for item in level):
+            raise ConfigurationError(f"{name} has a whole number of more than {MAX_INTEGER_BITS} bits")
         inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list))]
         level = [item for items in inner for item in items]
         if not level:
             return
-    raise ConfigurationError(f"{name} has tables and lists nested more than {MOST_LEVELS} deep: make it flatter")
+    raise ConfigurationError(f"{name} has tables and lists nested more than {MAX_NESTING} deep: make it flatter")
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
-    """Return ``value`` when it is one of ``choices``, else raise ConfigurationError with them and the nearest one.
+    """Return ``value`` when it is one of ``choices``, else raise ConfigurationError that lists them and suggests one.
 
     >>> one_of("device", "cdua", ["auto", "cpu", "cuda"])
     Traceback (most recent call last):

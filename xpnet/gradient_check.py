@@ -1,4 +1,4 @@
-"""Is a backward pass the derivative of its forward pass? Central differences tell."""
+"""Gradient checking: backward passes against central differences."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from xpnet.layers import Context, Layer
 
 
 class GradientCheck(NamedTuple):
-    """The outcome for one array.
+    """The result for one array.
 
     Attributes:
         name: "input", or the parameter's name.
         error: max |a - n| / max(|a|, |n|, 1e-3), with a the backward pass's gradient, n the numerical one.
-        place: where in the array that maximum is.
-        analytic, numeric: the two values there.
+        place: the index of that maximum.
+        analytic, numeric: a and n at that index.
 
     >>> GradientCheck("W", error=2e-9, place=(0, 1), analytic=0.5, numeric=0.5 + 1e-9).error < 1e-6
     True
@@ -39,22 +39,23 @@ def check_gradients(
 ) -> list[GradientCheck]:
     """Compare a layer's (or a whole model's) backward pass with central differences.
 
-    The scalar that is differentiated is Σ r · f(x) with random r, so that every output counts:
-    (F(θ + ε) - F(θ - ε)) / 2ε. Keep x away from kinks, where a ReLU has no derivative.
+    The numerical gradient is (F(θ + ε) - F(θ - ε)) / 2ε, with F = Σ r · f(x) and random r, so that every output counts.
+    Keep x away from points without a derivative, such as 0 for a ReLU.
 
     Args:
-        layer: initialised in float64: ``layer.initialize(backend, dtype="float64")``. It is left as it was.
-        x: (N, *input shape); where the layer takes integers they stay as they are.
-        epsilon: half the distance of the difference.
-        samples: entries checked per array, drawn at random when there are more.
-        seed: of r and of that draw.
+        layer: initialised in float64: ``layer.initialize(backend, dtype="float64")``. Its parameters and buffers are
+            unchanged afterwards.
+        x: (N, *input shape); cast to float64, unless the layer takes integers.
+        epsilon: ε.
+        samples: entries checked per array; where there are more, chosen at random.
+        seed: of r and of that choice.
 
     Returns:
-        One outcome for the input, unless it is integers, and one for each parameter; a correct backward pass stays
-        under 1e-6.
+        One result for the input, unless the layer takes integers, and one for each parameter; the errors of a correct
+        backward pass are below 1e-6.
 
     Raises:
-        DTypeError: the layer is not in float64; in float32 the difference drowns in rounding.
+        DTypeError: the layer is not in float64; in float32 rounding errors exceed the difference.
 
     Source: Saito, "Deep Learning from Scratch", 2016, section 4.4; Chainer's ``check_backward``.
 
@@ -84,7 +85,7 @@ def check_gradients(
     checks = [
         _check(name, array, analytic[name], objective, epsilon, samples, seed) for name, (array, _) in arrays.items()
     ]
-    layer.backward(weights, context)  # uses up what the last forward pass left
+    layer.backward(weights, context)  # consumes what the last forward pass saved
     for name, view in buffers.items():
         layer.buffers[name][...] = view
     return checks
@@ -104,14 +105,14 @@ def _check(
     for flat in order[:samples]:
         index = tuple(int(i) for i in np.unravel_index(flat, analytic.shape))
         value = float(array[index])
-        outcomes = []
+        objectives = []
         for shift in (epsilon, -epsilon):
             array[index] = value + shift
-            outcomes.append(objective())
+            objectives.append(objective())
         array[index] = value
-        numeric = (outcomes[0] - outcomes[1]) / (2 * epsilon)
+        numeric = (objectives[0] - objectives[1]) / (2 * epsilon)
         a = float(analytic[index])
         error = abs(a - numeric) / max(abs(a), abs(numeric), 1e-3)
-        if not (math.isnan(worst.error) or error <= worst.error):  # a NaN is a failure, and stays
+        if not (math.isnan(worst.error) or error <= worst.error):  # NaN counts as the largest error
             worst = GradientCheck(name, error, index, a, numeric)
     return worst

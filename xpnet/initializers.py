@@ -1,7 +1,7 @@
 """Initial values of parameters.
 
-An initialiser draws on the host in float64 from the stream of (seed, "weights", the parameter's name); the caller
-casts and copies. So the same seed gives the same parameters on every backend.
+Values are drawn on the host, in float64, from the random stream of (seed, "weights", parameter name); the caller casts
+and copies them. The same seed therefore gives the same parameters on every backend.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Key = tuple[int, int]
 
 
 class Initializer(Protocol):
-    """What a layer needs to know of an initialiser."""
+    """The interface of an initialiser."""
 
     def draw(self, shape: tuple[int, ...], fan_in: int, fan_out: int, key: Key) -> np.ndarray:
         """Values of ``shape`` in float64, for a layer of ``fan_in`` inputs and ``fan_out`` outputs."""
@@ -44,7 +44,7 @@ class Constant:
     """Every value is ``value``.
 
     Raises:
-        ConfigurationError: ``value`` is no finite number.
+        ConfigurationError: ``value`` is not a finite number.
 
     >>> Constant(0.5).draw((2,), 1, 1, (0, 0))
     array([0.5, 0.5])
@@ -62,7 +62,7 @@ class Normal:
     """N(mean, std²).
 
     Raises:
-        ConfigurationError: std is negative, or one of the two no finite number.
+        ConfigurationError: ``std`` is negative, or an argument is not a finite number.
 
     >>> bool(abs(Normal(std=0.01).draw((1000,), 1, 1, (0, 0)).std() - 0.01) < 1e-3)
     True
@@ -81,7 +81,7 @@ class Uniform:
     """U(low, high).
 
     Raises:
-        ConfigurationError: low exceeds high, or one of the two is no finite number.
+        ConfigurationError: ``low`` exceeds ``high``, or an argument is not a finite number.
 
     >>> values = Uniform(0.0, 0.1).draw((1000,), 1, 1, (0, 0))
     >>> bool(values.min() >= 0.0 and values.max() < 0.1)

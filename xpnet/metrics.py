@@ -1,4 +1,4 @@
-"""What a user wants to know of a model beside its loss."""
+"""Metrics of classification: accuracy, top-k accuracy, confusion matrix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xpnet.errors import ConfigurationError, ShapeError, positive_integer
 
 
 def accuracy(backend: Backend, outputs: Array, labels: Array) -> Array:
-    """The share of rows whose largest output is their label's: a 0-d float64 array on the device.
+    """The fraction of rows whose largest output is that of their label: a 0-d float64 array on the device.
 
     Args:
         backend: where the arrays live.
@@ -27,9 +27,9 @@ def accuracy(backend: Backend, outputs: Array, labels: Array) -> Array:
 
 
 def top_k_accuracy(backend: Backend, outputs: Array, labels: Array, k: int = 5) -> Array:
-    """The share of rows whose label has one of the k largest outputs: a 0-d float64 array on the device.
+    """The fraction of rows whose label is among the k largest outputs: a 0-d float64 array on the device.
 
-    Of equal outputs the first count as larger, so that k = 1 is ``accuracy``.
+    Among equal outputs the first rank higher, so that k = 1 is ``accuracy``.
 
     Args:
         backend: where the arrays live.
@@ -38,7 +38,7 @@ def top_k_accuracy(backend: Backend, outputs: Array, labels: Array, k: int = 5) 
         k: from 1 to C.
 
     Raises:
-        ConfigurationError: a k outside that range.
+        ConfigurationError: ``k`` is outside that range.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -49,23 +49,23 @@ def top_k_accuracy(backend: Backend, outputs: Array, labels: Array, k: int = 5) 
     if positive_integer("k", k) > outputs.shape[1]:
         raise ConfigurationError(f"k must be at most the number of classes, {outputs.shape[1]}, not {k}")
     xp = backend.xp
-    own = _one_hot(backend, expected, outputs.shape[1])
-    value = xp.sum(xp.where(own, outputs, xp.zeros_like(outputs)), axis=1, keepdims=True)
+    is_label = _one_hot(backend, expected, outputs.shape[1])
+    value = xp.sum(xp.where(is_label, outputs, xp.zeros_like(outputs)), axis=1, keepdims=True)
     columns = xp.arange(outputs.shape[1], device=backend.device)
     earlier = columns < xp.expand_dims(expected, axis=1)
-    # Not "larger": what cannot be compared with the label's output, NaN, stands before it too.
+    # ~(outputs <= value) rather than outputs > value: a NaN must rank before the label's output.
     before = ~(outputs <= value) | ((outputs == value) & earlier)
-    hits = (xp.sum(xp.astype(before, xp.int64), axis=1) < k) & xp.any(own, axis=1)
+    hits = (xp.sum(xp.astype(before, xp.int64), axis=1) < k) & xp.any(is_label, axis=1)
     return xp.mean(xp.astype(hits, xp.float64))
 
 
 def confusion_matrix(backend: Backend, outputs: Array, labels: Array) -> Array:
-    """M[i, j]: how many rows of class i have output j as the largest: (C, C) int64, on the device.
+    """M[i, j], the number of rows of class i whose largest output is j: (C, C) int64, on the device.
 
     Args:
         backend: where the arrays live.
         outputs: (…, C) logits or probabilities, at least one row of them.
-        labels: as in ``accuracy``; a row whose label is no class is left out.
+        labels: as in ``accuracy``; rows whose label is not a class are ignored.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -82,20 +82,19 @@ def confusion_matrix(backend: Backend, outputs: Array, labels: Array) -> Array:
 
 
 def _rows(backend: Backend, outputs: Array, labels: Array) -> tuple[Array, Array]:
-    """(N, C) outputs and (N,) int64 labels, a row for each; ShapeError when they do not fit each other."""
+    """Outputs as (N, C) and labels as (N,) int64; ShapeError when their shapes do not match."""
     backend.require(outputs)
     backend.require(labels)
     xp, shape = backend.xp, outputs.shape
     if len(shape) < 2 or math.prod(shape) == 0 or tuple(labels.shape) not in (shape[:-1], shape):
         raise ShapeError(
-            f"expected outputs of shape (rows, classes) and a label for each row, got {tuple(shape)} and "
-            f"{tuple(labels.shape)}"
+            f"expected outputs of shape (…, classes) and a label per row, got {tuple(shape)} and {tuple(labels.shape)}"
         )
     classes = xp.argmax(labels, axis=-1) if labels.ndim == len(shape) else xp.astype(labels, xp.int64)
     return xp.reshape(outputs, (-1, shape[-1])), xp.reshape(classes, (-1,))
 
 
 def _one_hot(backend: Backend, indices: Array, classes: int) -> Array:
-    """(N, C) bool; a row of False where the index is no class."""
+    """(N, C) bool; all False where the index is not a class."""
     columns = backend.xp.arange(classes, device=backend.device)
     return backend.xp.expand_dims(indices, axis=1) == columns

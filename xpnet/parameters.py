@@ -1,7 +1,7 @@
-"""One flat vector, and named views into it.
+"""A flat vector and named views into it.
 
-A model keeps its parameters, its gradients and its buffers in one such vector each. So an optimizer's step is one
-operation, a data-parallel step one all-reduce, a move to another device one copy.
+A model keeps its parameters, gradients and buffers in one flat vector each: an optimizer step is then one operation, a
+data-parallel reduction one all-reduce, a move to another device one copy.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Shape = tuple[int, ...]
 
 
 class Views(dict[str, Array]):
-    """Views into a flat vector by name, read like any dict; ``views["W"] = value`` writes into the vector.
+    """A dictionary of views into a flat vector; ``views["W"] = value`` writes into the vector.
 
-    A value may be an array of the backend or of NumPy, a number or a list; it is cast to the vector's type.
+    A value may be an array of the backend or of NumPy, a number or a list; it is cast to the vector's dtype.
 
     Args:
-        views: by name.
-        owner: whose they are, for messages.
-        whole: all views of the model, these among them; None: the layer is not initialised.
+        views: the arrays by name.
+        owner: the layer or model that they belong to, for error messages.
+        base: the model's vector; None: the layer is not initialised.
 
     Raises:
-        ShapeError: a value of another shape than the view's.
+        ShapeError: the value's shape differs from the view's.
         CallOrderError: the layer is not initialised.
 
     >>> from xpnet.backends import backend
@@ -40,69 +40,69 @@ class Views(dict[str, Array]):
     array([5., 6., 7.], dtype=float32)
     >>> layer["b"] = 7.0
     Traceback (most recent call last):
-    xpnet.errors.ShapeError: 'b' of layer 0 (Linear) has shape (3,), and was given a value of shape ()
+    xpnet.errors.ShapeError: 'b' of layer 0 (Linear) has shape (3,), but got a value of shape ()
     """
 
-    def __init__(self, views: Mapping[str, Array], owner: str, whole: NamedVector | None) -> None:
+    def __init__(self, views: Mapping[str, Array], owner: str, base: NamedVector | None) -> None:
         super().__init__(views)
         self.owner = owner
-        self._whole = whole
+        self._base = base
 
     @property
-    def whole(self) -> NamedVector | None:
-        """All views of the model."""
-        return self._whole
+    def base(self) -> NamedVector | None:
+        """The model's vector."""
+        return self._base
 
     def __setitem__(self, name: str, value: Any) -> None:
-        view, whole = self[name], self.whole
-        if value is view or whole is None:  # the same after views[name] += value, which wrote in place
+        view, base = self[name], self.base
+        if value is view or base is None:  # views[name] += value has already written, and assigns the view itself
             return
-        array = whole.backend.asarray(value, whole.dtype)
+        array = base.backend.asarray(value, base.dtype)
         if tuple(array.shape) != tuple(view.shape):
             raise ShapeError(
-                f"{name!r} of {self.owner} has shape {tuple(view.shape)}, and was given a value of shape "
-                f"{tuple(array.shape)}"
+                f"{name!r} of {self.owner} has shape {tuple(view.shape)}, but got a value of shape {tuple(array.shape)}"
             )
         view[...] = array
 
     def __missing__(self, name: str) -> NoReturn:
-        if self.whole is None:
+        if self.base is None:
             raise CallOrderError(
                 f"there is no array {name!r} yet: call initialize(xpnet.backend('auto')) on the model first"
             )
         raise KeyError(f"{self.owner} has no array {name!r}; it has {', '.join(self) or 'none'}")
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        """Not for views.
+        """Refuse to add or remove views.
 
         Raises:
             TypeError: always.
         """
-        raise TypeError("the arrays are views into one vector, and their names are fixed: assign to one of them")
+        raise TypeError(
+            "the arrays are views into one vector, and their names are fixed: assign to one, as in views['W'] = …"
+        )
 
     __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> Any:
-        return dict, (dict(self),)  # alone they are arrays; with their model, they become its views again
+        return dict, (dict(self),)  # pickled alone they are plain arrays; a pickled model makes its views anew
 
 
 class NamedVector(Views):
-    """A flat, zeroed vector on a backend, and a view of it for each name.
+    """A flat vector of zeros on a backend, with named views into it.
 
-    Every view starts on a 256-byte boundary, as vector loads need; the padding between two views stays zero. A view
-    updated in place updates the vector, and the other way round.
+    Every view starts on a 256-byte boundary, for aligned vector loads; the padding between views stays zero.
 
     Args:
-        backend: where the vector lives.
+        backend: where the vector is allocated.
         shapes: the shape of each named view, in order.
         dtype: "float32" or "float64".
 
     Attributes:
-        vector: all of it, padding included.
-        starts: where in it each view begins.
+        vector: the whole vector, padding included.
+        starts: the offset of each view, by name.
 
     Raises:
-        OutOfMemoryError: there is not enough for them.
+        OutOfMemoryError: there is not enough memory.
 
     >>> from xpnet.backends import backend
     >>> weights = NamedVector(backend("cpu-reference"), {"W": (2, 3), "b": (3,)}, "float32")
@@ -123,7 +123,7 @@ class NamedVector(Views):
             end += -(-math.prod(shape) // boundary) * boundary
         try:
             self.vector = backend.aligned_zeros(end, dtype)
-        except (MemoryError, ValueError) as error:  # NumPy's name for more than the address space is ValueError
+        except (MemoryError, ValueError) as error:  # NumPy's ValueError: beyond the address space
             raise OutOfMemoryError(f"not enough memory for {self.size:,} numbers of type {dtype}: {error}") from error
         views = {
             name: backend.xp.reshape(self.vector[start : start + math.prod(self.shapes[name])], self.shapes[name])
@@ -132,19 +132,18 @@ class NamedVector(Views):
         super().__init__(views, "the model", None)
 
     @property
-    def whole(self) -> NamedVector:
+    def base(self) -> NamedVector:
         """Itself."""
         return self
 
     @property
     def size(self) -> int:
-        """How many numbers the views hold, padding not counted."""
+        """The number of elements, padding excluded."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def under(self, prefix: str, owner: str) -> Views:
-        """The views whose names begin with ``prefix``, by what follows it."""
-        cut = len(prefix)
-        views = {name[cut:]: view for name, view in self.items() if name.startswith(prefix)}
+        """The views whose names begin with ``prefix``, by the rest of their names."""
+        views = {name.removeprefix(prefix): view for name, view in self.items() if name.startswith(prefix)}
         return Views(views, owner, self)
 
     def copy_to(self, backend: Backend) -> NamedVector:

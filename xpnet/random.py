@@ -1,8 +1,7 @@
 """Philox 4x32-10: random numbers as a pure function of a key and a counter.
 
-Nothing here holds state. A draw is named by (seed, purpose, name), which makes the key, and by a step, which goes
-into the counter; so the same seed gives the same bits on every backend, and a run resumes at any step from the step's
-number alone.
+The key is a hash of (seed, purpose, name), and the counter contains the training step; there is no other state. The
+same seed gives the same bits on every backend, and a run can be resumed at any step from the step number alone.
 
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
@@ -25,10 +24,10 @@ _SHIFT_32 = np.uint64(32)
 
 
 def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
-    """Encrypt counters: the 10-round Philox 4x32 function.
+    """The 10-round Philox 4x32 function of each counter.
 
     Args:
-        counter: (n, 4) uint32, one 128-bit counter a row, least significant word first.
+        counter: (n, 4) uint32, one 128-bit counter per row, least significant word first.
         key: two 32-bit words.
 
     Returns:
@@ -40,7 +39,7 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     c0, c1, c2, c3 = (counter[:, word].astype(np.uint64) for word in range(4))
     k0, k1 = key
     m0, m1 = (np.uint64(multiplier) for multiplier in MULTIPLIERS)
-    product0, product1 = np.empty_like(c0), np.empty_like(c0)  # fresh arrays would take more than twice as long
+    product0, product1 = np.empty_like(c0), np.empty_like(c0)  # allocating in the loop would more than double the time
     for _ in range(ROUNDS):
         np.multiply(m0, c0, out=product0)
         np.multiply(m1, c2, out=product1)
@@ -58,7 +57,7 @@ def stream_key(seed: int, purpose: str, name: str = "") -> tuple[int, int]:
     """The two key words of a stream: the first 64 bits of SHA-256 over (seed, purpose, name).
 
     Raises:
-        ConfigurationError: the seed is no whole number.
+        ConfigurationError: the seed is not an integer.
 
     >>> stream_key(0, "weights", "0.W") == stream_key(0, "weights", "1.W")
     False
@@ -74,15 +73,15 @@ def stream_key(seed: int, purpose: str, name: str = "") -> tuple[int, int]:
 def words(key: tuple[int, int], step: int, count: int) -> np.ndarray:
     """The first ``count`` 32-bit words of a stream at ``step``: (count,) uint32.
 
-    The counter is (block, 0, low half of step, high half of step); a block yields four words, so a step has 2**34;
-    MemoryError for more.
+    The counter is (block, 0, low half of step, high half of step); a block yields four words, so a step has at
+    most 2**34; MemoryError for more.
 
     >>> words((0, 0), step=0, count=2).tolist() == [0x6627E8D5, 0xE169C58D]
     True
     """
-    if count > 2**34:  # the block's number would begin again at 0
+    if count > 2**34:  # the block counter would wrap around
         raise MemoryError(
-            f"{count:,} random words were asked for at once: a step of a stream has 2**34, which fill 64 GiB"
+            f"{count:,} random words were asked for at once: a stream has at most 2**34 per step (64 GiB)"
         )
     counter = np.zeros((-(-count // 4), 4), np.uint32)
     counter[:, 0] = np.arange(len(counter), dtype=np.uint32)
@@ -120,7 +119,7 @@ def normal(key: tuple[int, int], count: int, step: int = 0) -> np.ndarray:
 
 
 def integers(key: tuple[int, int], count: int, below: int, step: int = 0) -> np.ndarray:
-    """(count,) int64, uniform on [0, below), ``below`` at most 2**32: the upper half of word times ``below``.
+    """(count,) int64, uniform on [0, below), ``below`` at most 2**32: the upper 32 bits of word · ``below``.
 
     >>> draws = integers(stream_key(0, "example"), 1000, below=10)
     >>> int(draws.min()), int(draws.max())
@@ -136,12 +135,12 @@ def permutation(key: tuple[int, int], count: int, step: int = 0) -> np.ndarray:
     [0, 1, 2, 3, 4]
     """
     count = operator.index(count)
-    drawn, place_bits = _words64(key, step, count), np.uint64(count.bit_length())
-    if 3 * place_bits >= 64:  # among so many, some of the upper bits below would be equal
+    drawn, index_bits = _words64(key, step, count), np.uint64(count.bit_length())
+    if 3 * index_bits >= 64:  # with so many words, ties among the upper bits are likely
         return np.argsort(drawn, kind="stable")
-    # The words' upper bits, each with its place below: NumPy sorts values many times as fast as places.
-    packed = np.sort(drawn >> place_bits << place_bits | np.arange(count, dtype=np.uint64))
-    upper = packed >> place_bits
-    if (upper[1:] == upper[:-1]).any():  # the lower bits would decide
+    # Each word's lower bits are replaced by its index, because NumPy's sort is many times as fast as its argsort.
+    packed = np.sort(drawn >> index_bits << index_bits | np.arange(count, dtype=np.uint64))
+    upper = packed >> index_bits
+    if (upper[1:] == upper[:-1]).any():  # a tie, which the replaced bits decide
         return np.argsort(drawn, kind="stable")
-    return (packed ^ upper << place_bits).astype(np.int64)
+    return (packed ^ upper << index_bits).astype(np.int64)

@@ -107,9 +107,9 @@ def flag(b: Backend, gradients: Any, loss: float) -> Any:
     return found_inf
 
 
-def taken_back(b: Backend, a: Arrays, found_inf: int) -> Any:
+def restored(b: Backend, a: Arrays, found_inf: int) -> Any:
     values = b.xp.asarray(a["values"], copy=True)
-    ops.take_back(b, values, a["moment"], b.xp.full((1,), found_inf, dtype=b.xp.int32, device=b.device))
+    ops.restore_if_found_inf(b, values, a["moment"], b.xp.full((1,), found_inf, dtype=b.xp.int32, device=b.device))
     return values
 
 
@@ -190,7 +190,7 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
         for result in ops.softmax_cross_entropy(b, a["logits"], a[labels], **options)[:4]
     ],
     "standardize": lambda b, a: [ops.standardize(b, a["z"], a["b"], b.xp.abs(a["b"]) + 0.5)],
-    "take_back": lambda b, a: [taken_back(b, a, found_inf) for found_inf in (0, 1)],
+    "restore_if_found_inf": lambda b, a: [restored(b, a, found_inf) for found_inf in (0, 1)],
     "softplus": lambda b, a: [ops.softplus(b, a["z"])],
     "softplus_backward": lambda b, a: [ops.softplus_backward(b, a["dy"], a["z"])],
     "gather": lambda b, a: [ops.gather(b, a["pixels"], a["indices"], 255.0, str(a["x"].dtype).rpartition(".")[2])],

@@ -45,7 +45,7 @@ FORWARD = {
     "nothing": (lambda self, x, context: None, "forward returned None: return the output"),
     "a list": (lambda self, x, context: [1.0], r"forward returned a builtins\.list: return the output, an array of"),
     "fewer rows": (halved, r"forward returned shape \(2, 3\) for 4 rows"),
-    "another shape": (wider, r"forward returned shape \(4, 6\), and output_shape says \(4, 3\): define output_shape"),
+    "another shape": (wider, r"forward returned shape \(4, 6\), but output_shape gives \(4, 3\): define output_shape"),
     "another type": (double, "forward returned .*float64 for .*float32"),
 }
 
@@ -92,7 +92,7 @@ def written_in_part(self, dy, context):
 
 BACKWARD = {
     "nothing": (nothing, "backward returned None: return the gradient with respect to the input"),
-    "another shape": (without_axis, r"backward returned shape \(4,\), and the input has shape \(4, 3\)"),
+    "another shape": (without_axis, r"backward returned shape \(4,\), but the input has shape \(4, 3\)"),
     "another type": (in_double, "backward returned .*float64 for .*float32"),
     "no gradient": (unwritten, r"backward left s unwritten: assign self\.gradients\['s'\]"),
     "an accumulated gradient": (accumulated, "backward left s unwritten"),
@@ -126,7 +126,7 @@ def test_an_unknown_name(cpu) -> None:
 
 def test_forward_that_kept_nothing(backend) -> None:
     layer = of(forward=lambda self, x, context: self.parameters["s"] * x)
-    with pytest.raises(LayerError, match=r"^layer 1 \(Mine\): forward left nothing for backward: .* self\.saved = x"):
+    with pytest.raises(LayerError, match=r"^layer 1 \(Mine\): forward saved nothing for backward: .* self\.saved = x"):
         one_pass(layer, backend)
 
 
@@ -191,7 +191,7 @@ def test_a_gradient_that_is_not_finite_is_no_missing_one(cpu) -> None:
 
 
 def test_a_name_that_every_layer_has_cannot_be_an_argument() -> None:
-    with pytest.raises(LayerError, match="Mine has an argument 'path', an attribute of every layer: call it otherwise"):
+    with pytest.raises(LayerError, match="Mine has an argument 'path', an attribute of every layer: rename it"):
 
         class Mine(Scale):
             def __init__(self, path):

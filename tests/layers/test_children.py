@@ -61,7 +61,7 @@ def test_a_layer_held_twice_is_refused(cpu) -> None:
             self.first = Linear(2, 2)
             self.all = [self.first]
 
-    with pytest.raises(xpnet.ConfigurationError, match="stands in this model twice"):
+    with pytest.raises(xpnet.ConfigurationError, match="is used twice in this model"):
         Twice().initialize(cpu)
 
 
@@ -73,7 +73,7 @@ def test_a_layer_that_holds_itself_is_refused(cpu) -> None:
     loop.inner = Sequential(Linear(2, 2))
     loop.inner.outer = {"up": loop}
     loop.me = [loop]
-    with pytest.raises(xpnet.ConfigurationError, match=r"layer me\.0 \(Loop\) holds itself"):
+    with pytest.raises(xpnet.ConfigurationError, match=r"layer me\.0 \(Loop\) contains itself"):
         loop.initialize(cpu)
 
 

@@ -156,7 +156,7 @@ def test_output_shape(layer, image, expected) -> None:
         ((3, 2, 3, 1, False), 'padding must be a whole number of at least 0 or "same", not False'),
         ((3, 2, 3, 1, 0.0), 'padding must be a whole number of at least 0 or "same", not 0.0'),
         ((3, 2, 3, 1, "valid"), """padding must be a whole number of at least 0 or "same", not 'valid'"""),
-        ((3, 2, 3, 2, "same"), 'padding "same" goes with stride 1, not 2: give the padding as a number'),
+        ((3, 2, 3, 2, "same"), 'padding "same" needs stride 1, not 2: give the padding as a number'),
         ((3, 2, 3, 1, 0, "rleu"), "unknown activation 'rleu' .did you mean 'relu'"),
     ],
 )
@@ -173,7 +173,7 @@ def test_arguments_that_cannot_work(arguments, message) -> None:
         ((5, 3, 28, 28), r"\(1, height, width\), not \(3, 28, 28\)$"),
         ((5, 784), r"\(1, height, width\), not \(784,\)$"),
         ((5, 1, 28, 0), r"\(1, height, width\), not \(1, 28, 0\)$"),
-        ((5, 1, 4, 2), "needs images of at least 5 x 5 with their padding, not 6 x 4: take a smaller kernel"),
+        ((5, 1, 4, 2), "needs images of at least 5 x 5 including padding, not 6 x 4: use a smaller kernel"),
     ],
 )
 def test_an_input_that_does_not_fit(backend, shape, message) -> None:

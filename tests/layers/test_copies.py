@@ -155,7 +155,7 @@ class TestTrainedLayersInANewModel:
         old = Sequential(Linear(3, 3), ReLU()).initialize(cpu)
         new = Branches()
         new.encoder = old.layers[0]
-        message = r"layer encoder \(Linear\) is a part of another initialised model: take copy.deepcopy\(layer\)"
+        message = r"layer encoder \(Linear\) is a part of another initialised model: use copy.deepcopy\(layer\)"
         with pytest.raises(xpnet.CallOrderError, match=message):
             new.initialize(cpu)
         new.encoder = copy.deepcopy(old.layers[0])

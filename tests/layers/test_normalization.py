@@ -99,7 +99,7 @@ def test_a_batch_without_a_variance_is_refused_and_changes_nothing(backend, shap
     layer = BatchNorm(3).initialize(backend)
     before = statistics(layer)
     x = backend.asarray(np.ones(shape, np.float32))
-    with pytest.raises(xpnet.ShapeError, match=r"BatchNorm\(3\) needs at least 2 values a channel in training"):
+    with pytest.raises(xpnet.ShapeError, match=r"BatchNorm\(3\) needs at least 2 values per channel in training"):
         layer.forward(x, Context(backend, training=True))
     np.testing.assert_array_equal(statistics(layer), before)
     assert tuple(layer(x).shape) == shape  # in inference any batch will do
@@ -133,5 +133,5 @@ def test_shapes_that_do_not_fit(backend, shape) -> None:
     x = backend.asarray(np.ones(shape, np.float32))
     with pytest.raises(xpnet.ShapeError, match=r"BatchNorm\(3\) takes samples of shape \(3,\) or \(3, height, width\)"):
         BatchNorm(3).initialize(backend)(x)
-    with pytest.raises(xpnet.ShapeError, match=r"LayerNorm\(4\) takes samples whose last axis has 4 entries, not"):
+    with pytest.raises(xpnet.ShapeError, match=r"LayerNorm\(4\) takes samples whose last axis has length 4, not"):
         LayerNorm(4).initialize(backend)(x)

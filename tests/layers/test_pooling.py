@@ -93,7 +93,7 @@ def test_arguments_that_cannot_work(kind, arguments, message) -> None:
         ((5, 28, 28), r"\(channels, height, width\), not \(28, 28\); put a Reshape\(\[1, 28, 28\]\) in front of it$"),
         ((5, 6), r"\(channels, height, width\), not \(6,\)$"),
         ((5, 0, 4, 4), r"\(channels, height, width\), not \(0, 4, 4\)$"),
-        ((5, 2, 3, 2), "needs images of at least 3 x 3, not 3 x 2: take a smaller window"),
+        ((5, 2, 3, 2), "needs images of at least 3 x 3, not 3 x 2: use a smaller window"),
     ],
 )
 def test_an_input_that_does_not_fit(backend, kind, shape, message) -> None:

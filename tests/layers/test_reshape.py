@@ -36,7 +36,7 @@ def test_samples_take_the_shape_in_c_order(backend, passes, N, given, shape) -> 
 
 def test_samples_of_another_size_are_refused(backend) -> None:
     layer = Reshape([1, 28, 28]).initialize(backend)
-    message = r"^Reshape\(\[1, 28, 28\]\) takes samples of 784 numbers, and one of shape \(8, 8\) has 64$"
+    message = r"^Reshape\(\[1, 28, 28\]\) takes samples of 784 numbers, but one of shape \(8, 8\) has 64$"
     with pytest.raises(xpnet.ShapeError, match=message):
         layer(backend.asarray(np.zeros((2, 8, 8))))
 

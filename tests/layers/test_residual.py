@@ -45,9 +45,7 @@ def test_the_parameters_gradients_alone_are_the_same(backend, numbers, passes) -
 
 def test_layers_that_change_the_shape(backend) -> None:
     block = Residual(Linear(3, 1, weights=Constant(1.0)))
-    message = (
-        r"the layers of a Residual make \(1,\) of samples of shape \(3,\): they must give the shape that they take"
-    )
+    message = r"the layers of a Residual change samples of shape \(3,\) to \(1,\): their output must have the shape"
     with pytest.raises(xpnet.ShapeError, match=message):
         block.output_shape((3,))
     with pytest.raises(xpnet.ShapeError, match=message):  # though NumPy would add the one column to each

@@ -65,7 +65,7 @@ def test_an_error_names_all_that_is_wrong_and_nothing_is_written(backend) -> Non
     with pytest.raises(xpnet.ShapeError) as error:
         model.load_state_dict(state)
     assert str(error.value) == (
-        "the state is not that of this model: 1.gamma has shape (4,), not (3,); 0.b is missing; 1.beta is missing; "
+        "the state does not match this model: 1.gamma has shape (4,), not (3,); 0.b is missing; 1.beta is missing; "
         "2.W is left over"
     )
     del state["1.gamma"]

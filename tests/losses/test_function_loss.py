@@ -79,7 +79,7 @@ def test_a_class_keeps_its_arguments(cpu) -> None:
 @pytest.mark.parametrize(
     ("function", "error", "message"),
     [
-        (lambda y, t: ((y - t) ** 2, y), xpnet.ShapeError, r"a loss for each of 3 rows, of shape \(3,\), got \(3, 2\)"),
+        (lambda y, t: ((y - t) ** 2, y), xpnet.ShapeError, r"one loss per row, of shape \(3,\), got \(3, 2\)"),
         (lambda y, t: (y[:, 0], y[:, 0]), xpnet.ShapeError, r"gradient of the outputs' shape \(3, 2\), got \(3,\)"),
         (lambda y, t: ([1.0] * 3, y), xpnet.BackendError, "got a builtins.list"),
     ],

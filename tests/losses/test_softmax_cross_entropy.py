@@ -135,8 +135,8 @@ class TestOptions:
             ({"label_smoothing": 1.0}, "label_smoothing must be a number of at least 0.0 and below 1.0, not 1.0"),
             ({"class_weights": [1.0, -1.0]}, "a class weight must be a number of at least 0.0, not -1.0"),
             ({"class_weights": [1.0, math.inf]}, "a class weight must be a number of at least 0.0, not inf"),
-            ({"class_weights": "balanced"}, "class_weights must be a list of numbers, one a class, not 'balanced'"),
-            ({"class_weights": 2.0}, "class_weights must be a list of numbers, one a class, not 2.0"),
+            ({"class_weights": "balanced"}, "class_weights must be a list of numbers, one per class, not 'balanced'"),
+            ({"class_weights": 2.0}, "class_weights must be a list of numbers, one per class, not 2.0"),
             ({"ignore_index": 1.5}, "ignore_index must be a whole number of 64 bits, not 1.5"),
             ({"ignore_index": 2**63}, "ignore_index must be a whole number of 64 bits, not 9223372036854775808"),
             ({"ignore_index": True}, "ignore_index must be a whole number of 64 bits, not True"),
@@ -172,4 +172,4 @@ class TestTargets:
         """One label an image, where a Linear took its rows for samples, is told how that came."""
         with pytest.raises(xpnet.ShapeError, match="do not fit logits of shape") as caught:
             self.check(np.zeros(shape, int), output_shape)
-        assert ("for one label a sample put a Flatten() in front" in str(caught.value)) == hint
+        assert ("for one label per sample put a Flatten() in front" in str(caught.value)) == hint

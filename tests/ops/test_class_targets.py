@@ -152,7 +152,7 @@ def test_nothing_but_ignored_rows(backend) -> None:
 
 def test_options_that_do_not_fit_the_labels_are_refused(backend) -> None:
     logits, rows = backend.asarray(np.zeros((2, 3))), backend.asarray(np.full((2, 3), 1 / 3))
-    with pytest.raises(xpnet.ConfigurationError, match="ignore_index=-1 goes with class indices, and these labels are"):
+    with pytest.raises(xpnet.ConfigurationError, match="ignore_index=-1 needs class indices, but these labels are"):
         ops.softmax_cross_entropy(backend, logits, rows, ignore_index=-1)
-    with pytest.raises(xpnet.ShapeError, match=r"expected 3 class weights, one a class, got shape \(2,\)"):
+    with pytest.raises(xpnet.ShapeError, match=r"expected 3 class weights, one per class, got shape \(2,\)"):
         ops.softmax_cross_entropy(backend, logits, rows, class_weights=backend.asarray([1.0, 2.0]))

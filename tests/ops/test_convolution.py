@@ -40,7 +40,7 @@ def by_sums(x, W, b, stride: int, activation: str | None) -> np.ndarray:
 def split(request, monkeypatch) -> bool:
     """Whether a batch is taken in parts: of one image each, for these sizes."""
     if request.param == "in parts":
-        monkeypatch.setattr(convolution, "_MOST_COLUMNS", 1)
+        monkeypatch.setattr(convolution, "_MAX_COLUMNS", 1)
     return request.param == "in parts"
 
 
@@ -89,8 +89,8 @@ def test_parts_give_what_the_whole_gives(backend, numbers, monkeypatch, images) 
     W, b = backend.asarray(numbers((3, 3, 2, 4))), backend.asarray(numbers(4))
     x = backend.asarray(numbers((max(images[0] - 1, 0), *images[1:])))
     outcomes = []
-    for limit in (convolution._MOST_COLUMNS, 2 * 3 * 3 * 3 * 3 * 2):
-        monkeypatch.setattr(convolution, "_MOST_COLUMNS", limit)
+    for limit in (convolution._MAX_COLUMNS, 2 * 3 * 3 * 3 * 3 * 2):
+        monkeypatch.setattr(convolution, "_MAX_COLUMNS", limit)
         y, columns = ops.convolve(backend, x, W, b, 1, "tanh")
         dW, db = backend.xp.full_like(W, np.nan), backend.xp.full_like(b, np.nan)
         dx = ops.convolve_backward(backend, y, x, y, columns, W, 1, "tanh", dW, db)

@@ -1,4 +1,4 @@
-"""xpnet.optimizers.groups: names, patterns, and the pieces of the flat vector."""
+"""xpnet.optimizers.groups: names, patterns, and the segments of the flat vector."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from xpnet.optimizers.groups import Group, factor_of, matches, pieces
+from xpnet.optimizers.groups import Group, factor_of, matches, segments
 from xpnet.parameters import NamedVector
 
 SHAPES = {"0.W": (5, 20), "0.b": (20,), "1.W": (20, 3), "1.b": (3,)}
@@ -17,22 +17,22 @@ SUBSETS = [set(chosen) for count in range(5) for chosen in itertools.combination
 
 @pytest.mark.parametrize("frozen", SUBSETS)
 @pytest.mark.parametrize("differing", ["", "0.W", "1"])
-def test_the_pieces_hold_each_parameter_once(cpu, frozen, differing) -> None:
+def test_the_segments_hold_each_parameter_once(cpu, frozen, differing) -> None:
     parameters = NamedVector(cpu, SHAPES, "float32")
 
     def group_of(name, shape):
         assert shape == SHAPES[name]
         return None if name in frozen else Group(0.5 if differing and name.startswith(differing) else 1.0)
 
-    found = pieces(parameters, group_of)
-    for piece in found:
-        parameters.vector[piece.place] += piece.group.learning_rate_factor
+    found = segments(parameters, group_of)
+    for segment in found:
+        parameters.vector[segment.place] += segment.group.learning_rate_factor
     for name, view in parameters.items():
         group = group_of(name, SHAPES[name])
         assert (view == (0.0 if group is None else group.learning_rate_factor)).all()
     for one, next_one in itertools.pairwise(found):
         assert one.place.stop <= next_one.place.start
-        assert one.place.stop < next_one.place.start or one.group != next_one.group  # else they would be one piece
+        assert one.place.stop < next_one.place.start or one.group != next_one.group  # else they would be one segment
 
 
 @pytest.mark.parametrize(

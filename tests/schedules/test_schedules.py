@@ -132,11 +132,11 @@ def test_a_schedule_of_ones_own() -> None:
         (lambda: OneCycle(1.0, divisor=0.5), "divisor must be a number of at least 1.0, not 0.5"),
         (lambda: ReduceOnPlateau(1.0, factor=1.0), "factor must be a number of at least 0.0 and below 1.0, not 1.0"),
         (lambda: ReduceOnPlateau(1.0, patience=0), "patience must be a whole number of at least 1, not 0"),
-        (lambda: Warmup(1.0, 3, start=1.5), "start must be at most 1, the rate that the warm-up leads to, not 1.5"),
+        (lambda: Warmup(1.0, 3, start=1.5), "start must be at most 1, not 1.5"),
         (lambda: Warmup(None, 3), "learning_rate must be a number of at least 0.0, not None"),
         (
             lambda: Warmup(CosineDecay(1.0), 5)(0, 5),
-            "a warm-up of 5 steps leaves none of 5 to the schedule after it: shorten it",
+            "a warm-up of 5 steps in a run of 5 leaves none for the schedule after it: shorten it",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Activations as layers of their own, where they follow something else than a Linear."""
+"""Activations as layers; after a Linear or Conv2d, the layer's ``activation`` argument can be fused instead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from xpnet.errors import finite_number
 from xpnet.layers.layer import Layer
 
 
-class _ElementWise(Layer):
+class _SavesOutput(Layer):
+    """An activation whose derivative is computed from its output."""
+
     activation: str
 
     def forward(self, x: Array, context: Context) -> Array:
@@ -27,7 +29,7 @@ class _ElementWise(Layer):
         return ops.ACTIVATIONS[self.activation].backward(context.backend, dy, y, out)
 
 
-class ReLU(_ElementWise):
+class ReLU(_SavesOutput):
     """y = max(x, 0), any shape.
 
     >>> import xpnet
@@ -39,7 +41,7 @@ class ReLU(_ElementWise):
     activation = "relu"
 
 
-class Sigmoid(_ElementWise):
+class Sigmoid(_SavesOutput):
     """y = 1 / (1 + exp(-x)), any shape.
 
     >>> import xpnet
@@ -51,7 +53,7 @@ class Sigmoid(_ElementWise):
     activation = "sigmoid"
 
 
-class Tanh(_ElementWise):
+class Tanh(_SavesOutput):
     """y = tanh(x), any shape.
 
     >>> import xpnet
@@ -63,7 +65,7 @@ class Tanh(_ElementWise):
     activation = "tanh"
 
 
-class _OfInput(Layer):
+class _SavesInput(Layer):
     """An activation whose derivative is computed from its input."""
 
     def forward(self, x: Array, context: Context) -> Array:
@@ -84,7 +86,7 @@ class _OfInput(Layer):
         raise NotImplementedError
 
 
-class GELU(_OfInput):
+class GELU(_SavesInput):
     """y = x/2 (1 + tanh(sqrt(2/π) (x + 0.044715 x³))), any shape.
 
     Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016, section 2, the tanh form.
@@ -99,7 +101,7 @@ class GELU(_OfInput):
     _derivative = staticmethod(ops.gelu_backward)
 
 
-class LeakyReLU(_OfInput):
+class LeakyReLU(_SavesInput):
     """y = x where x > 0, else negative_slope · x, any shape.
 
     Args:
@@ -126,7 +128,7 @@ class LeakyReLU(_OfInput):
         return ops.leaky_relu_backward(backend, dy, x, self.negative_slope, out)
 
 
-class Softplus(_OfInput):
+class Softplus(_SavesInput):
     """y = log(1 + exp(x)), any shape: a smooth ReLU.
 
     Source: Glorot, Bordes and Bengio, "Deep sparse rectifier neural networks", 2011, section 2.
@@ -144,7 +146,7 @@ class Softplus(_OfInput):
 class Softmax(Layer):
     """y[c] = exp(x[c]) / Σₖ exp(x[k]), over the last axis.
 
-    For training, leave it out and use SoftmaxCrossEntropy on the logits: faster, and exact where this rounds to 0.
+    To train a classifier, leave it out and use SoftmaxCrossEntropy on the logits, which is faster and more accurate.
 
     >>> import xpnet
     >>> layer = Softmax().initialize(xpnet.backend("cpu-reference"))

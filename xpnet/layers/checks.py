@@ -1,6 +1,6 @@
-"""What a layer of the user's own may do wrong, told by that layer's name instead of its neighbour's.
+"""Checks of user-defined layers: an error names the layer that caused it rather than the next one.
 
-``Layer`` wraps the passes of every class that is defined outside xpnet. xpnet's own classes pay nothing for it.
+``Layer`` wraps the passes of every class that is defined outside xpnet; xpnet's own layers run unchecked.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from xpnet.layers.tree import described
 if TYPE_CHECKING:
     from xpnet.layers.layer import Layer
 
-_UNWRITTEN = -(2.0**100)  # a gradient that is still this number was not written: no computed one is
+_UNWRITTEN = -(2.0**100)  # fills gradients before a pass; what still has this value was not written
 
 
 def require_free_names(cls: type[Layer], taken: Iterable[str]) -> None:
-    """Raise LayerError where an argument of the constructor has the name of an attribute that every layer has."""
+    """Raise LayerError if a constructor argument has the name of an attribute of every layer."""
     for name in inspect.signature(cls.__init__).parameters.keys() & set(taken):
-        raise LayerError(f"{cls.__name__} has an argument {name!r}, an attribute of every layer: call it otherwise")
+        raise LayerError(f"{cls.__name__} has an argument {name!r}, an attribute of every layer: rename it")
 
 
 def check_passes(cls: type[Layer]) -> None:
-    """Wrap the passes that a class defines."""
+    """Wrap the passes that a class defines in checks."""
     wrappers = {
         "forward": _checked_forward,
         "backward": _checked_backward,
@@ -42,11 +42,11 @@ def check_passes(cls: type[Layer]) -> None:
 def _checked_forward(forward: Callable[..., Array]) -> Callable[..., Array]:
     @functools.wraps(forward)
     def checked(self: Layer, x: Array, context: Context) -> Array:
-        if type(self).forward is not checked:  # a subclass's forward called it, and that one is checked
+        if type(self).forward is not checked:  # called by a subclass's forward, which is checked itself
             return forward(self, x, context)
-        y = _noting(self, "forward", forward, self, x, context)
+        y = _call_with_note(self, "forward", forward, self, x, context)
         _require_output(self, x, y, context)
-        self._trained_shape = tuple(x.shape) if context.training else None
+        self._pending_shape = tuple(x.shape) if context.training else None
         return y
 
     return checked
@@ -57,14 +57,15 @@ def _checked_backward(backward: Callable[..., Array]) -> Callable[..., Array]:
     def checked(self: Layer, dy: Array, context: Context) -> Array:
         if type(self).backward is not checked:
             return backward(self, dy, context)
-        shape = self._trained_shape
+        shape = self._pending_shape
         dx = _written_gradients(self, "backward", backward, dy, context)
         if shape is not None and not self.takes_integers:
-            made = "backward returned"
-            _require_array(self, made, dx, context, "return the gradient with respect to the input")
+            _require_array(self, "backward", dx, context, "return the gradient with respect to the input")
             if tuple(dx.shape) != shape:
-                raise LayerError(f"{_who(self)}: {made} shape {tuple(dx.shape)}, and the input has shape {shape}")
-            _require_dtype(self, made, dx, dy)
+                raise LayerError(
+                    f"{_name_of(self)}: backward returned shape {tuple(dx.shape)}, but the input has shape {shape}"
+                )
+            _require_dtype(self, "backward", dx, dy)
         return dx
 
     return checked
@@ -81,63 +82,66 @@ def _checked_backward_parameters(backward_parameters: Callable[..., None]) -> Ca
 
 
 def _require_output(layer: Layer, x: Array, y: Any, context: Context) -> None:
-    made = "forward returned"
-    _require_array(layer, made, y, context, "return the output")
-    expected = (x.shape[0], *_noting(layer, "output_shape", layer.output_shape, tuple(x.shape[1:])))
+    _require_array(layer, "forward", y, context, "return the output")
+    expected = (x.shape[0], *_call_with_note(layer, "output_shape", layer.output_shape, tuple(x.shape[1:])))
     if tuple(y.shape)[:1] != expected[:1]:
-        raise LayerError(f"{_who(layer)}: {made} shape {tuple(y.shape)} for {x.shape[0]} rows: make one of each row")
+        raise LayerError(
+            f"{_name_of(layer)}: forward returned shape {tuple(y.shape)} for {x.shape[0]} rows: return one row for each"
+        )
     if tuple(y.shape) != expected:
         raise LayerError(
-            f"{_who(layer)}: {made} shape {tuple(y.shape)}, and output_shape says {expected}: define "
-            "output_shape(self, input_shape), which takes and gives the shape of one sample"
+            f"{_name_of(layer)}: forward returned shape {tuple(y.shape)}, but output_shape gives {expected}: define "
+            "output_shape(self, input_shape), which maps the shape of one sample"
         )
     if context.backend.xp.isdtype(x.dtype, "real floating"):
-        _require_dtype(layer, made, y, x)
+        _require_dtype(layer, "forward", y, x)
 
 
-def _require_array(layer: Layer, made: str, array: Any, context: Context, wanted: str) -> None:
+def _require_array(layer: Layer, method: str, array: Any, context: Context, fix: str) -> None:
     if array is None:
-        raise LayerError(f"{_who(layer)}: {made} None: {wanted}")
+        raise LayerError(f"{_name_of(layer)}: {method} returned None: {fix}")
     if not context.backend.owns(array):
         kind = f"{type(array).__module__}.{type(array).__name__}"
         raise LayerError(
-            f"{_who(layer)}: {made} a {kind}: {wanted}, an array of the backend {context.backend.name!r} "
+            f"{_name_of(layer)}: {method} returned a {kind}: {fix}, an array of the backend {context.backend.name!r} "
             "(context.backend.xp has its functions)"
         )
 
 
-def _require_dtype(layer: Layer, made: str, array: Array, given: Array) -> None:
-    if array.dtype != given.dtype:
-        raise LayerError(f"{_who(layer)}: {made} {array.dtype} for {given.dtype}: keep to the type that was given")
+def _require_dtype(layer: Layer, method: str, array: Array, argument: Array) -> None:
+    if array.dtype != argument.dtype:
+        raise LayerError(
+            f"{_name_of(layer)}: {method} returned {array.dtype} for {argument.dtype}: return the dtype of its argument"
+        )
 
 
 def _written_gradients(layer: Layer, name: str, backward: Callable[..., Any], dy: Array, context: Context) -> Any:
-    """What ``backward`` returns; the first time, each gradient must have been written."""
-    first = not layer._gradients_seen
+    """The result of ``backward``, whose first call must write every gradient."""
+    first = not layer._gradients_checked
     if first:
         for gradient in layer.gradients.values():
             gradient[...] = _UNWRITTEN
-    dx = _noting(layer, name, backward, layer, dy, context)
-    layer._trained_shape = None
+    dx = _call_with_note(layer, name, backward, layer, dy, context)
+    layer._pending_shape = None
     if first:
         any_ = context.backend.xp.any
         left = [own for own, gradient in layer.gradients.items() if bool(any_(gradient == _UNWRITTEN))]
         if left:
             raise LayerError(
-                f"{_who(layer)}: {name} left {', '.join(left)} unwritten: assign self.gradients[{left[0]!r}] = … in "
-                "every backward pass (adding to what is there is not enough)"
+                f"{_name_of(layer)}: {name} left {', '.join(left)} unwritten: assign self.gradients[{left[0]!r}] = … "
+                "in every backward pass (adding in place is not enough)"
             )
-        layer._gradients_seen = True
+        layer._gradients_checked = True
     return dx
 
 
-def _noting(layer: Layer, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+def _call_with_note(layer: Layer, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return method(*arguments)
     except Exception as error:
-        error.add_note(f"in {name} of {_who(layer)}")
+        error.add_note(f"in {name} of {_name_of(layer)}")
         raise
 
 
-def _who(layer: Layer) -> str:
+def _name_of(layer: Layer) -> str:
     return described(layer.path, layer)

@@ -20,26 +20,26 @@ class Conv2d(Layer):
 
     x is (N, in_channels, H, W), and x̂ is x with ``padding`` zeros on every side; y is (N, out_channels, R, S), with
     R = ⌊(H + 2·padding - kernel_size) / stride⌋ + 1 and S alike. W is (kernel_size, kernel_size, in_channels,
-    out_channels), as in Keras, so that its matrix is W itself; PyTorch's weight is W with its axes in the order
-    (3, 2, 0, 1). b is (out_channels,).
+    out_channels), as in Keras, which is the layout of the matrix product; PyTorch's weight is W with its axes in the
+    order (3, 2, 0, 1). b is (out_channels,).
 
     Args:
-        in_channels: of an image.
-        out_channels: kernels.
-        kernel_size: rows, and columns, of a kernel.
-        stride: rows, and columns, from one place of the kernel to the next.
-        padding: zeros on each side, or "same": as many as make y as high and wide as x (of an odd number, the one more
-            comes after).
+        in_channels: channels of an image.
+        out_channels: number of kernels.
+        kernel_size: height and width of a kernel.
+        stride: step of the kernel, in rows and columns.
+        padding: zeros on each side; "same" gives y the height and width of x (if the number of zeros is odd, the extra
+            one comes last).
         activation: as for :class:`Linear`.
         weights: initialiser of W.
         biases: initialiser of b.
 
     Raises:
-        ConfigurationError: an argument out of its range. Padding "same" goes with stride 1.
-        ShapeError: samples that are no images of in_channels, or smaller than a kernel.
+        ConfigurationError: an argument out of range, or padding "same" with a stride above 1.
+        ShapeError: samples that are not images with in_channels, or are smaller than a kernel.
 
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998; PyTorch's
-    definition and default initial values. As everywhere in the field, the kernel is not flipped.
+    definition and default initial values. As usual in deep learning, the kernel is not flipped.
 
     >>> import xpnet
     >>> layer = Conv2d(1, 8, 5, activation="relu").initialize(xpnet.backend("cpu-reference"), seed=0)
@@ -84,8 +84,8 @@ class Conv2d(Layer):
         padded = [length + sum(self.margins) for length in lengths]
         if min(padded) < self.kernel_size:
             raise ShapeError(
-                f"{name} needs images of at least {self.kernel_size} x {self.kernel_size} with their padding, not "
-                f"{padded[0]} x {padded[1]}: take a smaller kernel, more padding, or less pooling before it"
+                f"{name} needs images of at least {self.kernel_size} x {self.kernel_size} including padding, not "
+                f"{padded[0]} x {padded[1]}: use a smaller kernel, more padding, or less pooling before it"
             )
         return self.out_channels, *(ops.positions(length, self.kernel_size, self.stride) for length in padded)
 
@@ -106,14 +106,14 @@ class Conv2d(Layer):
         return channels_first(backend, y)
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """dx, with dW and db left in ``gradients``."""
+        """dx; writes dW and db into ``gradients``."""
         dx = self._backward(dy, context, input_gradient=True)
         before, after = self.margins
         _, height, width, _ = dx.shape
         return channels_first(context.backend, dx[:, before : height - after, before : width - after, :])
 
     def backward_parameters(self, dy: Array, context: Context) -> None:
-        """dW and db alone: saves one of the three matrix products."""
+        """dW and db only, without the matrix product for dx."""
         self._backward(dy, context, input_gradient=False)
 
     def _backward(self, dy: Array, context: Context, input_gradient: bool) -> Array:
@@ -149,7 +149,7 @@ class Conv2d(Layer):
 def _padding(value: object, stride: int) -> int | Literal["same"]:
     if value == "same":
         if stride > 1:
-            raise ConfigurationError(f'padding "same" goes with stride 1, not {stride}: give the padding as a number')
+            raise ConfigurationError(f'padding "same" needs stride 1, not {stride}: give the padding as a number')
         return "same"
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
         raise ConfigurationError(f'padding must be a whole number of at least 0 or "same", not {value!r}')

@@ -1,4 +1,4 @@
-"""Dropout: in training, some of the units are left out."""
+"""The dropout layer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from xpnet.layers.layer import Layer
 class Dropout(Layer):
     """In training y = x / (1 - rate) with probability 1 - rate, else 0, element by element; in inference y = x.
 
-    Which elements are dropped follows from the context's seed and step and from the layer's place in the model alone:
-    the same ones on every backend, and again in a run that is resumed.
+    The mask depends only on the context's seed and step and on the layer's path in the model: it is the same on every
+    backend and in a resumed run.
 
     Args:
         rate: the probability of dropping, from 0 to below 1.
@@ -37,7 +37,7 @@ class Dropout(Layer):
         self.rate = finite_number("rate", rate, low=0.0, below=1.0)
 
     def forward(self, x: Array, context: Context) -> Array:
-        """In training the elements that are kept, scaled; in inference x (a copy, where it could be the user's)."""
+        """x masked and scaled in training; in inference x, copied unless the context reuses memory."""
         if not context.training:
             return x if context.reuse else context.backend.xp.asarray(x, copy=True)
         key = random.stream_key(context.seed, "dropout", self.path)
@@ -45,7 +45,7 @@ class Dropout(Layer):
         return self._drop(x, key, context.step, context, "y")
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """dy, dropped and scaled like x."""
+        """dy with the mask and scale of x."""
         key, step = self.pop_saved()
         return self._drop(dy, key, step, context, "dx")
 

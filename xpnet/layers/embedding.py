@@ -1,4 +1,4 @@
-"""From indices to vectors."""
+"""The embedding layer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from xpnet.parameters import Shape
 class Embedding(Layer):
     """y[n, t] = W[x[n, t]], with x (N, T) or (N,) integers in [0, vocabulary), W (vocabulary, features).
 
-    It stands first in a model: that model then takes integers and leaves them as they are.
+    It is the first layer of a model, which then takes integers without casting them.
 
     Args:
-        vocabulary: how many indices there are.
-        features: the length of the vector of each.
+        vocabulary: the number of indices.
+        features: the length of each vector.
         weights: initialiser of W.
 
     Raises:
-        ConfigurationError: a size that is no whole number of at least 1.
-        OutOfRangeError: in a pass, for an index outside; on a device where looking costs a wait, its vector is NaN
-            instead.
-        DTypeError: in a pass, for indices that are not integers.
+        ConfigurationError: a size that is not an integer of at least 1.
+        OutOfRangeError: in a pass, an index out of range; on an asynchronous backend its vector is NaN instead.
+        DTypeError: in a pass, indices that are not integers.
 
     Source: Bengio, Ducharme, Vincent and Jauvin, "A neural probabilistic language model", 2003, section 2.
 
@@ -51,7 +50,7 @@ class Embedding(Layer):
         return (*input_shape, self.features)
 
     def forward(self, x: Array, context: Context) -> Array:
-        """The rows of W."""
+        """The rows of W at the indices."""
         W = self.parameters["W"]
         out = context.empty(self, "y", (*x.shape, self.features), W.dtype)
         y = ops.embedding(context.backend, W, x, out)
@@ -60,10 +59,10 @@ class Embedding(Layer):
         return y
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """Zeros, for integers have no slope, with dW left in ``gradients``."""
+        """Zeros, since indices are not differentiable; writes dW into ``gradients``."""
         self.backward_parameters(dy, context)
         return context.backend.xp.zeros(dy.shape[:-1], dtype=dy.dtype, device=context.backend.device)
 
     def backward_parameters(self, dy: Array, context: Context) -> None:
-        """The gradient of W alone."""
+        """dW only."""
         ops.embedding_backward(context.backend, dy, self.pop_saved(), self.gradients["W"])

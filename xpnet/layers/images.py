@@ -1,7 +1,7 @@
-"""What the layers of images share: samples are (channels, height, width), and in memory the channels may lie last.
+"""Image layouts: layers take and return (N, C, H, W), operations (N, H, W, C).
 
-A product of patches and kernels has its outputs, the channels, in the last axis. Turning the axes back would copy what
-the next layer turns again; a view with its axes permuted costs nothing.
+The matrix product of a convolution leaves the channels in the last axis. Layers therefore exchange permuted views,
+which cost nothing, instead of copying into the other layout and back.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def channels_first(backend: Backend, x: Array) -> Array:
 
 
 def require_image(layer: str, shape: Shape, channels: int | None = None) -> Shape:
-    """(C, H, W) if that is what ``shape`` is, and C the channels expected, else ShapeError."""
+    """``shape`` if it is (C, H, W) with the expected number of channels, else ShapeError."""
     if len(shape) == 3 and channels in (None, shape[0]) and min(shape) > 0:
         return tuple(shape)
-    mend = ""
+    hint = ""
     if len(shape) == 2:
-        mend = f"; put a Reshape([1, {shape[0]}, {shape[1]}]) in front of it"
+        hint = f"; put a Reshape([1, {shape[0]}, {shape[1]}]) in front of it"
     elif len(shape) == 3 and shape[2] == channels:
-        mend = "; the channels come first"
+        hint = "; the channels come first"
     expected = "channels" if channels is None else channels
-    raise ShapeError(f"{layer} takes samples of shape ({expected}, height, width), not {tuple(shape)}{mend}")
+    raise ShapeError(f"{layer} takes samples of shape ({expected}, height, width), not {tuple(shape)}{hint}")

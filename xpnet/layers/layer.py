@@ -1,4 +1,4 @@
-"""What every layer is: declared parameters, a forward and a backward pass."""
+"""The base class of layers and models."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from xpnet.errors import CallOrderError, ConfigurationError, LayerError
 from xpnet.layers.allocation import ParameterSpec, Vectors, allocate, bind
 from xpnet.layers.checks import check_passes, require_free_names
 from xpnet.layers.state import Unmatched, load_state
-from xpnet.layers.tree import described, full_name, held, replaced, walk
+from xpnet.layers.tree import described, find_instances, full_name, map_instances, walk
 from xpnet.parameters import NamedVector, Shape, Views
 
 _NO_VIEWS = Views({}, "", None)
-_OF_A_MODEL = {  # attributes that a layer has from the model that it is initialised in, and from passes through it
+_BOUND_ATTRIBUTES = {  # set by the model that the layer is initialised in, and by passes through it
     *("backend", "parameters", "gradients", "buffers", "path", "saved"),
-    *("_dtype", "_trained_shape", "_gradients_seen"),
+    *("_dtype", "_pending_shape", "_gradients_checked"),
 }
 
-_MODEL = "xpnet.model"  # in a copied layer's state, beside its attributes
+_MODEL_STATE = "xpnet.model"  # the key of backend, dtype and arrays in a pickled layer's state
 
 
 class Layer:
-    """A layer, and a model: any layer can be initialised and called by itself.
+    """The base class of layers and models: any layer can be initialised and called by itself.
 
-    A subclass keeps every constructor argument under its own name (so that a checkpoint can rebuild it), names its
-    parameters in ``parameter_specs``, and defines ``forward``, ``backward`` and, where samples change their shape,
-    ``output_shape``. Layers that it holds as attributes, in lists, tuples or dictionaries are its children, called
-    "encoder", "blocks.0", "heads.left". :func:`xpnet.register` makes it known to files.
+    A subclass stores every constructor argument in an attribute of the same name (so that a checkpoint can rebuild it),
+    lists its parameters in ``parameter_specs``, and defines ``forward``, ``backward`` and, if it changes the shape of
+    samples, ``output_shape``. Layers in its attributes, directly or in lists, tuples or dictionaries, are its children,
+    with names such as "encoder", "blocks.0" and "heads.left". :func:`xpnet.register` lets files refer to the class.
 
-    What ``backward`` needs of the forward pass, ``forward`` keeps in ``saved`` and ``backward`` takes with
-    ``pop_saved``; it assigns to each of its ``gradients``. After ``initialize`` parameters are views into the model's
-    flat vectors: assigning to ``parameters["W"]`` writes there.
+    ``forward`` stores in ``saved`` what ``backward`` needs; ``backward`` takes it with ``pop_saved`` and assigns all of
+    its ``gradients``. After ``initialize`` parameters are views into the model's flat vector, and assigning to
+    ``parameters["W"]`` writes into it.
 
     Attributes:
-        backend: where the model lives; None before ``initialize``.
-        path: the layer's place in the model, like "1.0"; "" for the model itself.
-        preprocesses: whether it scales the inputs of a model, at whose start it stands then.
-        takes_integers: whether its input is indices, which nobody shall cast to a floating-point type.
+        backend: the model's backend; None before ``initialize``.
+        path: the layer's name in the model, such as "1.0"; "" for the model itself.
+        preprocesses: whether it scales a model's inputs and so belongs at the model's start.
+        takes_integers: whether its input is indices, which must not be cast to floating point.
         parameters, gradients, buffers: views by name. On the layer that was initialised (the model) they are
             :class:`~xpnet.parameters.NamedVector`, with the flat ``vector``.
-        saved: what ``forward`` keeps for ``backward``; None: nothing.
+        saved: what ``forward`` stored for ``backward``; None: nothing.
 
     Raises:
-        LayerError: in a pass through a class of the user's own that returns no array of the right shape and type, or
-            leaves a gradient unwritten.
+        LayerError: in a pass, a user-defined layer returned no array of the expected shape and dtype, or left a
+            gradient unwritten.
 
     >>> import xpnet
     >>> class Scale(Layer):
@@ -75,34 +75,34 @@ class Layer:
     preprocesses: bool = False
     saved: Any = None
     _dtype: str
-    _trained_shape: Shape | None = None  # of the input of a checked forward pass that waits for its backward
-    _gradients_seen: bool = False  # whether a checked backward pass wrote all gradients
+    _pending_shape: Shape | None = None  # input shape of a checked forward pass that awaits its backward pass
+    _gradients_checked: bool = False  # whether a checked backward pass has written all gradients
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.partition(".")[0] != "xpnet":
-            require_free_names(cls, _OF_A_MODEL)
+            require_free_names(cls, _BOUND_ATTRIBUTES)
             check_passes(cls)
 
-    # What a layer defines.
+    # Defined by subclasses.
 
     def parameter_specs(self) -> dict[str, ParameterSpec]:
-        """What this layer itself learns, by name."""
+        """The parameters of this layer itself, by name."""
         return {}
 
     def buffer_specs(self) -> dict[str, ParameterSpec]:
-        """What this layer itself keeps but does not learn (running statistics), by name."""
+        """The buffers of this layer itself, such as running statistics, by name."""
         return {}
 
     def children(self) -> dict[str, Layer]:
-        """The layers that this layer is made of, by name: those that its attributes are or hold.
+        """The layers in this layer's attributes, by name.
 
         Raises:
             ConfigurationError: two have the same name.
         """
         children: dict[str, Layer] = {}
         for attribute, value in self._own_attributes().items():
-            for name, child in held(value, Layer, attribute):
+            for name, child in find_instances(value, Layer, attribute):
                 if name in children:
                     raise ConfigurationError(f"two layers of a {type(self).__name__} are called {name!r}")
                 children[name] = child
@@ -113,54 +113,53 @@ class Layer:
         return input_shape
 
     def flops(self, input_shape: Shape) -> int:
-        """Floating-point operations of the matrix products of a forward pass of one sample, a multiply-add being 2."""
+        """FLOPs of the matrix products in the forward pass of one sample; a multiply-add counts as 2."""
         return 0
 
     def forward(self, x: Array, context: Context) -> Array:
-        """The output for a batch; under ``context.training`` keeps what ``backward`` needs. Never writes into x."""
+        """The output for a batch; if ``context.training``, saves what ``backward`` needs. Must not write into x."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """The gradient with respect to the input, given that with respect to the output; overwrites ``gradients``.
+        """The gradient with respect to the input, from that with respect to the output; overwrites ``gradients``.
 
         Raises:
-            CallOrderError: no forward pass under ``training=True`` came before, or it was already used.
+            CallOrderError: no forward pass with ``training=True`` came before, or it was already used.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no backward")
 
     def backward_parameters(self, dy: Array, context: Context) -> None:
-        """As ``backward``, for a first layer: nobody wants the gradient with respect to the data."""
+        """As ``backward``, for a first layer, where the gradient with respect to the input is not needed."""
         self.backward(dy, context)
 
-    # What a layer can do.
+    # Common to all layers.
 
     def initialize(self, backend: Backend, seed: int = 0, dtype: str | None = None) -> Self:
-        """Lay out all parameters on ``backend`` and draw their initial values.
+        """Allocate all parameters and buffers on ``backend`` and draw their initial values.
 
-        The draws depend on the seed and each parameter's name alone: the same bits on every backend, and unchanged
-        when another layer is added elsewhere. Layers that were models of their own until now, such as
-        ``copy.deepcopy(trained.layers[0])``, keep their values.
+        The values depend only on the seed and the parameter's name: the same bits on every backend, unchanged when
+        another layer is added. Layers that were models of their own, such as ``copy.deepcopy(trained.layers[0])``,
+        keep their values.
 
         Args:
-            backend: where the model shall live.
+            backend: where to allocate.
             seed: any integer.
-            dtype: "float32" or "float64"; None: the backend's own.
+            dtype: "float32" or "float64"; None: the backend's default.
 
         Raises:
-            CallOrderError: this layer, or one in it, is a part of another initialised model, whose vectors hold its
-                parameters.
-            ConfigurationError: a layer stands in this model twice, or two parameters have the same name.
+            CallOrderError: this layer, or one in it, is a part of another initialised model.
+            ConfigurationError: a layer is used twice in this model, or two parameters have the same name.
         """
-        carried = allocate(self, backend, dtype)
+        kept = allocate(self, backend, dtype)
         for views, items in zip((self.parameters, self.buffers), self.declared(), strict=True):
             for name, (shape, initializer, fan_in, fan_out) in items.items():
-                if name not in carried:
+                if name not in kept:
                     key = random.stream_key(seed, "weights", name)
                     views[name] = initializer.draw(shape, fan_in, fan_out, key)
         return self
 
     def allocate(self, backend: Backend, dtype: str | None = None) -> Self:
-        """As ``initialize``, but what that would draw is 0: for who has other values for it.
+        """As ``initialize``, but with zeros as initial values, for values that are loaded afterwards.
 
         Raises:
             CallOrderError, ConfigurationError: as ``initialize``.
@@ -169,23 +168,23 @@ class Layer:
         return self
 
     def declared(self) -> tuple[dict[str, ParameterSpec], dict[str, ParameterSpec]]:
-        """The parameters and the buffers that this layer and those in it ask for, by name; nothing is allocated.
+        """The specifications of all parameters and of all buffers in this model, by name; nothing is allocated.
 
         Raises:
             ConfigurationError: two have the same name.
         """
-        learned: dict[str, ParameterSpec] = {}
-        kept: dict[str, ParameterSpec] = {}
+        parameters: dict[str, ParameterSpec] = {}
+        buffers: dict[str, ParameterSpec] = {}
         for name, layer in walk(self):
-            for found, specs in ((learned, layer.parameter_specs()), (kept, layer.buffer_specs())):
+            for found, specs in ((parameters, layer.parameter_specs()), (buffers, layer.buffer_specs())):
                 for own, spec in specs.items():
-                    if full_name(name, own) in learned.keys() | kept.keys():
+                    if full_name(name, own) in parameters.keys() | buffers.keys():
                         raise ConfigurationError(f"two parameters or buffers are called {full_name(name, own)!r}")
                     found[full_name(name, own)] = spec
-        return learned, kept
+        return parameters, buffers
 
     def to(self, backend: Backend) -> Self:
-        """A copy of this model, parameters and buffers with it, on another backend; this one stays as it is."""
+        """A copy of this model, with its parameters and buffers, on another backend."""
         parameters, _, buffers = self.vectors
         moved = parameters.copy_to(backend)
         copy = self._unbound_copy()
@@ -193,7 +192,7 @@ class Layer:
         return copy
 
     def __call__(self, x: Array) -> Array:
-        """The output in inference, as a fresh array.
+        """The output in inference mode, as a new array.
 
         Args:
             x: (N, *input shape), on the model's backend; cast to the model's floating-point type, unless it takes
@@ -204,37 +203,37 @@ class Layer:
         return self.forward(backend.asarray(x, self.input_dtype), Context(backend))
 
     def predict(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
-        """The outputs, computed batch by batch and brought to the host.
+        """The outputs in inference mode, computed in batches and copied to the host.
 
         Args:
-            x: (N, *input shape), on the host or on the model's backend, as the training samples were: of a model that
-                begins with a :class:`Rescale`, raw pixels.
-            batch_size: rows computed at a time.
+            x: (N, *input shape), on the host or on the model's backend, scaled as the training samples were: raw pixels
+                if the model begins with a :class:`Rescale`.
+            batch_size: rows per batch.
 
         Returns:
             (N, *output shape), a NumPy array.
 
         Raises:
-            ConfigurationError: ``batch_size`` is no whole number of at least 1.
-            CallOrderError: a preprocessing layer that was never fitted.
+            ConfigurationError: ``batch_size`` is not an integer of at least 1.
+            CallOrderError: a preprocessing layer is not fitted.
         """
         from xpnet.layers.prediction import predict
 
         return predict(self, x, batch_size)
 
     def predict_labels(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
-        """The class with the largest output, the first of several: (N,) or (N, …) int64, a NumPy array."""
+        """The class with the largest output, the first of equal ones: (N,) or (N, …) int64, a NumPy array."""
         return np.argmax(self.predict(x, batch_size), axis=-1)
 
     def summary(self, input_shape: Shape | None = None) -> str:
         """A table of the layers: name, output shape, number of parameters, FLOPs.
 
-        FLOPs are the floating-point operations of a forward pass of one sample, as PyTorch's ``FlopCounterMode`` counts
-        them: those of matrix products (Linear, Conv2d), 2 for a multiply-add. Biases, activations, normalisations,
-        pooling and look-ups count 0. A backward pass has twice as many, less those of the first layer's dx.
+        FLOPs are the floating-point operations in the forward pass of one sample, counted as by PyTorch's
+        ``FlopCounterMode``: only matrix products (Linear, Conv2d), with 2 for a multiply-add. A backward pass has twice
+        as many, less those of the first layer's dx.
 
         Args:
-            input_shape: of one sample; None: read off the first Linear or Reshape layer.
+            input_shape: of one sample; None: taken from the first Linear or Reshape layer.
 
         >>> import xpnet
         >>> print(xpnet.Sequential(xpnet.Linear(784, 50, "relu"), xpnet.Linear(50, 10)).summary())
@@ -259,19 +258,19 @@ class Layer:
         return {name: np.array(to_numpy(view)) for name, view in {**self.parameters, **self.buffers}.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Unmatched:
-        """Write parameters and buffers by name, cast to the model's type; nothing, unless all is right.
+        """Write parameters and buffers by name, cast to the model's dtype; an error leaves all unchanged.
 
         Args:
-            state: arrays, as ``state_dict`` gives them.
-            strict: whether every name of the model must be there, and no other. If not, what fits is written.
+            state: arrays by name, as returned by ``state_dict``.
+            strict: whether the names must match exactly. If not, the names in common are written.
 
         Returns:
-            The names that were ``missing`` and those ``left_over``.
+            The names ``missing`` in the state and those ``left_over``.
 
         Raises:
-            ConfigurationError: names that are missing or left over.
-            ShapeError: an array of another shape, strict or not.
-            DTypeError: an array that is not of floating-point numbers, strict or not.
+            ConfigurationError: names are missing or left over, if ``strict``.
+            ShapeError: an array has another shape.
+            DTypeError: an array is not floating point.
 
         >>> import numpy as np, xpnet
         >>> model = xpnet.Sequential(xpnet.Linear(1, 2), xpnet.Linear(2, 1)).initialize(xpnet.backend("cpu"))
@@ -282,7 +281,7 @@ class Layer:
 
     @property
     def vectors(self) -> Vectors:
-        """The flat vectors of a model; CallOrderError for a layer that was not initialised itself."""
+        """The flat vectors of a model; CallOrderError for a layer within one."""
         self.require_backend()
         vectors = self.parameters, self.gradients, self.buffers
         if not all(isinstance(views, NamedVector) for views in vectors):
@@ -291,57 +290,61 @@ class Layer:
 
     @property
     def dtype(self) -> str:
-        """The floating-point type of the parameters, "float32" or "float64"; CallOrderError before ``initialize``."""
+        """The dtype of the parameters, "float32" or "float64"; CallOrderError before ``initialize``."""
         self.require_backend()
         return self._dtype
 
     @property
     def input_dtype(self) -> str | None:
-        """What inputs are cast to: the model's own type; None, nothing, where it takes integers."""
+        """The dtype that inputs are cast to; None, no cast, if the model takes integers."""
         return None if self.takes_integers else self.dtype
 
     def require_backend(self) -> Backend:
-        """Where the model lives; CallOrderError before ``initialize``."""
+        """The model's backend; CallOrderError before ``initialize``."""
         if self.backend is None:
             raise CallOrderError(
                 f"this {type(self).__name__} has no parameters yet: call initialize(xpnet.backend('auto')) on the model"
             )
         return self.backend
 
-    # How it is done: see also allocation.py.
+    # For subclasses.
 
     def pop_saved(self) -> Any:
-        """What ``forward`` left in ``saved``, which is None from then on.
+        """Return what ``forward`` stored in ``saved``, and clear it.
 
         Raises:
-            CallOrderError: no forward pass under ``training=True`` came before, or its backward pass did, too.
-            LayerError: ``forward`` left nothing.
+            CallOrderError: no forward pass with ``training=True`` came before, or it was already used.
+            LayerError: ``forward`` saved nothing.
         """
-        kept, self.saved = self.saved, None
-        if kept is None and self._trained_shape is not None:
+        saved, self.saved = self.saved, None
+        if saved is None and self._pending_shape is not None:
             raise LayerError(
-                f"{described(self.path, self)}: forward left nothing for backward: keep what it needs, such as "
+                f"{described(self.path, self)}: forward saved nothing for backward: store what it needs, such as "
                 "self.saved = x"
             )
-        if kept is None:
+        if saved is None:
             raise CallOrderError(
                 f"{type(self).__name__}.backward needs a forward pass under Context(training=True) before it, one for "
                 "each backward"
             )
-        return kept
+        return saved
+
+    # Copies.
 
     def _own_attributes(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in _OF_A_MODEL}
+        return {name: value for name, value in vars(self).items() if name not in _BOUND_ATTRIBUTES}
 
     def _unbound_copy(self) -> Self:
-        """A copy of this layer and of the layers it holds, not initialised; what else it holds is shared."""
+        """An uninitialised copy of this layer and its children; other attributes are shared."""
         copy = object.__new__(type(self))
         attributes = self._own_attributes()
-        vars(copy).update({name: replaced(value, Layer, Layer._unbound_copy) for name, value in attributes.items()})
+        vars(copy).update(
+            {name: map_instances(value, Layer, Layer._unbound_copy) for name, value in attributes.items()}
+        )
         return copy
 
-    # Copied or pickled, each layer has the values of its own parameters with it, and is a model until it is put into
-    # another: so a part of a model can be copied alone.
+    # A copied or pickled layer carries the values of its own parameters and is a model of its own, so that a part of a
+    # model can be copied.
 
     def __getstate__(self) -> dict[str, Any]:
         state = self._own_attributes()
@@ -349,13 +352,13 @@ class Layer:
             own = {*self.parameter_specs(), *self.buffer_specs()}
             views = {name: view for name, view in {**self.parameters, **self.buffers}.items() if name in own}
             values = {name: self.backend.to_numpy(view) for name, view in views.items()}
-            state[_MODEL] = self.backend, self._dtype, values
+            state[_MODEL_STATE] = self.backend, self._dtype, values
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        attributes = {name: value for name, value in state.items() if name != _MODEL}
+        attributes = {name: value for name, value in state.items() if name != _MODEL_STATE}
         vars(self).update(attributes)
-        if _MODEL in state:
-            backend, dtype, values = state[_MODEL]
+        if _MODEL_STATE in state:
+            backend, dtype, values = state[_MODEL_STATE]
             allocate(self, backend, dtype)
             load_state(self, values, strict=False)

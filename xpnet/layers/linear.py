@@ -16,21 +16,21 @@ from xpnet.parameters import Shape
 class Linear(Layer):
     """y = a(x W + b), with x (N, …, inputs), W (inputs, outputs), b (outputs,), y (N, …, outputs).
 
-    Of samples with several axes, such as words (T, inputs), it takes the last one; an image comes through a
-    :class:`~xpnet.Flatten` first.
+    It works on the last axis of samples with several, such as sequences (T, inputs); images need a
+    :class:`~xpnet.Flatten` before it.
 
     Args:
         inputs: features of a sample.
         outputs: units.
         activation: "relu", "sigmoid", "tanh" or None (the identity). Given here rather than as a layer of its own,
-            it can be fused with the sum.
+            it can be fused with the addition of b.
         weights: initialiser of W.
         biases: initialiser of b.
-        bias: whether there is a b.
+        bias: whether to add b.
 
     Raises:
         ConfigurationError: no inputs or outputs, an unknown activation, or a ``bias`` that is neither true nor false.
-        ShapeError: samples whose last axis is of another length than ``inputs``.
+        ShapeError: samples whose last axis does not have length ``inputs``.
 
     Source: the "Affine" layer of Saito, "Deep Learning from Scratch", 2016, section 5.6.
 
@@ -75,7 +75,7 @@ class Linear(Layer):
         return (*input_shape[:-1], self.outputs)
 
     def flops(self, input_shape: Shape) -> int:
-        """2 · inputs · outputs, for each place of a sample's leading axes."""
+        """2 · inputs · outputs for each position of a sample's leading axes."""
         self.output_shape(input_shape)
         return 2 * self.inputs * self.outputs * math.prod(input_shape[:-1])
 
@@ -92,11 +92,11 @@ class Linear(Layer):
         return y
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """dx, with dW and db left in ``gradients``."""
+        """dx; writes dW and db into ``gradients``."""
         return self._backward(dy, context, input_gradient=True)
 
     def backward_parameters(self, dy: Array, context: Context) -> None:
-        """dW and db alone: saves one of the three matrix products."""
+        """dW and db only, without the matrix product for dx."""
         self._backward(dy, context, input_gradient=False)
 
     def _backward(self, dy: Array, context: Context, input_gradient: bool) -> Array | None:

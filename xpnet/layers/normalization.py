@@ -1,4 +1,4 @@
-"""Layers that bring their input to mean 0 and variance 1, then scale and shift it."""
+"""Batch and layer normalisation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xpnet.parameters import Shape
 
 
 class _Normalization(Layer):
-    """Parameters γ and β, one a feature."""
+    """Parameters γ and β, one each per feature."""
 
     features: int
 
     def parameter_specs(self) -> dict[str, ParameterSpec]:
-        """gamma and beta, at first 1 and 0."""
+        """gamma and beta, initially 1 and 0."""
         return {
             "gamma": ParameterSpec((self.features,), Constant(1.0)),
             "beta": ParameterSpec((self.features,), Constant(0.0)),
@@ -29,20 +29,20 @@ class _Normalization(Layer):
 class BatchNorm(_Normalization):
     """y = γ (x - μ) / sqrt(σ² + ε) + β, channel by channel, with x (N, features) or (N, features, H, W).
 
-    In training, mean μ and variance σ² are the batch's own, over N (and H and W), and the running ones follow:
-    r ← (1 - momentum) r + momentum · new, the new variance divided by one less than the number of values. In inference
-    they are the running ones. That is PyTorch's definition; Keras's momentum is 1 minus this one.
+    In training, μ and σ² are the batch's mean and variance over N (and H and W), and update the running statistics:
+    r ← (1 - momentum) r + momentum · new, with the unbiased variance. In inference, μ and σ² are the running
+    statistics. This is PyTorch's definition; Keras's momentum is 1 minus this one.
 
     Args:
         features: channels, the length of axis 1.
-        momentum: what a batch counts for in the running statistics, from 0 to below 1.
+        momentum: the weight of a batch in the running statistics, from 0 to below 1.
         epsilon: ε, at least 0.
 
     Parameters are ``gamma`` and ``beta``, buffers ``running_mean`` and ``running_variance``, (features,) each.
 
     Raises:
-        ConfigurationError: an argument out of its range.
-        ShapeError: samples with another number of features; in training, fewer than two values a channel.
+        ConfigurationError: an argument out of range.
+        ShapeError: samples with another number of features; in training, fewer than two values per channel.
 
     Source: Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal covariate
     shift", 2015, algorithms 1 and 2.
@@ -63,14 +63,14 @@ class BatchNorm(_Normalization):
         self.epsilon = finite_number("epsilon", epsilon, low=0.0)
 
     def buffer_specs(self) -> dict[str, ParameterSpec]:
-        """running_mean and running_variance, at first 0 and 1."""
+        """running_mean and running_variance, initially 0 and 1."""
         return {
             "running_mean": ParameterSpec((self.features,), Constant(0.0)),
             "running_variance": ParameterSpec((self.features,), Constant(1.0)),
         }
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's."""
+        """``input_shape``."""
         if not input_shape or input_shape[0] != self.features:
             raise ShapeError(
                 f"BatchNorm({self.features}) takes samples of shape ({self.features},) or ({self.features}, height, "
@@ -79,10 +79,10 @@ class BatchNorm(_Normalization):
         return input_shape
 
     def forward(self, x: Array, context: Context) -> Array:
-        """y; in training the running statistics are updated.
+        """y; in training also updates the running statistics.
 
         Raises:
-            ShapeError: in training, fewer than two values a channel: they have no variance.
+            ShapeError: in training, fewer than two values per channel, which have no variance.
         """
         self.output_shape(x.shape[1:])
         gamma, beta = self.parameters["gamma"], self.parameters["beta"]
@@ -93,8 +93,8 @@ class BatchNorm(_Normalization):
         count = x.shape[0] * math.prod(x.shape[2:])
         if count < 2:
             raise ShapeError(
-                f"BatchNorm({self.features}) needs at least 2 values a channel in training, and a batch of shape "
-                f"{tuple(x.shape)} has {count}: choose a batch size that leaves no such rest"
+                f"BatchNorm({self.features}) needs at least 2 values per channel in training, but a batch of shape "
+                f"{tuple(x.shape)} has {count}: choose a batch size with a larger last batch"
             )
         self.saved = batch = ops.batch_norm(context.backend, x, gamma, beta, self.epsilon, out)
         reshape, keep = context.backend.xp.reshape, 1 - self.momentum
@@ -104,7 +104,7 @@ class BatchNorm(_Normalization):
         return batch.y
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """dx through the batch's mean and variance too, with dγ and dβ left in ``gradients``."""
+        """dx, including its terms through the batch's mean and variance; writes dγ and dβ into ``gradients``."""
         batch = self.pop_saved()
         out = context.empty(self, "dx", dy.shape, dy.dtype)
         gamma, dgamma, dbeta = self.parameters["gamma"], self.gradients["gamma"], self.gradients["beta"]
@@ -121,7 +121,7 @@ class LayerNorm(_Normalization):
     Parameters are ``gamma`` and ``beta``, (features,) each. Training and inference are the same.
 
     Raises:
-        ConfigurationError: an argument out of its range.
+        ConfigurationError: an argument out of range.
         ShapeError: samples with another number of features.
 
     Source: Ba, Kiros and Hinton, "Layer normalization", 2016.
@@ -138,10 +138,10 @@ class LayerNorm(_Normalization):
         self.epsilon = finite_number("epsilon", epsilon, low=0.0)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's."""
+        """``input_shape``."""
         if not input_shape or input_shape[-1] != self.features:
             raise ShapeError(
-                f"LayerNorm({self.features}) takes samples whose last axis has {self.features} entries, not shape "
+                f"LayerNorm({self.features}) takes samples whose last axis has length {self.features}, not shape "
                 f"{tuple(input_shape)}"
             )
         return input_shape
@@ -157,7 +157,7 @@ class LayerNorm(_Normalization):
         return result.y
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """dx, with dγ and dβ left in ``gradients``."""
+        """dx; writes dγ and dβ into ``gradients``."""
         result = self.pop_saved()
         out = context.empty(self, "dx", dy.shape, dy.dtype)
         gamma, dgamma, dbeta = self.parameters["gamma"], self.gradients["gamma"], self.gradients["beta"]

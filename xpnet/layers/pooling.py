@@ -1,4 +1,4 @@
-"""Layers that make images smaller: a window's largest value, or its mean."""
+"""Max and average pooling."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class _Pooling(Layer):
         if min(lengths) < self.kernel_size:
             raise ShapeError(
                 f"{name} needs images of at least {self.kernel_size} x {self.kernel_size}, not "
-                f"{lengths[0]} x {lengths[1]}: take a smaller window, or fewer layers before it"
+                f"{lengths[0]} x {lengths[1]}: use a smaller window, or less pooling before it"
             )
         return channels, *(ops.positions(length, self.kernel_size, self.stride) for length in lengths)
 
     def _output(self, x: Array, context: Context) -> Array | None:
-        """Memory for y, given the images with their channels first."""
+        """Memory for y, given x with its channels first."""
         C, R, S = self.output_shape(x.shape[1:])
         return context.empty(self, "y", (x.shape[0], R, S, C), x.dtype)
 
@@ -36,16 +36,16 @@ class _Pooling(Layer):
 class MaxPool2d(_Pooling):
     """y[n, c, r, s] = max x[n, c, r·stride + i, s·stride + j] over i and j below kernel_size.
 
-    x is (N, C, H, W), and y (N, C, R, S) with R = ⌊(H - kernel_size) / stride⌋ + 1 and S alike: what is left over at
-    the end is not looked at. Of several largest values the first, row by row, takes the gradient, as in PyTorch.
+    x is (N, C, H, W), and y (N, C, R, S) with R = ⌊(H - kernel_size) / stride⌋ + 1 and S alike: remaining rows
+    and columns are ignored. Of equal maxima the first, in row order, receives the gradient, as in PyTorch.
 
     Args:
-        kernel_size: rows, and columns, of a window.
-        stride: rows, and columns, from one window to the next; None: as ``kernel_size``.
+        kernel_size: height and width of a window.
+        stride: step between windows, in rows and columns; None: ``kernel_size``.
 
     Raises:
-        ConfigurationError: an argument that is no whole number of at least 1.
-        ShapeError: samples that are no images, or smaller than a window.
+        ConfigurationError: an argument that is not an integer of at least 1.
+        ShapeError: samples that are not images, or are smaller than a window.
 
     >>> import xpnet
     >>> layer = MaxPool2d(2).initialize(xpnet.backend("cpu-reference"))
@@ -63,7 +63,7 @@ class MaxPool2d(_Pooling):
         return channels_first(backend, y)
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """dx: dy where the largest values were."""
+        """dx: dy at the maxima, else 0."""
         x, y = self.pop_saved()
         backend, out = context.backend, context.empty(self, "dx", x.shape, x.dtype)
         dy = channels_last(backend, dy)
@@ -77,12 +77,12 @@ class AvgPool2d(_Pooling):
     Shapes and arguments are those of :class:`MaxPool2d`; without padding, PyTorch's definition and Keras's agree.
 
     Args:
-        kernel_size: rows, and columns, of a window.
-        stride: rows, and columns, from one window to the next; None: as ``kernel_size``.
+        kernel_size: height and width of a window.
+        stride: step between windows, in rows and columns; None: ``kernel_size``.
 
     Raises:
-        ConfigurationError: an argument that is no whole number of at least 1.
-        ShapeError: samples that are no images, or smaller than a window.
+        ConfigurationError: an argument that is not an integer of at least 1.
+        ShapeError: samples that are not images, or are smaller than a window.
 
     >>> import xpnet
     >>> layer = AvgPool2d(2).initialize(xpnet.backend("cpu-reference"))
@@ -99,7 +99,7 @@ class AvgPool2d(_Pooling):
         return channels_first(backend, ops.average_pool(backend, x, self.kernel_size, self.stride, out))
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """dx: an equal share of dy for each."""
+        """dx: an equal share of dy for each value of a window."""
         shape = self.pop_saved()
         backend, out = context.backend, context.empty(self, "dx", shape, dy.dtype)
         dx = ops.average_pool_backward(backend, channels_last(backend, dy), shape, self.kernel_size, self.stride, out)

@@ -1,4 +1,4 @@
-"""Outputs for samples on the host."""
+"""Prediction in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that scale a network's inputs: what a file or a camera gives becomes what training saw."""
+"""Preprocessing layers: scaling of a model's inputs."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from xpnet.layers.tree import described, walk
 from xpnet.parameters import Shape
 
 Chunks = Callable[[], Iterator[np.ndarray]]
-_CHUNK = 1000  # rows that statistics are gathered from at a time
+_CHUNK = 1000  # rows per chunk when statistics are computed
 
 
 class Preprocessing(Layer):
-    """A layer that scales the inputs, and learns how from the training set before the first step.
+    """A layer that scales a model's inputs, fitted to the training set before the first step.
 
-    It stands first in a model. It is called by its kind there, "rescale" or "standardize", and the layers after it keep
-    the numbers that they would have without it.
+    It belongs at the start of a model. A Sequential names it after its class, "rescale" or "standardize", and numbers
+    the layers after it from 0.
     """
 
     preprocesses = True
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it knows how to scale."""
+        """Whether the scaling is known."""
         raise NotImplementedError
 
     def fit(self, x: np.ndarray) -> None:
-        """Learn how to scale from the samples of a training set, (N, *sample shape).
+        """Compute the scaling from the samples of a training set, (N, *sample shape).
 
         Raises:
             ShapeError: there are no samples, or not of the layer's shape.
         """
         x = np.asarray(x)
         if x.size == 0:
-            raise ShapeError(f"{type(self).__name__} cannot learn from samples of shape {x.shape}: there are none")
+            raise ShapeError(f"{type(self).__name__} cannot be fitted to samples of shape {x.shape}: there are none")
         self._fit(lambda: (x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK)))
 
     def _fit(self, chunks: Chunks) -> None:
-        """As ``fit``, from samples that come in pieces, as often as they are asked for."""
+        """As ``fit``, for samples in chunks; every call of ``chunks`` iterates over all of them."""
         raise NotImplementedError
 
 
 class Rescale(Preprocessing):
     """y = x / divisor: pixels from 0 to 255 become numbers from 0 to 1.
 
-    In training and evaluation the division is done while a batch is gathered, in one pass over its bytes.
+    At the start of a model, the division is fused with the gathering of a batch.
 
     Args:
-        divisor: above 0. None: 255 for bytes (uint8), 1 for floating point; settled when training begins.
+        divisor: above 0. None: set when training begins, to 255 for uint8 samples and 1 for floating point.
 
     Raises:
         ConfigurationError: a divisor that is not above 0.
-        CallOrderError: in a pass, a divisor that is not settled yet.
-        DTypeError: in ``fit``, samples of another type than bytes or floating point.
+        CallOrderError: in a pass, if the divisor is not set.
+        DTypeError: in ``fit``, samples that are neither uint8 nor floating point.
 
     >>> import numpy as np, xpnet
     >>> model = xpnet.Sequential(Rescale(255.0), xpnet.Flatten()).initialize(xpnet.backend("cpu-reference"))
@@ -76,23 +76,23 @@ class Rescale(Preprocessing):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether the divisor is settled."""
+        """Whether the divisor is set."""
         return self.divisor is not None
 
     def _fit(self, chunks: Chunks) -> None:
         dtype = next(chunks()).dtype
         if dtype != np.uint8 and dtype.kind != "f":
             raise DTypeError(
-                f"Rescale() knows the range of uint8 and of floating point, not of {dtype}: give a divisor"
+                f"Rescale() has a default divisor for uint8 and floating-point samples, not for {dtype}: give a divisor"
             )
         self.divisor = self.divisor_for(dtype == np.uint8)
 
     def divisor_for(self, is_bytes: bool) -> float:
-        """The divisor; where it is not settled, by whether the samples are bytes or floating point."""
+        """The divisor; if it is not set, the default for bytes or floating point."""
         return self.divisor or (255.0 if is_bytes else 1.0)
 
     def forward(self, x: Array, context: Context) -> Array:
-        """y; x itself where it was divided when it was gathered."""
+        """y; x itself if it was divided while it was gathered."""
         if context.prescaled is self:
             return x
         if self.divisor is None:
@@ -107,17 +107,17 @@ class Rescale(Preprocessing):
 class Standardize(Preprocessing):
     """y = (x - μ) / σ, with the mean μ and standard deviation σ of each feature or channel over the training set.
 
-    Buffers are ``mean`` and ``deviation``, (features,) each, in the model's files like its weights. They are measured
-    when training begins, in float64, unless they were before; a feature that never changes has σ = 1.
+    Buffers are ``mean`` and ``deviation``, (features,) each, saved with the weights. They are computed in float64 when
+    training begins, unless they are already known; a constant feature has σ = 1.
 
     Args:
         features: F for samples of shape (F,), C for images (C, H, W); 1: one mean and deviation for all values of
             samples of any shape.
 
     Raises:
-        ConfigurationError: a number that is no whole number of at least 1.
+        ConfigurationError: ``features`` is not an integer of at least 1.
         ShapeError: samples with another number of features.
-        CallOrderError: in ``predict`` and evaluations, statistics that were never measured.
+        CallOrderError: in ``predict`` and evaluation, if it is not fitted.
 
     Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.3.
 
@@ -132,12 +132,12 @@ class Standardize(Preprocessing):
         self.features = positive_integer("features", features)
 
     def buffer_specs(self) -> dict[str, ParameterSpec]:
-        """mean and deviation; a deviation of 0 says that they were not measured yet."""
+        """mean and deviation; a deviation of 0 means not fitted."""
         shape = (self.features,)
         return {"mean": ParameterSpec(shape, Constant(0.0)), "deviation": ParameterSpec(shape, Constant(0.0))}
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's."""
+        """``input_shape``."""
         if self.features != 1 and (not input_shape or input_shape[0] != self.features):
             raise ShapeError(
                 f"Standardize({self.features}) takes samples of shape ({self.features},) or ({self.features}, height, "
@@ -147,7 +147,7 @@ class Standardize(Preprocessing):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether mean and deviation were measured, or came with the weights; waits for the device."""
+        """Whether mean and deviation were computed or loaded; waits for the device."""
         deviation = self.require_backend().to_numpy(self.buffers["deviation"])
         return bool((deviation != 0.0).all())
 
@@ -159,7 +159,7 @@ class Standardize(Preprocessing):
         for values in map(self._by_feature, chunks()):
             count, total = count + values.shape[1], total + (values - origin).sum(axis=1)
         mean = origin[:, 0] + total / count
-        # Two passes: E[x²] - E[x]² loses every digit where the mean is large.
+        # Two passes: E[x²] - E[x]² cancels where the mean is large.
         squares = sum(((values - mean[:, None]) ** 2).sum(axis=1) for values in map(self._by_feature, chunks()))
         deviation = np.sqrt(squares / count)
         deviation[deviation == 0.0] = 1.0
@@ -167,7 +167,7 @@ class Standardize(Preprocessing):
         self.buffers["deviation"][...] = backend.asarray(deviation, self.dtype)
 
     def _by_feature(self, x: np.ndarray) -> np.ndarray:
-        """(features, values of each), float64."""
+        """x as (features, values per feature), float64."""
         self.output_shape(x.shape[1:])
         x = x.astype(np.float64)
         return x.reshape(1, -1) if self.features == 1 else np.moveaxis(x, 1, 0).reshape(self.features, -1)
@@ -194,8 +194,8 @@ def leading_preprocessing(model: Layer) -> list[Preprocessing]:
     ['Rescale']
     """
     found: list[Preprocessing] = []
-    in_a_row = isinstance(model, Sequential) and type(model).forward is Sequential.forward
-    for layer in model.layers if in_a_row else [model]:  # type: ignore[attr-defined]
+    is_chain = isinstance(model, Sequential) and type(model).forward is Sequential.forward
+    for layer in model.layers if is_chain else [model]:  # type: ignore[attr-defined]
         if not isinstance(layer, Preprocessing):
             return found
         found.append(layer)
@@ -203,15 +203,15 @@ def leading_preprocessing(model: Layer) -> list[Preprocessing]:
 
 
 def leading_rescale(model: Layer) -> Rescale | None:
-    """The Rescale that a model begins with, whose division can be done while a batch is gathered."""
+    """The Rescale that a model begins with, whose division can be fused with the gathering of a batch."""
     first = next(iter(leading_preprocessing(model)), None)
     return first if isinstance(first, Rescale) else None
 
 
 def fit_preprocessing(model: Layer, x: np.ndarray) -> None:
-    """Fit the preprocessing layers that a model begins with, as far as they are not fitted, to a training set.
+    """Fit the preprocessing layers at a model's start that are not fitted yet to a training set.
 
-    Each is fitted to what the ones before it make of the samples.
+    Each is fitted to the output of those before it.
 
     >>> import xpnet
     >>> model = Sequential(Rescale(), Standardize(1)).initialize(xpnet.backend("cpu-reference"), dtype="float64")
@@ -233,8 +233,8 @@ def require_fitted(model: Layer) -> None:
     for name, layer in walk(model) if model.buffers else ():  # where there are none, nothing was to be measured
         if isinstance(layer, Preprocessing) and not isinstance(layer, Rescale) and not layer.is_fitted:
             raise CallOrderError(
-                f"{described(name, layer)} does not know yet how to scale its inputs: train a model that begins with "
-                "it, or call its fit(x) with the training set"
+                f"{described(name, layer)} is not fitted yet: train a model that begins with it, or call its fit(x) "
+                "with the training set"
             )
 
 

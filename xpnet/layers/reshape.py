@@ -1,4 +1,4 @@
-"""The same numbers in another shape: vectors from images, images from vectors."""
+"""Layers that reshape samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpnet.parameters import Shape
 
 class _Reshaping(Layer):
     def forward(self, x: Array, context: Context) -> Array:
-        """A copy; under a context that reuses its memory a view, where the layout allows one."""
+        """x reshaped: a copy, or, if the context reuses memory, a view where the layout allows one."""
         shape = (x.shape[0], *self.output_shape(x.shape[1:]))
         if context.training:
             self.saved = x.shape
@@ -41,14 +41,14 @@ class Flatten(_Reshaping):
 
 
 class Reshape(_Reshaping):
-    """(N, a, b, …) becomes (N, \\*shape), in C order; grey images (N, H, W) become images of one channel (N, 1, H, W).
+    """(N, a, b, …) becomes (N, \\*shape), in C order, such as grey images (N, H, W) with a channel axis, (N, 1, H, W).
 
     Args:
         shape: of one sample.
 
     Raises:
-        ConfigurationError: ``shape`` is no list of whole numbers of at least 1.
-        ShapeError: samples of another size.
+        ConfigurationError: ``shape`` is not a list of integers of at least 1.
+        ShapeError: samples with another number of elements.
 
     >>> import xpnet
     >>> layer = Reshape([1, 28, 28]).initialize(xpnet.backend("cpu-reference"))
@@ -62,10 +62,10 @@ class Reshape(_Reshaping):
         self.shape = [positive_integer(f"shape[{axis}]", length) for axis, length in enumerate(shape)]
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape."""
+        """``shape``."""
         if math.prod(input_shape) != math.prod(self.shape):
             raise ShapeError(
-                f"Reshape({self.shape}) takes samples of {math.prod(self.shape)} numbers, and one of shape "
+                f"Reshape({self.shape}) takes samples of {math.prod(self.shape)} numbers, but one of shape "
                 f"{tuple(input_shape)} has {math.prod(input_shape)}"
             )
         return tuple(self.shape)

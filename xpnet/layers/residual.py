@@ -1,4 +1,4 @@
-"""Layers with a shortcut around them."""
+"""Residual connections."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Residual(Sequential):
     """y = x + fₙ(… f₂(f₁(x))).
 
     Args:
-        layers: at least one; together they give the shape that they take. Named as in a Sequential.
+        layers: at least one, named as in a Sequential; their output has the shape of their input.
 
     Raises:
-        ConfigurationError: as a Sequential.
-        ShapeError: the layers give another shape than they take.
+        ConfigurationError: as for a Sequential.
+        ShapeError: the layers change the shape.
 
     Source: He, Zhang, Ren and Sun, "Deep residual learning for image recognition", 2016, equation 1.
 
@@ -30,23 +30,23 @@ class Residual(Sequential):
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's."""
-        self._require_same(input_shape, super().output_shape(input_shape))
+        """``input_shape``."""
+        self._require_same_shape(input_shape, super().output_shape(input_shape))
         return input_shape
 
     def forward(self, x: Array, context: Context) -> Array:
-        """x and what the layers make of it, added."""
+        """x plus the output of the layers."""
         y = super().forward(x, context)
-        self._require_same(x.shape[1:], y.shape[1:])  # broadcasting would add other shapes, too
+        self._require_same_shape(x.shape[1:], y.shape[1:])  # the sum would broadcast other shapes
         return store(x + y, context.empty(self, "y", x.shape, x.dtype))
 
     def backward(self, dy: Array, context: Context) -> Array:
-        """dy through the layers, and past them."""
+        """dy plus the gradient through the layers."""
         return store(dy + super().backward(dy, context), context.empty(self, "dx", dy.shape, dy.dtype))
 
-    def _require_same(self, taken: Shape, given: Shape) -> None:
-        if tuple(taken) != tuple(given):
+    def _require_same_shape(self, input_shape: Shape, output_shape: Shape) -> None:
+        if tuple(input_shape) != tuple(output_shape):
             raise ShapeError(
-                f"the layers of a Residual make {tuple(given)} of samples of shape {tuple(taken)}: they must give the "
-                "shape that they take, to be added to it"
+                f"the layers of a Residual change samples of shape {tuple(input_shape)} to {tuple(output_shape)}: "
+                "their output must have the shape of their input"
             )

@@ -1,11 +1,11 @@
-"""Layers one after the other: the usual model."""
+"""A chain of layers, the usual model."""
 
 from __future__ import annotations
 
 from xpnet.backends import Array
 from xpnet.context import Context
 from xpnet.errors import ConfigurationError, ShapeError
-from xpnet.layers.allocation import part_of_another
+from xpnet.layers.allocation import owned_layer_message
 from xpnet.layers.layer import Layer
 from xpnet.layers.linear import Linear
 from xpnet.layers.reshape import Reshape
@@ -17,12 +17,13 @@ class Sequential(Layer):
     """y = fₙ(… f₂(f₁(x))).
 
     Args:
-        layers: at least one. Their names are their places: "0", "1", …; a parameter is called "0.W". Preprocessing
-            layers at the start are named by their kind, "rescale" or "standardize", and not counted.
+        layers: at least one. They are named by their position, "0", "1", …, so that a parameter is called "0.W".
+            Preprocessing layers at the start are named after their class, "rescale" or "standardize", and not counted.
 
     Raises:
-        ConfigurationError: no layer, one that is none, that comes twice, or that is part of an initialised model.
-        ShapeError: samples that a layer does not take; the message names it.
+        ConfigurationError: no layers, an argument that is not a Layer, a layer used twice, or a layer that is part of
+            an initialised model.
+        ShapeError: samples that a layer does not accept; the message names the layer.
 
     >>> import numpy as np, xpnet
     >>> model = Sequential(Linear(4, 8, "tanh"), Linear(8, 3)).initialize(xpnet.backend("cpu-reference"))
@@ -37,10 +38,10 @@ class Sequential(Layer):
             if not isinstance(layer, Layer):
                 raise ConfigurationError(f"layer {place} of a {type(self).__name__} must be a Layer, not {layer!r}")
         if len(set(map(id, layers))) < len(layers):
-            raise ConfigurationError("a layer may stand in a Sequential only once: its parameters would be shared")
+            raise ConfigurationError("a layer can be used in a Sequential only once: its parameters would be shared")
         for place, layer in enumerate(layers):
-            if layer.backend is not None and layer.parameters.whole is not layer.parameters:
-                raise ConfigurationError(part_of_another(str(place), layer))
+            if layer.backend is not None and layer.parameters.base is not layer.parameters:
+                raise ConfigurationError(owned_layer_message(str(place), layer))
         self.layers = layers
 
     @property
@@ -71,7 +72,7 @@ class Sequential(Layer):
         return input_shape
 
     def flops(self, input_shape: Shape) -> int:
-        """The layers' sum."""
+        """The sum over the layers."""
         total = 0
         for layer in self.layers:
             total += layer.flops(input_shape)
@@ -91,15 +92,15 @@ class Sequential(Layer):
         return dy
 
     def backward_parameters(self, dy: Array, context: Context) -> None:
-        """As ``backward``, without the gradient with respect to the data."""
-        first = self._first_that_learns()
+        """As ``backward``, without the gradient with respect to the input; stops at the first layer with parameters."""
+        first = self._first_with_parameters()
         for layer in reversed(self.layers):
             if layer is first:
                 break
             dy = layer.backward(dy, context)
         first.backward_parameters(dy, context)
 
-    def _first_that_learns(self) -> Layer:
+    def _first_with_parameters(self) -> Layer:
         for layer in self.layers:
             if layer.parameters:
                 return layer
@@ -107,7 +108,7 @@ class Sequential(Layer):
 
 
 def known_input_shape(model: Layer) -> Shape:
-    """What the first layer that learns or reshapes says of a sample; () when that is nothing."""
+    """A sample shape, if the first layer with parameters or a fixed shape is a Linear or a Reshape; else ()."""
     for _, layer in walk(model):
         if layer.children():
             continue

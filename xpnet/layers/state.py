@@ -1,4 +1,4 @@
-"""Parameters and buffers from arrays of the same names."""
+"""Loading parameters and buffers by name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Unmatched(NamedTuple):
-    """Names that a state and a model do not share.
+    """The names that are not both in the state and in the model.
 
     Attributes:
-        missing: those that only the model has.
-        left_over: those that only the state has.
+        missing: only in the model.
+        left_over: only in the state.
 
     >>> Unmatched(missing=["1.W"], left_over=[])
     Unmatched(missing=['1.W'], left_over=[])
@@ -31,15 +31,15 @@ class Unmatched(NamedTuple):
 def load_state(layer: Layer, state: Mapping[str, Any], strict: bool) -> Unmatched:
     """As :meth:`xpnet.Layer.load_state_dict`."""
     backend = layer.require_backend()
-    homes = {name: views for views in (layer.parameters, layer.buffers) for name in views}
+    views_with = {name: views for views in (layer.parameters, layer.buffers) for name in views}
     arrays = {
         name: backend.to_numpy(value) if backend.owns(value) else np.asarray(value) for name, value in state.items()
     }
     unmatched = Unmatched(
-        [name for name in homes if name not in arrays], [name for name in arrays if name not in homes]
+        [name for name in views_with if name not in arrays], [name for name in arrays if name not in views_with]
     )
-    matched = {name: array for name, array in arrays.items() if name in homes}
-    shapes = {name: tuple(views[name].shape) for name, views in homes.items()}
+    matched = {name: array for name, array in arrays.items() if name in views_with}
+    shapes = {name: tuple(views[name].shape) for name, views in views_with.items()}
     misshapen = [name for name, array in matched.items() if array.shape != shapes[name]]
     problems = [f"{name} has shape {matched[name].shape}, not {shapes[name]}" for name in misshapen]
     if strict:
@@ -47,12 +47,12 @@ def load_state(layer: Layer, state: Mapping[str, Any], strict: bool) -> Unmatche
         problems += [f"{name} is left over" for name in unmatched.left_over]
     if problems:
         raise (ShapeError if misshapen else ConfigurationError)(
-            f"the state is not that of this model: {'; '.join(problems)}"
+            f"the state does not match this model: {'; '.join(problems)}"
         )
     for name, array in matched.items():
         if array.dtype.kind != "f":
             raise DTypeError(f"{name} has dtype {array.dtype}; parameters and buffers are floating point")
-    with backend.ignoring_overflow():  # a float64 value may be more than float32 can hold
+    with backend.ignoring_overflow():  # a float64 value may overflow float32
         for name, array in matched.items():
-            homes[name][name] = array
+            views_with[name][name] = array
     return unmatched

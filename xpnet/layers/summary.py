@@ -14,8 +14,8 @@ def summary(model: Layer, input_shape: Shape | None) -> str:
     if input_shape is None:
         input_shape = known_input_shape(model)
     rows, parameters, flops = [("layer", "kind", "output", "parameters", "FLOPs")], 0, 0
-    in_turn = model.children() if isinstance(model, Sequential) else {"": model}
-    for name, layer in in_turn.items():
+    layers = model.children() if isinstance(model, Sequential) else {"": model}
+    for name, layer in layers.items():
         work, input_shape = layer.flops(input_shape), layer.output_shape(input_shape)
         count = sum(math.prod(spec.shape) for spec in layer.declared()[0].values())
         parameters, flops = parameters + count, flops + work

@@ -1,4 +1,4 @@
-"""The layers that a layer is made of, and their names."""
+"""Traversal of the layers of a model, and their names."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind")
 
 
-def held(value: Any, kind: type[Kind], name: str) -> Iterator[tuple[str, Kind]]:
-    """The objects of a kind that a value is, or holds in lists, tuples and dictionaries; with their names.
+def find_instances(value: Any, kind: type[Kind], name: str) -> Iterator[tuple[str, Kind]]:
+    """The instances of a class in a value and its nested lists, tuples and dictionaries, with their names.
 
-    Those in a dictionary come in the order of their keys.
+    Dictionaries are traversed in the order of their sorted keys.
 
-    >>> list(held({"left": 1, "right": [2, "three"]}, int, "heads"))
+    >>> list(find_instances({"left": 1, "right": [2, "three"]}, int, "heads"))
     [('heads.left', 1), ('heads.right.0', 2)]
     """
     if isinstance(value, kind):
         yield name, value
     elif isinstance(value, (list, tuple)):
         for place, item in enumerate(value):
-            yield from held(item, kind, f"{name}.{place}")
+            yield from find_instances(item, kind, f"{name}.{place}")
     elif isinstance(value, dict):
-        for key in sorted(value, key=str):  # files keep no other order
-            yield from held(value[key], kind, f"{name}.{key}")
+        for key in sorted(value, key=str):  # files do not keep another order
+            yield from find_instances(value[key], kind, f"{name}.{key}")
 
 
-def replaced(value: Any, kind: type[Kind], change: Callable[[Kind], Kind]) -> Any:
-    """The value with what ``held`` finds in it changed, in new lists, tuples and dictionaries.
+def map_instances(value: Any, kind: type[Kind], change: Callable[[Kind], Kind]) -> Any:
+    """A copy of a value, its lists, tuples and dictionaries, with ``change`` applied to each instance of a class.
 
-    >>> replaced({"left": 1, "right": [2, "three"]}, int, lambda number: -number)
+    >>> map_instances({"left": 1, "right": [2, "three"]}, int, lambda number: -number)
     {'left': -1, 'right': [-2, 'three']}
     """
     if isinstance(value, kind):
         return change(value)
     if isinstance(value, tuple):
-        items = [replaced(item, kind, change) for item in value]
+        items = [map_instances(item, kind, change) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, (list, dict)):
         changed = copy.copy(value)
         for key in range(len(value)) if isinstance(value, list) else list(value):
-            changed[key] = replaced(value[key], kind, change)
+            changed[key] = map_instances(value[key], kind, change)
         return changed
     return value
 
@@ -58,11 +58,11 @@ def walk(
 
     Args:
         layer: the model.
-        into: whether to go into a layer; None: into all.
-        children_first: whether a layer comes after those that it is made of.
+        into: whether to descend into a layer; None: into all.
+        children_first: whether a layer comes after its children.
 
     Raises:
-        ConfigurationError: a layer holds itself.
+        ConfigurationError: a layer contains itself.
 
     >>> from xpnet.layers import Linear, ReLU, Sequential
     >>> [name for name, _ in walk(Sequential(Linear(2, 3), Sequential(ReLU())))]
@@ -79,7 +79,7 @@ def _walk(
     above: tuple[Layer, ...],
 ) -> Iterator[tuple[str, Layer]]:
     if any(layer is one for one in above):
-        raise ConfigurationError(f"{described(name, layer)} holds itself")
+        raise ConfigurationError(f"{described(name, layer)} contains itself")
     if not children_first:
         yield name, layer
     if into is None or into(layer):
@@ -90,7 +90,7 @@ def _walk(
 
 
 def full_name(layer: str, own: str) -> str:
-    """The name in the model of what the layer of that name calls ``own``.
+    """The name in the model of the parameter, buffer or child ``own`` of a layer.
 
     >>> full_name("1.0", "W"), full_name("", "W")
     ('1.0.W', 'W')
@@ -99,7 +99,7 @@ def full_name(layer: str, own: str) -> str:
 
 
 def described(name: str, layer: Layer) -> str:
-    """A layer, for messages.
+    """A layer's name and class, for messages.
 
     >>> from xpnet.layers import ReLU
     >>> described("1.0", ReLU()), described("", ReLU())

@@ -14,11 +14,11 @@ from xpnet.parameters import Shape
 class MeanSquaredError(Loss):
     """L = 1/n Σ (y - t)², over all n outputs y of a batch and their targets t.
 
-    Targets are of the outputs' shape, or (N,) for outputs (N, 1). No output is right or wrong: training reports no
-    accuracy (NaN), and calls the evaluation with the smallest loss the best.
+    Targets have the outputs' shape, or (N,) for outputs (N, 1). There is no accuracy: training reports NaN, and the
+    best evaluation is the one with the smallest loss.
 
     Args:
-        reduction: "mean", "sum" or "none" (one loss an output).
+        reduction: "mean", "sum" or "none" (one loss per output).
 
     Source: Bishop, "Pattern Recognition and Machine Learning", 2006, equation 1.2, without its factor 1/2.
 
@@ -35,7 +35,7 @@ class MeanSquaredError(Loss):
         return ops.mean_squared_error(backend, outputs, targets, gradient, out, reduction=self.reduction)
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
-        """A target for each output.
+        """Require a target for each output.
 
         Raises:
             ShapeError: targets of another shape.
@@ -46,11 +46,11 @@ class MeanSquaredError(Loss):
 class BinaryCrossEntropy(Loss):
     """L = -1/n Σ (t log σ(z) + (1 - t) log(1 - σ(z))), over all n logits z of a batch and their targets t.
 
-    Targets are probabilities, 0 and 1 included, of the logits' shape, or (N,) for logits (N, 1). A logit is right when
-    z > 0 just where t > 1/2; the accuracy is the share of logits that are.
+    Targets are probabilities, 0 and 1 included, of the logits' shape, or (N,) for logits (N, 1). A logit is correct
+    if z > 0 and t > 1/2, or neither; the accuracy is the fraction of correct logits.
 
     Args:
-        reduction: "mean", "sum" or "none" (one loss a logit).
+        reduction: "mean", "sum" or "none" (one loss per logit).
 
     Source: Bishop, "Pattern Recognition and Machine Learning", 2006, equation 4.90.
 
@@ -68,11 +68,11 @@ class BinaryCrossEntropy(Loss):
         return ops.binary_cross_entropy(backend, outputs, targets, gradient, out, reduction=self.reduction)
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
-        """A probability for each logit.
+        """Require a probability for each logit.
 
         Raises:
             ShapeError: targets of another shape.
-            OutOfRangeError: one that is no probability; the message names the row.
+            OutOfRangeError: a target outside [0, 1]; the message names the row.
         """
         _require_target_for_each(y, output_shape)
         bad = ~((y >= 0) & (y <= 1))

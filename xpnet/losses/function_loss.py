@@ -1,4 +1,4 @@
-"""A loss of one's own, as a function."""
+"""Losses defined by a function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FunctionLoss(Loss):
         reduction: "mean", "sum" or "none".
 
     Raises:
-        ConfigurationError: ``function`` cannot be called, or an unknown reduction.
+        ConfigurationError: ``function`` is not callable, or an unknown reduction.
 
     >>> import xpnet
     >>> def absolute_error(outputs, targets):
@@ -40,7 +40,7 @@ class FunctionLoss(Loss):
         self.function = function
 
     def per_row(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
-        """What the function gives."""
+        """The function's result."""
         return self.function(outputs, targets)
 
 

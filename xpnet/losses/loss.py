@@ -1,4 +1,4 @@
-"""What every loss is."""
+"""The base class of losses."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from xpnet.parameters import Shape
 
 
 class Loss:
-    """A loss: a number for a batch of outputs and targets, and its gradient, from the same pass.
+    """The base class of losses: the loss of a batch and its gradient, from one pass.
 
-    A subclass defines ``per_row``, and keeps its constructor's arguments under their own names. Means, sums and what a
-    training run reports are made from the values per row. (xpnet's own losses define ``compute`` instead, the whole
-    operation.) A loss without arguments may be a function: see :class:`FunctionLoss`.
+    A subclass defines ``per_row`` and stores every constructor argument in an attribute of the same name; reductions
+    and training reports are derived from the losses per row. (xpnet's own losses define ``compute``, the whole
+    operation, instead.) A loss without arguments can be a function: see :class:`FunctionLoss`.
 
     Args:
-        reduction: "mean", "sum" or "none". Under "none" the call gives every loss, and row i of the gradient is that of
-            row i's loss; a trainer minimises their sum.
+        reduction: "mean", "sum" or "none". Under "none" a call returns all losses, and row i of the gradient is that of
+            loss i; a trainer minimises their sum.
 
     Raises:
         ConfigurationError: an unknown reduction.
@@ -49,12 +49,13 @@ class Loss:
     def compute(
         self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
     ) -> ops.BatchLoss:
-        """The operation: loss, losses per row and, where it is asked for, the gradient (in ``out`` when given)."""
-        losses, slopes = self.per_row(outputs, targets)
-        return ops.batch_loss(backend, outputs, losses, slopes if gradient else None, out, reduction=self.reduction)
+        """Loss, losses per row and, if requested, the gradient (in ``out`` when given)."""
+        losses, row_gradients = self.per_row(outputs, targets)
+        row_gradients = row_gradients if gradient else None
+        return ops.batch_loss(backend, outputs, losses, row_gradients, out, reduction=self.reduction)
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
-        """Raise for targets, on the host and for a whole set, that cannot be compared with outputs of that shape."""
+        """Raise if the targets of a data set, on the host, do not match outputs of that shape."""
 
     def __call__(self, backend: Backend, outputs: Any, targets: Any) -> Array:
         """The loss, a 0-d float64 array on the device; under the reduction "none" the losses."""

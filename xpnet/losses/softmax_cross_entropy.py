@@ -1,4 +1,4 @@
-"""The loss of classification."""
+"""Softmax cross-entropy, the loss of classification."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from xpnet.parameters import Shape
 class SoftmaxCrossEntropy(Loss):
     """L = 1/N Σᵢ -log softmax(z)[i, yᵢ], over logits z (N, C).
 
-    Labels y are (N,) class indices of any integer type, or (N, C) rows of probabilities, one-hot included. Logits of
-    sequences are (N, T, C), and their labels (N, T) or (N, T, C): then every label counts as a row. The options
-    are those of PyTorch's ``cross_entropy``; :func:`xpnet.ops.softmax_cross_entropy` has the equation with all of them.
+    Labels y are (N,) class indices of any integer type, or (N, C) rows of probabilities, one-hot included. Sequences
+    have logits (N, T, C) and labels (N, T) or (N, T, C), where every label counts as a row. The options are those of
+    PyTorch's ``cross_entropy``; :func:`xpnet.ops.softmax_cross_entropy` has the equation with all of them.
 
     Args:
-        label_smoothing: s, from 0 to below 1: the target becomes (1 - s) times itself plus s/C for every class.
-        class_weights: C numbers of at least 0 that multiply the classes' losses; the mean divides by the labels'
-            weights. None: all 1.
-        ignore_index: the label of rows that count for nothing; only with class indices. None: there is none.
-        reduction: "mean", "sum" or "none" (one loss a row).
+        label_smoothing: s, from 0 to below 1: each target t becomes (1 - s) t + s/C.
+        class_weights: C numbers of at least 0 that multiply the classes' losses; the mean divides by the sum of the
+            labels' weights. None: all 1.
+        ignore_index: the label of rows to ignore; only with class indices. None: no row is ignored.
+        reduction: "mean", "sum" or "none" (one loss per row).
 
     Raises:
-        ConfigurationError: an option out of its range.
-        OutOfRangeError: a label that is no class.
+        ConfigurationError: an option out of range.
+        OutOfRangeError: a label that is not a class.
         DTypeError: class indices that are not integers.
 
     Source: the "SoftmaxWithLoss" layer of Saito, "Deep Learning from Scratch", 2016, section 5.6; label smoothing:
@@ -54,7 +54,7 @@ class SoftmaxCrossEntropy(Loss):
         self.label_smoothing = finite_number("label_smoothing", label_smoothing, low=0.0, below=1.0)
         self.class_weights = None if class_weights is None else _weights(class_weights)
         self.ignore_index = None if ignore_index is None else _label("ignore_index", ignore_index)
-        self._placed: tuple[Backend, Array] | None = None
+        self._device_weights: tuple[Backend, Array] | None = None
 
     def compute(
         self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
@@ -67,24 +67,25 @@ class SoftmaxCrossEntropy(Loss):
             gradient,
             out,
             label_smoothing=self.label_smoothing,
-            class_weights=None if self.class_weights is None else self._weights_on(backend, outputs),
+            class_weights=None if self.class_weights is None else self._weights_for(backend, outputs),
             ignore_index=self.ignore_index,
             reduction=self.reduction,
         )
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
-        """Class indices must be integers, and each have an output or be the ignored one.
+        """Require class indices within the outputs (or ``ignore_index``), or probabilities of the outputs' shape.
 
         Raises:
             ShapeError: neither a label for each vector of outputs, nor probabilities of the outputs' shape.
-            DTypeError, OutOfRangeError: class indices that are none; the message names the row.
+            DTypeError: class indices that are not integers.
+            OutOfRangeError: class indices without an output; the message names the row.
         """
         *places, outputs = output_shape
         if y.shape[1:] == tuple(output_shape):
             return
         if y.shape[1:] != tuple(places):
             flatten = (
-                "; for one label a sample put a Flatten() in front of the layers" if places and y.ndim == 1 else ""
+                "; for one label per sample put a Flatten() in front of the layers" if places and y.ndim == 1 else ""
             )
             raise ShapeError(
                 f"labels of shape {y.shape} do not fit logits of shape {(len(y), *output_shape)}: expected "
@@ -100,17 +101,21 @@ class SoftmaxCrossEntropy(Loss):
             known = f"the model has {outputs}, for the labels 0 to {outputs - 1}"
             raise OutOfRangeError(f"label {y[place]} at row {row} has no output: {known}")
 
-    def _weights_on(self, backend: Backend, logits: Array) -> Array:
-        """The class weights beside the logits, brought there once."""
-        if self._placed is None or self._placed[0] is not backend or self._placed[1].dtype != logits.dtype:
+    def _weights_for(self, backend: Backend, logits: Array) -> Array:
+        """The class weights on the device and in the dtype of the logits, copied once."""
+        if (
+            self._device_weights is None
+            or self._device_weights[0] is not backend
+            or self._device_weights[1].dtype != logits.dtype
+        ):
             weights = backend.asarray(self.class_weights, "float64")
-            self._placed = backend, backend.xp.astype(weights, logits.dtype)
-        return self._placed[1]
+            self._device_weights = backend, backend.xp.astype(weights, logits.dtype)
+        return self._device_weights[1]
 
 
 def _weights(class_weights: Iterable[float]) -> list[float]:
     if isinstance(class_weights, str) or not isinstance(class_weights, Iterable):
-        raise ConfigurationError(f"class_weights must be a list of numbers, one a class, not {class_weights!r}")
+        raise ConfigurationError(f"class_weights must be a list of numbers, one per class, not {class_weights!r}")
     return [finite_number("a class weight", weight, low=0.0) for weight in class_weights]
 
 

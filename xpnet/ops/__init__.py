@@ -1,7 +1,7 @@
-"""The mathematics: a function per operation, forward beside backward, the backend first.
+"""The operations: one function each, forward next to backward, with the backend as first argument.
 
-Each body is the textbook equation in array-API-standard code. Its first lines hand over to a fused kernel where the
-backend has one; that is the only place where a device can matter.
+Each body is the textbook equation in array-API code. Where the backend has a fused kernel, the function calls it
+instead; nothing else depends on the device.
 """
 
 from xpnet.ops.activations import (
@@ -40,7 +40,7 @@ from xpnet.ops.pooling import average_pool, average_pool_backward, max_pool, max
 from xpnet.ops.scaling import rescale, standardize
 from xpnet.ops.unfolding import fold, pad, positions, unfold
 from xpnet.ops.unfused_updates import adagrad_update, lion_update, rmsprop_update
-from xpnet.ops.updates import adam_update, check_finite, momentum_update, sgd_update, take_back
+from xpnet.ops.updates import adam_update, check_finite, momentum_update, restore_if_found_inf, sgd_update
 
 __all__ = [
     "ACTIVATIONS",
@@ -85,6 +85,7 @@ __all__ = [
     "relu",
     "relu_backward",
     "rescale",
+    "restore_if_found_inf",
     "rmsprop_update",
     "sgd_update",
     "sigmoid",
@@ -95,7 +96,6 @@ __all__ = [
     "softplus",
     "softplus_backward",
     "standardize",
-    "take_back",
     "tanh",
     "tanh_backward",
     "unfold",

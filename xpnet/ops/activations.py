@@ -1,4 +1,4 @@
-"""Element-wise activations, each beside its derivative: from the output y for those that Linear fuses, else from x."""
+"""Element-wise activations and their derivatives: from the output y for those that Linear fuses, else from x."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def relu(backend: Backend, x: Array, out: Array | None = None) -> Array:
 
 
 def relu_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
-    """dx = dy where y > 0, else 0 (at the kink, where the derivative is undefined, too).
+    """dx = dy where y > 0, else 0; 0 also at x = 0, where the derivative is undefined.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -48,7 +48,7 @@ def sigmoid(backend: Backend, x: Array, out: Array | None = None) -> Array:
     array([0. , 0.5, 1. ])
     """
     xp = backend.xp
-    decay = xp.exp(-xp.abs(x))  # never above 1, so nothing overflows; for x < 0 the fraction is multiplied by exp(x)
+    decay = xp.exp(-xp.abs(x))  # at most 1, so nothing overflows; for x < 0, σ(x) = exp(x) / (1 + exp(x))
     return store(xp.where(x < 0, decay, xp.ones_like(x)) / (1 + decay), out)
 
 
@@ -101,7 +101,7 @@ def gelu(backend: Backend, x: Array, out: Array | None = None) -> Array:
 
 
 def gelu_backward(backend: Backend, dy: Array, x: Array, out: Array | None = None) -> Array:
-    """dx = dy · (g + x g (1 - g) u'), with y = x g, g = σ(u).
+    """dx = dy · (g + x g (1 - g) u'), with y = x g, g = σ(u), u = 2 sqrt(2/π) (x + 0.044715 x³).
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -114,11 +114,11 @@ def gelu_backward(backend: Backend, dy: Array, x: Array, out: Array | None = Non
 
 
 _GELU_SCALE, _GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
-_GELU_SATURATED = 50.0  # from here on σ is exactly 0 or 1, in float64 too
+_GELU_SATURATED = 50.0  # beyond this |x|, σ(u) is exactly 0 or 1, in float64 too
 
 
 def _gelu_gate(backend: Backend, x: Array) -> tuple[Array, Array]:
-    """σ(u), and x within bounds in which its cube cannot overflow."""
+    """σ(u), and x clipped so that its cube cannot overflow."""
     bounded = backend.xp.clip(x, -_GELU_SATURATED, _GELU_SATURATED)
     return sigmoid(backend, _GELU_SCALE * (bounded + _GELU_CUBIC * bounded * bounded * bounded)), bounded
 
@@ -137,7 +137,7 @@ def leaky_relu(backend: Backend, x: Array, negative_slope: float = 0.01, out: Ar
 def leaky_relu_backward(
     backend: Backend, dy: Array, x: Array, negative_slope: float = 0.01, out: Array | None = None
 ) -> Array:
-    """dx = dy where x > 0, else negative_slope · dy (at the kink, where the derivative is undefined, too).
+    """dx = dy where x > 0, else negative_slope · dy, also at x = 0, where the derivative is undefined.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -156,7 +156,7 @@ def softplus(backend: Backend, x: Array, out: Array | None = None) -> Array:
     [0.0, 0.693147, 1000.0]
     """
     xp = backend.xp
-    # exp of a number that is never above 0 cannot overflow, and log1p keeps what is small.
+    # max(x, 0) + log(1 + exp(-|x|)): exp cannot overflow, and log1p is accurate for small arguments.
     return store(xp.where(x < 0, xp.zeros_like(x), x) + xp.log1p(xp.exp(-xp.abs(x))), out)
 
 

@@ -1,4 +1,4 @@
-"""What a loss gives for a batch, and how its losses become one number."""
+"""The loss of a batch with its gradient, and the reduction of losses to one number."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 class BatchLoss(NamedTuple):
-    """What one pass over a batch's outputs gives.
+    """The loss of a batch, its gradient and what training reports, from one pass over the outputs.
 
     Attributes:
-        loss: Σ losses / weight by the reduction "mean", else Σ losses: a 0-d float64 array on the device.
-        losses: one a row, (N,) or with the labels' shape, or one an output, of the outputs' shape, as the loss says.
-        correct: how many rows are right, a 0-d float64 array; NaN for a loss that calls none right or wrong.
-        gradient: d loss / d outputs, of the outputs' shape; None when it was not asked for.
-        weight: what the mean divides by: a number, or a 0-d float64 array.
-        rows: how many rows count: a number, or a 0-d float64 array.
+        loss: Σ losses / weight for the reduction "mean", else Σ losses: a 0-d float64 array on the device.
+        losses: one per row, of the labels' shape, or one per output, of the outputs' shape, depending on the loss.
+        correct: the number of correct rows, a 0-d float64 array; NaN for a loss that defines no accuracy.
+        gradient: d loss / d outputs, of the outputs' shape; None if it was not requested.
+        weight: the divisor of the mean: a number, or a 0-d float64 array.
+        rows: the number of rows that count (are not ignored): a number, or a 0-d float64 array.
         reduction: "mean", "sum" or "none".
-        bad_row: the first row whose label is no class, else -1: a 0-d float64 array, for the report; None where such a
-            label raised at once, or cannot be.
+        bad_row: the first row whose label is not a class, else -1: a 0-d float64 array, for the report; None where such
+            a label raises at once or is impossible.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -47,27 +47,27 @@ def batch_loss(
     backend: Backend,
     outputs: Array,
     losses: Array,
-    slopes: Array | None,
+    row_gradients: Array | None,
     out: Array | None = None,
     *,
     reduction: str = "mean",
 ) -> BatchLoss:
-    """A batch's result from the loss of each row and the gradient of each row's loss.
+    """The :class:`BatchLoss` for given losses of the rows and their gradients.
 
     Args:
         backend: where the arrays live.
         outputs: (N, …).
         losses: (N,).
-        slopes: of the outputs' shape: d losses[i] / d outputs[i]; None where no gradient is wanted.
+        row_gradients: of the outputs' shape: d losses[i] / d outputs[i]; None: no gradient.
         out: of the outputs' shape, receives the gradient when given.
         reduction: "mean", "sum" or "none".
 
     Returns:
-        With ``correct`` NaN: no row is right or wrong.
+        A result with ``correct`` NaN.
 
     Raises:
-        ShapeError: losses or slopes of another shape.
-        BackendError: losses or slopes that are not arrays of the backend.
+        ShapeError: losses or row_gradients have another shape.
+        BackendError: losses or row_gradients are not arrays of the backend.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -78,22 +78,22 @@ def batch_loss(
     rows = int(outputs.shape[0])
     backend.require(losses)
     if tuple(losses.shape) != (rows,):
-        raise ShapeError(f"expected a loss for each of {rows} rows, of shape ({rows},), got {tuple(losses.shape)}")
+        raise ShapeError(f"expected one loss per row, of shape ({rows},), got {tuple(losses.shape)}")
     gradient = None
-    if slopes is not None:
-        backend.require(slopes)
-        if slopes.shape != outputs.shape:
+    if row_gradients is not None:
+        backend.require(row_gradients)
+        if row_gradients.shape != outputs.shape:
             raise ShapeError(
-                f"expected a gradient of the outputs' shape {tuple(outputs.shape)}, got {tuple(slopes.shape)}"
+                f"expected a gradient of the outputs' shape {tuple(outputs.shape)}, got {tuple(row_gradients.shape)}"
             )
-        slopes = backend.xp.astype(slopes, outputs.dtype, copy=False)
-        gradient = store(slopes / denominator(backend, rows, reduction, outputs.dtype), out)
+        row_gradients = backend.xp.astype(row_gradients, outputs.dtype, copy=False)
+        gradient = store(row_gradients / denominator(backend, rows, reduction, outputs.dtype), out)
     loss = reduce_losses(backend, losses, rows, reduction)
     return BatchLoss(loss, losses, float("nan"), gradient, rows, rows, reduction)
 
 
 def reduce_losses(backend: Backend, losses: Array, weight: Array | int, reduction: str) -> Array:
-    """Σ losses / weight for the mean (NaN without weight), else Σ losses: a 0-d float64 array.
+    """Σ losses / weight for the mean (NaN if the weight is 0), else Σ losses: a 0-d float64 array.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -105,7 +105,7 @@ def reduce_losses(backend: Backend, losses: Array, weight: Array | int, reductio
 
 
 def denominator(backend: Backend, weight: Array | int, reduction: str, dtype: Any) -> Array | float:
-    """What the losses, and an array of gradients in ``dtype``, are divided by; NaN for a mean without weight."""
+    """The divisor of the losses, or of gradients in ``dtype``; NaN for a mean of weight 0."""
     if reduction != "mean":
         return 1.0
     if isinstance(weight, int):
@@ -115,9 +115,9 @@ def denominator(backend: Backend, weight: Array | int, reduction: str, dtype: An
 
 
 def counted_loss(backend: Backend, result: BatchLoss) -> Array | float:
-    """The loss; 0 for a batch of which no row counts, whose mean is NaN and no trouble.
+    """The loss, with 0 for a batch whose rows are all ignored: the NaN of its mean is not an error.
 
-    A Python number where reading it costs nothing, else a 0-d float64 array.
+    A Python number on a synchronous backend, else a 0-d float64 array.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")

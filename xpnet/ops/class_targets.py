@@ -1,4 +1,4 @@
-"""What logits are compared with: class indices or rows of probabilities, and how much each row and class counts."""
+"""The targets of classification, class indices or rows of probabilities, with ignored rows and class weights."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from xpnet.errors import ConfigurationError, ShapeError
 def check_labels(
     backend: Backend, logits: Array, labels: Array, class_weights: Array | None, ignore_index: int | None
 ) -> Array:
-    """The labels, probabilities in the logits' type; an error when something does not fit the logits."""
+    """The labels, probabilities cast to the logits' type; raises where a shape does not match the logits."""
     if logits.ndim < 2 or logits.shape[-1] == 0:
-        raise ShapeError(f"expected logits of shape (rows, at least 1 class), got {tuple(logits.shape)}")
+        raise ShapeError(f"expected logits of shape (…, classes), with at least 1 class, got {tuple(logits.shape)}")
     classes = logits.shape[-1]
     if class_weights is not None and tuple(class_weights.shape) != (classes,):
-        raise ShapeError(f"expected {classes} class weights, one a class, got shape {tuple(class_weights.shape)}")
+        raise ShapeError(f"expected {classes} class weights, one per class, got shape {tuple(class_weights.shape)}")
     if labels.shape == logits.shape[:-1]:
         return labels
     if labels.shape == logits.shape:
         if ignore_index is not None:
             raise ConfigurationError(
-                f"ignore_index={ignore_index} goes with class indices, and these labels are rows of probabilities: "
+                f"ignore_index={ignore_index} needs class indices, but these labels are rows of probabilities: "
                 "leave it out"
             )
         return labels if labels.dtype == logits.dtype else backend.xp.astype(labels, logits.dtype)
@@ -31,9 +31,10 @@ def check_labels(
 
 
 def require_labels(backend: Backend, labels: Array, classes: int, ignore_index: int | None) -> Array | None:
-    """Raise for labels that are no integers, or outside [0, C) where they are not to be ignored.
+    """Raise for labels that are not integers, or are outside [0, C) and not ignored.
 
-    Where a look at them would wait for the device, the first such row, or -1, comes back as a 0-d float64 array.
+    An asynchronous backend does not check the range at once: it returns the first such row, or -1, as a 0-d float64
+    array.
     """
     backend.require_integers(labels, "class indices")
     counts = row_mask(backend, labels, ignore_index)
@@ -42,7 +43,7 @@ def require_labels(backend: Backend, labels: Array, classes: int, ignore_index: 
 
 
 def row_mask(backend: Backend, labels: Array, ignore_index: int | None) -> Array | None:
-    """(N,) whether a row counts; None: all do."""
+    """(N,) bool, False for ignored rows; None: no row is ignored."""
     xp = backend.xp
     if ignore_index is None or (ignore_index < 0 and xp.isdtype(labels.dtype, "unsigned integer")):
         return None
@@ -50,7 +51,7 @@ def row_mask(backend: Backend, labels: Array, ignore_index: int | None) -> Array
 
 
 def mask_rows(backend: Backend, counts: Array | None, rows: Array) -> Array:
-    """The rows, those that do not count filled with zeros."""
+    """The rows, with zeros in ignored ones."""
     if counts is None:
         return rows
     return backend.xp.where(backend.xp.expand_dims(counts, axis=1), rows, backend.xp.zeros_like(rows))
@@ -64,7 +65,7 @@ def weighted_targets(
     label_smoothing: float,
     class_weights: Array | None,
 ) -> tuple[Array, Array | int, Array | int]:
-    """w[c] q[i, c], with zeros in rows that do not count; what the mean divides by; how many rows count."""
+    """w[c] q[i, c] with zeros in ignored rows; the divisor of the mean; the number of rows that are not ignored."""
     xp, (rows, classes) = backend.xp, logits.shape
     targets = labels if labels.ndim == 2 else _one_hot(backend, labels, classes, logits.dtype)
     weight = count = rows if counts is None else xp.sum(xp.astype(counts, xp.float64))
@@ -78,7 +79,7 @@ def weighted_targets(
 
 
 def _one_hot(backend: Backend, labels: Array, classes: int, dtype: object) -> Array:
-    """(N, C) with a one in each label's column; a row of NaN where the label is no class."""
+    """(N, C) one-hot rows; NaN where the label is not a class."""
     xp = backend.xp
     columns = xp.arange(classes, dtype=labels.dtype, device=backend.device)
     hot = xp.astype(xp.expand_dims(labels, axis=1) == columns, dtype)

@@ -1,4 +1,4 @@
-"""Gradients kept from being too large: all by one factor, or each by itself. Nothing waits for the device."""
+"""Gradient clipping, by norm and by value. Nothing waits for the device."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from xpnet.backends import Array, Backend
 def clip_norm(backend: Backend, gradients: Sequence[Array], limit: float) -> None:
     """g ← g min(1, c / (‖g‖ + 1e-6)), in place, with ‖g‖ = sqrt(Σ gᵢ²) over all the vectors together.
 
-    The squares are summed in float64; the 1e-6 is PyTorch's. Under an infinite norm every finite gradient becomes 0;
-    under one that is NaN all stay as they are.
+    The squares are summed in float64; the 1e-6 is PyTorch's. If the norm is infinite, every finite gradient becomes 0;
+    if it is NaN, all stay as they are.
 
     Args:
         backend: where the arrays live.
@@ -30,7 +30,7 @@ def clip_norm(backend: Backend, gradients: Sequence[Array], limit: float) -> Non
     xp = backend.xp
     norm = xp.sqrt(sum(xp.sum(vector * vector, dtype=xp.float64) for vector in gradients))
     factor = limit / (norm + 1e-6)
-    # Never NaN, which would stay for ever in the padding between the gradients, where no layer writes.
+    # Never NaN, which would stay in the padding between the gradients: no layer overwrites it.
     factor = xp.where(factor < 1, factor, xp.ones_like(factor))
     for vector in gradients:
         vector[...] = vector * xp.astype(factor, vector.dtype)

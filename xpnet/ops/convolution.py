@@ -1,4 +1,4 @@
-"""The convolution of images with small kernels, as one matrix product. Channels come last here, as in the product."""
+"""Convolution of images as a matrix product of unfolded patches (im2col). Channels come last."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from xpnet.backends import Array, Backend
 from xpnet.ops.linear import linear, linear_backward
 from xpnet.ops.unfolding import fold, positions, unfold
 
-_MOST_COLUMNS = 2**23  # numbers, 32 MiB in float32: a batch that unfolds to more is taken in parts
+_MAX_COLUMNS = 2**23  # elements, 32 MiB in float32: larger batches are unfolded in chunks
 
 
 def columns_shape(images: tuple[int, ...], size: int, stride: int = 1) -> tuple[int, ...]:
-    """The shape of the memory for patches: those of all N images, or of as many as shall be unfolded at a time.
+    """The shape of the buffer for unfolded patches: of all N images, or of one chunk of them.
 
     >>> columns_shape((100, 28, 28, 1), 5), columns_shape((1000, 28, 28, 1), 5)
     ((100, 24, 24, 5, 5), (582, 24, 24, 5, 5))
     """
     N, H, W, C = images
     patches = positions(H, size, stride), positions(W, size, stride), size, size * C
-    return min(N, max(1, _MOST_COLUMNS // math.prod(patches))), *patches
+    return min(N, max(1, _MAX_COLUMNS // math.prod(patches))), *patches
 
 
 def convolve(
@@ -37,19 +37,19 @@ def convolve(
 
     Args:
         backend: where the arrays live.
-        x: (N, H, W, C), at least as high and wide as a kernel; padded where that is wanted.
+        x: (N, H, W, C), at least as high and wide as a kernel, already padded.
         W: (size, size, C, outputs), a kernel for each output.
         b: (outputs,).
-        stride: rows, and columns, from one patch to the next.
+        stride: step between patches, in rows and columns.
         activation: as for ``linear``.
-        columns: of ``columns_shape``, memory for the unfolded images when given.
+        columns: of ``columns_shape``, receives the unfolded images when given.
         out: (N, R, S, outputs), contiguous, receives y when given.
 
     Returns:
         y, (N, R, S, outputs), and the columns, for ``convolve_backward``.
 
-    Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998. What the
-    field calls convolution: the kernel is not flipped.
+    Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998. As
+    usual in deep learning, the kernel is not flipped.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -65,7 +65,7 @@ def convolve(
     if out is None:
         out = xp.empty((x.shape[0], *shape[1:3], outputs), dtype=x.dtype, device=backend.device)
     kernels = xp.reshape(W, (-1, outputs))
-    for images in _parts(x.shape[0], shape[0]):
+    for images in _chunks(x.shape[0], shape[0]):
         rows = unfold(backend, x[images, ...], size, stride, columns[: images.stop - images.start, ...])
         y = xp.reshape(out[images, ...], (-1, outputs))
         linear(backend, xp.reshape(rows, (-1, kernels.shape[0])), kernels, b, activation, y)
@@ -88,26 +88,26 @@ def convolve_backward(
     dz: Array | None = None,
     dcolumns: Array | None = None,
 ) -> Array | None:
-    """With dz = dy · a'(z), of each patch p: dW = Σ p dzᵀ, db = Σ dz, and dx the fold of W dz.
+    """With dz = dy · a'(z) and patches p: dW = Σ p dzᵀ, db = Σ dz, dx = fold(W dz).
 
     Args:
         backend: where the arrays live.
         dy: (N, R, S, outputs), the gradient of the loss with respect to y.
-        x: (N, H, W, C), what the forward pass took.
-        y: (N, R, S, outputs), what it gave.
-        columns: what it gave beside; where they are not those of all images, x is unfolded into them again.
+        x: (N, H, W, C), the input of the forward pass.
+        y: (N, R, S, outputs), its output.
+        columns: its columns; if they are those of one chunk only, x is unfolded into them again.
         W: (size, size, C, outputs).
         stride: as in the forward pass.
         activation: as in the forward pass.
         dW: (size, size, C, outputs), contiguous, overwritten.
         db: (outputs,), overwritten.
-        input_gradient: whether dx is wanted; if not, its matrix product is saved.
+        input_gradient: whether to compute dx, which takes a matrix product of its own.
         out: (N, H, W, C), contiguous, receives dx when given.
-        dz: (N, R, S, outputs), memory for dz when given; its content afterwards is undefined.
-        dcolumns: memory of the columns' shape, likewise.
+        dz: (N, R, S, outputs), scratch memory when given.
+        dcolumns: scratch memory of the columns' shape when given.
 
     Returns:
-        dx, (N, H, W, C), or None when it was not wanted.
+        dx, (N, H, W, C), or None without ``input_gradient``.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -127,32 +127,32 @@ def convolve_backward(
     else:
         dx = xp.empty(x.shape, dtype=x.dtype, device=backend.device) if out is None else out
         dcolumns = xp.empty_like(columns) if dcolumns is None else dcolumns
-    for images in _parts(N, columns.shape[0]):
-        some = slice(images.stop - images.start)
-        if some.stop < N:
-            unfold(backend, x[images, ...], size, stride, columns[some, ...])
+    for images in _chunks(N, columns.shape[0]):
+        chunk = slice(images.stop - images.start)
+        if chunk.stop < N:
+            unfold(backend, x[images, ...], size, stride, columns[chunk, ...])
         gradients = (dkernels, db) if images.start == 0 else (xp.empty_like(dkernels), xp.empty_like(db))
         linear_backward(
             backend,
             xp.reshape(dy[images, ...], (-1, outputs)),
-            xp.reshape(columns[some, ...], (-1, kernels.shape[0])),
+            xp.reshape(columns[chunk, ...], (-1, kernels.shape[0])),
             xp.reshape(y[images, ...], (-1, outputs)),
             kernels,
             activation,
             *gradients,
             input_gradient=input_gradient,
-            out=None if dcolumns is None else xp.reshape(dcolumns[some, ...], (-1, kernels.shape[0])),
+            out=None if dcolumns is None else xp.reshape(dcolumns[chunk, ...], (-1, kernels.shape[0])),
             dz=None if dz is None else xp.reshape(dz[images, ...], (-1, outputs)),
         )
         if images.start > 0:
             dkernels += gradients[0]
             db += gradients[1]
         if dx is not None and dcolumns is not None:
-            fold(backend, dcolumns[some, ...], H, width, stride, dx[images, ...])
+            fold(backend, dcolumns[chunk, ...], H, width, stride, dx[images, ...])
     return dx
 
 
-def _parts(images: int, at_a_time: int) -> Iterator[slice]:
-    """Consecutive slices of that many images, the last of what is left; an empty one when there are none."""
-    for start in range(0, max(images, 1), max(at_a_time, 1)):
-        yield slice(start, min(start + at_a_time, images))
+def _chunks(images: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most ``size`` images; one empty slice for no images."""
+    for start in range(0, max(images, 1), max(size, 1)):
+        yield slice(start, min(start + size, images))

@@ -1,4 +1,4 @@
-"""Softmax, and softmax followed by cross-entropy, which is simpler and more exact in one piece."""
+"""Softmax, and softmax cross-entropy as one operation, which is simpler and more accurate than two."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xpnet.ops.class_targets import (
     row_mask,
     weighted_targets,
 )
-from xpnet.ops.outputs import as_rows, rows_of, store
+from xpnet.ops.outputs import as_rows, store, view_as_rows
 
 
 def softmax(backend: Backend, x: Array, out: Array | None = None) -> Array:
@@ -59,30 +59,30 @@ def softmax_cross_entropy(
 ) -> BatchLoss:
     """L = 1/N Σᵢ -log softmax(z)[i, yᵢ], or 1/N Σᵢ Σ_c -t[i, c] log softmax(z)[i, c] for rows of probabilities t.
 
-    Its gradient is (softmax(z) - t) / N for rows that sum to one; computed together, neither the probabilities nor
-    their logarithms are ever rounded to zero in between.
+    Its gradient is (softmax(z) - t) / N for rows that sum to one. The logarithm is computed from the logits, never from
+    a probability that was rounded to zero.
 
-    With label smoothing s and class weights w, each term becomes -w[c] q[i, c] log softmax(z)[i, c], q being
-    (1 - s) t + s/C, and the mean divides by Σᵢ w[yᵢ] in place of N (by N for rows of probabilities, as PyTorch does).
+    With label smoothing s and class weights w, each term is -w[c] q[i, c] log softmax(z)[i, c], where
+    q = (1 - s) t + s/C, and the mean divides by Σᵢ w[yᵢ] instead of N (by N for rows of probabilities, as in PyTorch).
 
     Args:
         backend: where the arrays live.
         logits: (N, C) floating point, or (…, C): every vector along the last axis is a row.
         labels: (N,) class indices of any integer type, or (N, C) rows of probabilities, one-hot included; (…) or
-            (…, C) where logits have more axes, and so the losses, (…).
-        gradient: whether the gradient is wanted.
+            (…, C) for logits with more axes, whose losses are (…).
+        gradient: whether to compute the gradient.
         out: of the logits' shape, C-contiguous, receives the gradient when given.
         label_smoothing: s, from 0 to 1.
         class_weights: (C,) of the logits' type, w; None is 1.
         ignore_index: rows with this label have loss 0, gradient 0 and weight 0, and are never correct.
-        reduction: "mean", "sum", or "none", for which the gradient's row i is that of row i's loss.
+        reduction: "mean", "sum" or "none"; under "none" row i of the gradient is that of loss i.
 
     Raises:
-        OutOfRangeError: a label outside [0, C), naming its row (in C order). On a device where looking costs a wait,
-            that row's loss is NaN instead, and so is the mean.
-        ShapeError: the labels' shape, or the weights', does not fit the logits'.
+        OutOfRangeError: a label outside [0, C); the message names its row (in C order). On an asynchronous backend
+            the row's loss, and so the mean, is NaN instead.
+        ShapeError: the shape of the labels or the weights does not match the logits'.
         DTypeError: class indices that are not integers.
-        ConfigurationError: an ignored label among rows of probabilities.
+        ConfigurationError: ``ignore_index`` with rows of probabilities.
 
     Source: Bishop, "Pattern Recognition and Machine Learning", 2006, equations 4.108 and 4.109; for label smoothing
     Szegedy et al., "Rethinking the Inception architecture for computer vision", 2016, section 7.
@@ -96,7 +96,7 @@ def softmax_cross_entropy(
     labels = check_labels(backend, logits, labels, class_weights, ignore_index)
     if logits.ndim > 2:
         options = {"label_smoothing": label_smoothing, "class_weights": class_weights, "ignore_index": ignore_index}
-        return _of_rows(backend, logits, labels, gradient, out, {**options, "reduction": reduction})
+        return _with_leading_axes(backend, logits, labels, gradient, out, {**options, "reduction": reduction})
     fused = backend.kernel("softmax_cross_entropy", *((logits, labels) if labels.ndim == 2 else (logits,)))
     if fused is not None:
         wanted = gradient, out, label_smoothing, class_weights, ignore_index, reduction
@@ -110,28 +110,28 @@ def softmax_cross_entropy(
     targets, weight, rows = weighted_targets(backend, labels, logits, counts, label_smoothing, class_weights)
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
     log_softmax = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
-    # A class of no weight adds nothing, even where its log-probability is -inf.
-    weighed = xp.where(targets == 0, xp.zeros_like(logits), log_softmax)
-    losses = -xp.sum(targets * weighed, axis=1)
+    # A class with target 0 adds 0, even where its log-probability is -inf.
+    masked_log_softmax = xp.where(targets == 0, xp.zeros_like(logits), log_softmax)
+    losses = -xp.sum(targets * masked_log_softmax, axis=1)
     loss = reduce_losses(backend, losses, weight, reduction)
     hits = xp.argmax(logits, axis=1) == (xp.argmax(labels, axis=1) if labels.ndim == 2 else labels)
     correct = xp.sum(xp.astype(hits if counts is None else hits & counts, xp.float64))
     if not gradient:
         return BatchLoss(loss, losses, correct, None, weight, rows, reduction, bad_row)
     result = xp.exp(log_softmax) * xp.sum(targets, axis=1, keepdims=True) - targets
-    # Last, for the logits of a row that does not count may be NaN.
+    # Masked last: the logits of an ignored row may be NaN.
     result = mask_rows(backend, counts, result / denominator(backend, weight, reduction, dtype))
     return BatchLoss(loss, losses, correct, store(result, out), weight, rows, reduction, bad_row)
 
 
-def _of_rows(
+def _with_leading_axes(
     backend: Backend, logits: Array, labels: Array, gradient: bool, out: Array | None, options: dict[str, Any]
 ) -> BatchLoss:
-    """The same for logits with more axes than two: their rows one after the other, brought back into their shape."""
+    """The loss of logits with more than two axes, computed on them as rows."""
     *axes, classes = logits.shape
     labels = as_rows(backend, labels) if labels.ndim == logits.ndim else backend.reshape(labels, (math.prod(axes),))
-    rows, memory = as_rows(backend, logits), rows_of(backend, out)
-    result = softmax_cross_entropy(backend, rows, labels, gradient, memory, **options)
+    rows, out_rows = as_rows(backend, logits), view_as_rows(backend, out)
+    result = softmax_cross_entropy(backend, rows, labels, gradient, out_rows, **options)
     bad_row = None if result.bad_row is None else backend.xp.floor(result.bad_row / max(math.prod(axes[1:]), 1))
     losses = backend.reshape(result.losses, tuple(axes))
     if gradient and out is None:

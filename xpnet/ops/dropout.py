@@ -1,4 +1,4 @@
-"""Dropout, with masks that are a function of a key and a step."""
+"""Dropout, with a mask that is a function of a key and a step."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ def dropout(
 ) -> Array:
     """y = x / (1 - rate) where an element is kept, else 0. The backward pass is the same call on dy.
 
-    Element i, in C order, is kept when word i · 2⁻³² >= rate, of :func:`xpnet.random.words` of the key at the step: the
-    same mask on every backend, and nothing to store between the passes.
+    Element i, in C order, is kept where wᵢ · 2⁻³² >= rate, with wᵢ the words of :func:`xpnet.random.words` for key and
+    step. The mask is the same on every backend, and is computed again for the backward pass instead of being stored.
 
     Args:
         backend: where ``x`` lives.
         x: any shape, floating point.
         rate: the probability of dropping, from 0 to below 1.
         key: two 32-bit words, see :func:`xpnet.random.stream_key`.
-        step: the step's number.
+        step: the training step.
         out: receives y when given; may be ``x``.
 
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014, with the
@@ -37,6 +37,6 @@ def dropout(
         out = xp.empty_like(x) if out is None else out
         fused(x, rate, key, step, out)
         return out
-    kept = random.words(key, step, x.size) * 2.0**-32 >= rate  # on the host, whence they are the same bits everywhere
+    kept = random.words(key, step, x.size) * 2.0**-32 >= rate  # on the host: the same bits on every backend
     kept = xp.reshape(backend.asarray(kept), x.shape)
     return store(xp.where(kept, x, xp.zeros_like(x)) * (1 / (1 - rate)), out)

@@ -24,12 +24,12 @@ def mean_squared_error(
         backend: where the arrays live.
         outputs: (N, …) floating point, y.
         targets: of the outputs' shape, t; or (N,) for outputs (N, 1). Any real type.
-        gradient: whether the gradient is wanted.
+        gradient: whether to compute the gradient.
         out: of the outputs' shape, receives the gradient when given.
         reduction: "mean", "sum" or "none".
 
     Returns:
-        With ``losses`` of the outputs' shape; no row is right or wrong, so ``correct`` is NaN.
+        A result with ``losses`` of the outputs' shape and ``correct`` NaN.
 
     Raises:
         ShapeError: the targets do not fit the outputs.
@@ -42,7 +42,7 @@ def mean_squared_error(
     >>> float(result.loss), result.gradient
     (2.0, array([[0., 2.]]))
     """
-    error = outputs - _fitting_targets(backend, outputs, targets)
+    error = outputs - _check_targets(backend, outputs, targets)
     losses = error * error
     loss = reduce_losses(backend, losses, losses.size, reduction)
     dy = None
@@ -62,20 +62,20 @@ def binary_cross_entropy(
 ) -> BatchLoss:
     """L = -1/n Σ (t log σ(z) + (1 - t) log(1 - σ(z))), over all n logits of the batch; its gradient is (σ(z) - t) / n.
 
-    Computed as |z| m + log(1 + exp(-|z|)), m being the target's share on the side that z is not on: exact for logits
-    of any size, infinite ones included.
+    Computed as m |z| + log(1 + exp(-|z|)), with m = 1 - t where z > 0, else t: accurate for logits of any size, also
+    infinite ones.
 
     Args:
         backend: where the arrays live.
         logits: (N, …) floating point, z.
         targets: of the logits' shape, t, each from 0 to 1; or (N,) for logits (N, 1). Any real type.
-        gradient: whether the gradient is wanted.
+        gradient: whether to compute the gradient.
         out: of the logits' shape, receives the gradient when given.
         reduction: "mean", "sum" or "none".
 
     Returns:
-        With ``losses`` of the logits' shape. A logit is right when z > 0 just where t > 1/2; each row adds the share
-        of its logits that are right to ``correct``.
+        A result with ``losses`` of the logits' shape. A logit is correct if z > 0 and t > 1/2, or neither; each row
+        adds its fraction of correct logits to ``correct``.
 
     Raises:
         ShapeError: the targets do not fit the logits.
@@ -89,11 +89,11 @@ def binary_cross_entropy(
     ([[0.693147], [0.0]], [[-0.5], [0.0]])
     """
     xp = backend.xp
-    targets = _fitting_targets(backend, logits, targets)
+    targets = _check_targets(backend, logits, targets)
     positive, size = logits > 0, xp.abs(logits)
-    missed = xp.where(positive, 1 - targets, targets)
-    # A side of no weight adds nothing, even where its logit is infinite.
-    losses = missed * xp.where(missed == 0, xp.zeros_like(size), size) + xp.log1p(xp.exp(-size))
+    m = xp.where(positive, 1 - targets, targets)
+    # Where m is 0, m |z| is 0 even for an infinite logit.
+    losses = m * xp.where(m == 0, xp.zeros_like(size), size) + xp.log1p(xp.exp(-size))
     loss = reduce_losses(backend, losses, losses.size, reduction)
     hits = xp.sum(xp.astype(positive == (targets > 0.5), xp.float64))
     correct = hits * logits.shape[0] / max(losses.size, 1)
@@ -104,7 +104,7 @@ def binary_cross_entropy(
     return BatchLoss(loss, losses, correct, dz, losses.size, logits.shape[0], reduction)
 
 
-def _fitting_targets(backend: Backend, outputs: Array, targets: Array) -> Array:
+def _check_targets(backend: Backend, outputs: Array, targets: Array) -> Array:
     """The targets in the outputs' shape and type. Broadcasting would compare every row with every target."""
     if tuple(targets.shape) == outputs.shape[:1] and tuple(outputs.shape[1:]) == (1,):
         targets = backend.xp.reshape(targets, outputs.shape)

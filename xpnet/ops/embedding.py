@@ -1,4 +1,4 @@
-"""Rows of a table by their indices, and the gradient that flows back into the table."""
+"""Embedding: the rows of a table at given indices, and the table's gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def embedding(backend: Backend, W: Array, indices: Array, out: Array | None = No
         out: (*indices' shape, F), receives y when given.
 
     Raises:
-        OutOfRangeError: an index outside [0, V), naming its place in C order. On a device where looking costs a wait,
+        OutOfRangeError: an index outside [0, V); the message names its position in C order. On an asynchronous backend
             its row of y is NaN instead.
         DTypeError: indices that are not integers.
 
@@ -36,8 +36,8 @@ def embedding(backend: Backend, W: Array, indices: Array, out: Array | None = No
 def embedding_backward(backend: Backend, dy: Array, indices: Array, dW: Array) -> None:
     """dW[v] = Σ dy[i] over the i with indices[i] = v.
 
-    The rows of dy, sorted by their index, are summed up from the first to the last, and dW[v] is the difference of
-    two such sums: in float64, for they grow. So the order of additions is fixed, and with it every bit.
+    The rows of dy are sorted by index and summed cumulatively, in float64; dW[v] is the difference of two cumulative
+    sums. The order of additions is fixed, so the result is reproducible to the bit.
 
     Args:
         backend: where the arrays live.
@@ -60,5 +60,5 @@ def embedding_backward(backend: Backend, dy: Array, indices: Array, dW: Array) -
     rows = xp.take(xp.reshape(dy, (indices.shape[0], dW.shape[1])), order, axis=0)
     sums = xp.cumulative_sum(rows, axis=0, dtype=xp.float64, include_initial=True)
     bounds = xp.searchsorted(xp.take(indices, order), xp.arange(dW.shape[0] + 1, dtype=xp.int64, device=backend.device))
-    until = xp.take(sums, bounds, axis=0)
-    dW[...] = xp.astype(until[1:, ...] - until[:-1, ...], dW.dtype)
+    sums_at_bounds = xp.take(sums, bounds, axis=0)
+    dW[...] = xp.astype(sums_at_bounds[1:, ...] - sums_at_bounds[:-1, ...], dW.dtype)

@@ -1,4 +1,4 @@
-"""Gathering a batch."""
+"""Gathering the rows of a batch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def gather(
     dtype: str = "float32",
     out: Array | None = None,
 ) -> Array:
-    """out[i] = rows[indices[i]] / divisor: a batch of images, brought from bytes to [0, 1] on the way.
+    """out[i] = rows[indices[i]] / divisor: gathers a batch and rescales it, such as bytes to [0, 1], in one pass.
 
-    The division is a true one: multiplying bytes by the float32 reciprocal of 255 differs for 126 of 256 values.
+    It divides, because multiplying by the float32 reciprocal of 255 gives other bits for 126 of 256 byte values.
 
     Args:
         backend: where the arrays live.
@@ -30,8 +30,8 @@ def gather(
         out: (N, ...), receives the batch when given.
 
     Raises:
-        OutOfRangeError: an index outside [0, M), naming its place. On a device where looking costs a wait, that
-            row of the batch is NaN instead.
+        OutOfRangeError: an index outside [0, M); the message names its position. On an asynchronous backend its row
+            of the batch is NaN instead.
         DTypeError: indices that are not integers.
 
     >>> from xpnet.backends import backend

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xpnet.backends import Array, Backend
 from xpnet.ops.activations import ACTIVATIONS
-from xpnet.ops.outputs import as_rows, rows_of, store
+from xpnet.ops.outputs import as_rows, store, view_as_rows
 
 
 def linear(
@@ -16,7 +16,7 @@ def linear(
         backend: where the arrays live.
         x: (…, inputs).
         W: (inputs, outputs).
-        b: (outputs,); None: there is none.
+        b: (outputs,); None: no bias.
         activation: "relu", "sigmoid", "tanh", or None for the identity.
         out: (…, outputs), C-contiguous, receives y when given.
 
@@ -30,7 +30,7 @@ def linear(
     array([[16.]], dtype=float32)
     """
     if x.ndim != 2:
-        y = linear(backend, as_rows(backend, x), W, b, activation, rows_of(backend, out))
+        y = linear(backend, as_rows(backend, x), W, b, activation, view_as_rows(backend, out))
         return out if out is not None else backend.reshape(y, (*x.shape[:-1], W.shape[1]))
     xp = backend.xp
     if b is None:
@@ -62,18 +62,18 @@ def linear_backward(
     Args:
         backend: where the arrays live.
         dy: (…, outputs), the gradient of the loss with respect to y.
-        x: (…, inputs), what the forward pass took.
-        y: (…, outputs), what it gave; the activation's derivative is computed from it.
+        x: (…, inputs), the input of the forward pass.
+        y: (…, outputs), its output, from which the activation's derivative is computed.
         W: (inputs, outputs).
         activation: as in the forward pass.
         dW: (inputs, outputs), overwritten.
-        db: (outputs,), overwritten; None: there is no b.
-        input_gradient: whether dx is wanted; if not, its matrix product is saved.
+        db: (outputs,), overwritten; None: no bias.
+        input_gradient: whether to compute dx, which takes a matrix product of its own.
         out: (…, inputs), C-contiguous, receives dx when given.
-        dz: (…, outputs), C-contiguous memory for dz when given; its content afterwards is undefined.
+        dz: (…, outputs), C-contiguous scratch memory when given.
 
     Returns:
-        dx, (…, inputs), or None when it was not wanted.
+        dx, (…, inputs), or None without ``input_gradient``.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -86,8 +86,8 @@ def linear_backward(
     """
     if x.ndim != 2:
         dy, rows, y = (as_rows(backend, array) for array in (dy, x, y))
-        memory = rows_of(backend, out), rows_of(backend, dz)
-        dx = linear_backward(backend, dy, rows, y, W, activation, dW, db, input_gradient, *memory)
+        buffers = view_as_rows(backend, out), view_as_rows(backend, dz)
+        dx = linear_backward(backend, dy, rows, y, W, activation, dW, db, input_gradient, *buffers)
         return out if out is not None or dx is None else backend.reshape(dx, x.shape)
     xp = backend.xp
     if db is None:

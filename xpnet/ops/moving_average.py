@@ -1,4 +1,4 @@
-"""Running means of vectors."""
+"""Exponential moving averages of vectors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from xpnet.ops.updates import assign
 def moving_average_update(
     backend: Backend, average: Array, values: Array, decay: float, found_inf: Array | None = None
 ) -> None:
-    """a ← β a + (1-β) θ, in place, as a + (1-β) (θ - a), which loses nothing of a small difference.
+    """a ← β a + (1-β) θ, in place, as a + (1-β) (θ - a), which keeps small differences.
 
     Args:
         backend: where the arrays live.
         average: (P,), a, updated.
         values: (P,), θ.
         decay: β.
-        found_inf: (1,) int32; unless it holds 0 nothing is updated.
+        found_inf: (1,) int32; unless it is 0, nothing is updated.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")

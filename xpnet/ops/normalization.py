@@ -1,4 +1,4 @@
-"""Normalisation to mean 0 and variance 1: over the batch, channel by channel, or over the last axis."""
+"""Batch normalisation, per channel over the batch, and layer normalisation, over the last axis."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from xpnet.ops.outputs import store
 
 
 class Normalized(NamedTuple):
-    """What a normalising forward pass gives.
+    """The result of a normalising forward pass.
 
     Attributes:
-        y: like x.
-        normalized: x̂, like x: what backward needs, with ``scale``.
-        scale: 1 / sqrt(σ² + ε), with axes of length 1 where x was averaged.
-        mean: of x, like ``scale``.
-        variance: σ², biased, like ``scale``.
+        y: the output, of the shape of x.
+        normalized: x̂, of the shape of x; the backward pass needs it and ``scale``.
+        scale: 1 / sqrt(σ² + ε), with length 1 on the axes that are averaged over.
+        mean: μ, of the shape of ``scale``.
+        variance: σ², biased, of the shape of ``scale``.
     """
 
     y: Array
@@ -34,7 +34,7 @@ def batch_norm(
 
     Args:
         backend: where the arrays live.
-        x: (N, C), or (N, C, …) with positions, which are averaged over like rows.
+        x: (N, C) or (N, C, …); statistics are over all axes but C.
         gamma: (C,), γ.
         beta: (C,), β.
         epsilon: ε.
@@ -90,7 +90,7 @@ def batch_norm_backward(
     Args:
         backend: where the arrays live.
         dy: like x.
-        forward: what the forward pass gave.
+        forward: the result of the forward pass.
         gamma: (C,).
         dgamma: (C,), overwritten.
         dbeta: (C,), overwritten.
@@ -172,7 +172,7 @@ def layer_norm_backward(
 def _normalize(
     backend: Backend, x: Array, axes: tuple[int, ...], gamma: Array, beta: Array, epsilon: float, out: Array | None
 ) -> Normalized:
-    # Two passes: E[x²] - E[x]² loses every digit where the mean is large.
+    # Two passes: E[x²] - E[x]² cancels where the mean is large.
     mean = _mean(backend, x, axes)
     centred = x - mean
     variance = _mean(backend, centred * centred, axes)
@@ -195,5 +195,5 @@ def _over_batch(x: Array) -> tuple[int, ...]:
 
 
 def _by_channel(backend: Backend, vector: Array, x: Array) -> Array:
-    """(C,) as (C, 1, …, 1), to stand beside x."""
+    """(C,) as (C, 1, …, 1), to broadcast against x."""
     return backend.xp.reshape(vector, (-1,) + (1,) * (x.ndim - 2))

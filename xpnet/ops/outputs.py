@@ -1,4 +1,4 @@
-"""What an operation takes and gives: leading axes, and where a result goes."""
+"""Helpers for the ``out`` argument of operations and for leading axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xpnet.backends import Array, Backend
 
 
 def store(result: Array, out: Array | None) -> Array:
-    """The result, in ``out`` when the caller gave one."""
+    """The result, written into ``out`` if one is given."""
     if out is None:
         return result
     out[...] = result
@@ -16,12 +16,12 @@ def store(result: Array, out: Array | None) -> Array:
 
 
 def as_rows(backend: Backend, x: Array) -> Array:
-    """(N, features): all axes of x but the last as one; a view where the layout allows one."""
+    """x as (N, features), its leading axes flattened; a view where the layout allows one."""
     return backend.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def rows_of(backend: Backend, out: Array | None) -> Array | None:
-    """The memory of ``out``, which must be C-contiguous, as rows."""
+def view_as_rows(backend: Backend, out: Array | None) -> Array | None:
+    """A view of ``out``, which must be C-contiguous, with its leading axes flattened."""
     if out is None:
         return None
     return backend.xp.reshape(out, (math.prod(out.shape[:-1]), out.shape[-1]), copy=False)

@@ -1,4 +1,4 @@
-"""The largest and the mean value of windows, channel by channel. Channels come last here."""
+"""Max and average pooling, per channel. Channels come last."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from xpnet.backends import Array, Backend
 from xpnet.ops.unfolding import positions
 
-Place = tuple[slice, ...]
+Slices = tuple[slice, ...]
 
 
 def max_pool(backend: Backend, x: Array, size: int, stride: int, out: Array | None = None) -> Array:
@@ -17,8 +17,8 @@ def max_pool(backend: Backend, x: Array, size: int, stride: int, out: Array | No
     Args:
         backend: where the arrays live.
         x: (N, H, W, C), at least as high and wide as a window.
-        size: rows, and columns, of a window.
-        stride: rows, and columns, from one window to the next; below ``size`` they overlap.
+        size: height and width of a window.
+        stride: step between windows, in rows and columns; windows overlap if it is below ``size``.
         out: (N, R, S, C), receives y when given; R and S are the ``positions`` in H and W.
 
     Returns:
@@ -29,23 +29,23 @@ def max_pool(backend: Backend, x: Array, size: int, stride: int, out: Array | No
     >>> max_pool(cpu, cpu.asarray([[[[1.0], [4.0]], [[3.0], [2.0]]]]), 2, 2)
     array([[[[4.]]]])
     """
-    first, *others = _places(x.shape, size, stride)
+    first, *others = _window_entries(x.shape, size, stride)
     y = x[first]
-    for place in others:
-        y = backend.xp.maximum(y, x[place])
+    for entry in others:
+        y = backend.xp.maximum(y, x[entry])
     return _store(backend, y, out)
 
 
 def max_pool_backward(
     backend: Backend, dy: Array, x: Array, y: Array, size: int, stride: int, out: Array | None = None
 ) -> Array:
-    """dx = Σ dy over the windows of which x is the largest value, the first of several, row by row.
+    """dx = Σ dy over the windows whose maximum is x; of equal maxima the first, in row order, counts.
 
     Args:
         backend: where the arrays live.
         dy: (N, R, S, C), the gradient of the loss with respect to y; finite.
-        x: (N, H, W, C), what the forward pass took.
-        y: (N, R, S, C), what it gave.
+        x: (N, H, W, C), the input of the forward pass.
+        y: (N, R, S, C), its output.
         size: as in the forward pass.
         stride: as in the forward pass.
         out: (N, H, W, C), receives dx when given.
@@ -62,12 +62,12 @@ def max_pool_backward(
     """
     xp = backend.xp
     out = _zeros(backend, x.shape, x.dtype, out)
-    waiting = xp.ones_like(y, dtype=xp.bool)
-    for place in _places(x.shape, size, stride):
-        found = (x[place] == y) & waiting
-        waiting = waiting ^ found
-        share = dy * xp.astype(found, dy.dtype)  # which takes a third of the time of a choice by xp.where
-        out[place] = out[place] + share if stride < size else share
+    unassigned = xp.ones_like(y, dtype=xp.bool)
+    for entry in _window_entries(x.shape, size, stride):
+        is_max = (x[entry] == y) & unassigned
+        unassigned = unassigned ^ is_max
+        dx = dy * xp.astype(is_max, dy.dtype)  # takes a third of the time of xp.where
+        out[entry] = out[entry] + dx if stride < size else dx
     return out
 
 
@@ -81,17 +81,17 @@ def average_pool(backend: Backend, x: Array, size: int, stride: int, out: Array 
     >>> average_pool(cpu, cpu.asarray([[[[1.0], [4.0]], [[3.0], [2.0]]]]), 2, 2)
     array([[[[2.5]]]])
     """
-    first, *others = _places(x.shape, size, stride)
+    first, *others = _window_entries(x.shape, size, stride)
     y = x[first]
-    for place in others:
-        y = y + x[place]
+    for entry in others:
+        y = y + x[entry]
     return _store(backend, y / size**2, out)
 
 
 def average_pool_backward(
     backend: Backend, dy: Array, images: tuple[int, ...], size: int, stride: int, out: Array | None = None
 ) -> Array:
-    """dx = Σ dy / size² over the windows that x lies in.
+    """dx = Σ dy / size² over the windows that contain x.
 
     Args:
         backend: where the arrays live.
@@ -99,7 +99,7 @@ def average_pool_backward(
         images: (N, H, W, C), the shape of x.
         size: as in the forward pass.
         stride: as in the forward pass.
-        out: of that shape, receives dx when given.
+        out: (N, H, W, C), receives dx when given.
 
     Returns:
         (N, H, W, C).
@@ -112,13 +112,13 @@ def average_pool_backward(
     """
     out = _zeros(backend, images, dy.dtype, out)
     share = dy / size**2
-    for place in _places(images, size, stride):
-        out[place] += share
+    for entry in _window_entries(images, size, stride):
+        out[entry] += share
     return out
 
 
-def _places(images: tuple[int, ...], size: int, stride: int) -> Iterator[Place]:
-    """For each place in a window, row by row, where it lies in the images: one entry for each window."""
+def _window_entries(images: tuple[int, ...], size: int, stride: int) -> Iterator[Slices]:
+    """For each entry (i, j) of a window, in row order: the slices of the images with that entry of every window."""
     spans = [(positions(length, size, stride) - 1) * stride + 1 for length in images[1:3]]
     for i in range(size):
         for j in range(size):

@@ -1,4 +1,4 @@
-"""Inputs brought to the range that networks learn from: divided by a number, or to mean 0 and deviation 1."""
+"""Scaling of inputs: division by a constant, or standardisation to mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from xpnet.ops.outputs import store
 
 
 def rescale(backend: Backend, x: Array, divisor: float, out: Array | None = None) -> Array:
-    """y = x / divisor, a true division: the bits of :func:`xpnet.ops.gather` with that divisor.
+    """y = x / divisor, bit-identical to :func:`xpnet.ops.gather` with that divisor.
 
     Args:
         backend: where ``x`` lives.
@@ -28,9 +28,9 @@ def standardize(backend: Backend, x: Array, mean: Array, deviation: Array, out: 
 
     Args:
         backend: where the arrays live.
-        x: (N, C, …) floating point; of any shape where C is 1: then all values share one mean and deviation.
+        x: (N, C, …) floating point; if ``mean`` has length 1, any shape, and all values share μ and σ.
         mean: (C,), μ.
-        deviation: (C,), σ.
+        deviation: (C,), σ, the standard deviation.
         out: like x, receives y when given.
 
     >>> from xpnet.backends import backend

@@ -1,4 +1,4 @@
-"""From images to rows of patches, which turns a convolution into a matrix product, and back."""
+"""Unfolding of images into rows of patches (im2col), and its transpose (col2im)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from xpnet.backends import Array, Backend
 
 
 def positions(length: int, size: int, stride: int) -> int:
-    """How many windows of ``size`` fit into ``length``, the first at 0, each ``stride`` after the one before.
+    """The number of windows of ``size``, ``stride`` apart, that fit into ``length``.
 
     >>> positions(28, 5, 1), positions(7, 2, 2)
     (24, 3)
@@ -15,7 +15,7 @@ def positions(length: int, size: int, stride: int) -> int:
 
 
 def pad(backend: Backend, x: Array, before: int, after: int, out: Array | None = None) -> Array:
-    """Zeros around each image.
+    """Zero padding around each image.
 
     Args:
         backend: where the arrays live.
@@ -42,13 +42,13 @@ def pad(backend: Backend, x: Array, before: int, after: int, out: Array | None =
 def unfold(backend: Backend, x: Array, size: int, stride: int = 1, out: Array | None = None) -> Array:
     """columns[n, r, s, i, j·C + c] = x[n, r·stride + i, s·stride + j, c]: all patches, each as a row of a matrix.
 
-    A patch's rows lie in memory in one piece each, so a column of patches is copied at a time.
+    Each row of a patch is contiguous in memory, so whole columns of patches are copied at once.
 
     Args:
         backend: where the arrays live.
         x: (N, H, W, C), at least as high and wide as a patch.
-        size: rows, and columns, of a patch.
-        stride: rows, and columns, from one patch to the next.
+        size: height and width of a patch.
+        stride: step between patches, in rows and columns.
         out: (N, R, S, size, size·C), receives the result when given; R and S are the ``positions`` in H and W.
 
     Source: "im2col" of Chellapilla, Puri, Simard, "High performance convolutional neural networks for document
@@ -72,7 +72,7 @@ def unfold(backend: Backend, x: Array, size: int, stride: int = 1, out: Array | 
 
 
 def fold(backend: Backend, columns: Array, height: int, width: int, stride: int = 1, out: Array | None = None) -> Array:
-    """x[n, h, w, c] = Σ of the columns' entries that ``unfold`` fills from there: its transpose, and its gradient.
+    """x[n, h, w, c] = Σ of the entries that ``unfold`` copies from there: its transpose, and so its gradient.
 
     Args:
         backend: where the arrays live.
@@ -104,6 +104,6 @@ def fold(backend: Backend, columns: Array, height: int, width: int, stride: int 
 
 
 def _column(i: int, s: int, R: int, size: int, stride: int, C: int) -> tuple[slice, slice, slice]:
-    """Where (N, H, W·C) holds row i of each of the R patches at position s of the width."""
+    """The slices of (N, H, W·C) with row i of the R patches at horizontal position s."""
     left = s * stride * C
     return slice(None), slice(i, i + (R - 1) * stride + 1, stride), slice(left, left + size * C)

@@ -1,9 +1,9 @@
-"""One step of the optimizers that have no fused kernel, on flat vectors; the conventions are those of ``updates``."""
+"""Update rules of the optimizers without a fused kernel; the conventions are those of ``updates``."""
 
 from __future__ import annotations
 
 from xpnet.backends import Array, Backend
-from xpnet.ops.updates import assign, flushed, scalars
+from xpnet.ops.updates import assign, flush_denormals, scalars
 
 
 def adagrad_update(
@@ -22,7 +22,7 @@ def adagrad_update(
         gradients: (P,), g.
         squares: (P,), s, updated; zero before the first step.
         hyperparameters: (2,) float64: η, ε.
-        found_inf: (1,) int32; unless it holds 0 nothing is updated.
+        found_inf: (1,) int32; unless it is 0, nothing is updated.
 
     Source: Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization",
     2011, figure 1, with diagonal matrices.
@@ -55,7 +55,7 @@ def rmsprop_update(
         gradients: (P,), g.
         v: (P,), running mean of the gradient's square, updated; zero before the first step.
         hyperparameters: (3,) float64: η, α, ε.
-        found_inf: (1,) int32; unless it holds 0 nothing is updated.
+        found_inf: (1,) int32; unless it is 0, nothing is updated.
 
     Source: Tieleman and Hinton, "Neural networks for machine learning", 2012, lecture 6.5.
 
@@ -68,9 +68,9 @@ def rmsprop_update(
     """
     xp = backend.xp
     rate, alpha, epsilon = (hyperparameters[index, ...] for index in range(3))
-    # The difference from 1 is taken in float64, as in adam_update.
+    # 1 - α is computed in float64, as in adam_update.
     kept, added, rate, epsilon = scalars(backend, xp.stack([alpha, 1 - alpha, rate, epsilon]), values.dtype)
-    assign(backend, found_inf, v, flushed(backend, kept * v + added * gradients * gradients))
+    assign(backend, found_inf, v, flush_denormals(backend, kept * v + added * gradients * gradients))
     assign(backend, found_inf, values, values - rate * gradients / (xp.sqrt(v) + epsilon))
 
 
@@ -90,7 +90,7 @@ def lion_update(
         gradients: (P,), g.
         m: (P,), running mean of the gradient, updated; zero before the first step.
         hyperparameters: (4,) float64: η, β₁, β₂, and λ, the decoupled weight decay.
-        found_inf: (1,) int32; unless it holds 0 nothing is updated.
+        found_inf: (1,) int32; unless it is 0, nothing is updated.
 
     Source: Chen et al., "Symbolic discovery of optimization algorithms", 2023, algorithm 2.
 
@@ -106,4 +106,4 @@ def lion_update(
     factors = xp.stack([beta1, 1 - beta1, beta2, 1 - beta2, 1 - rate * decay, rate])
     b1, a1, b2, a2, keep, rate = scalars(backend, factors, values.dtype)
     assign(backend, found_inf, values, keep * values - rate * xp.sign(b1 * m + a1 * gradients))
-    assign(backend, found_inf, m, flushed(backend, b2 * m + a2 * gradients))
+    assign(backend, found_inf, m, flush_denormals(backend, b2 * m + a2 * gradients))

@@ -1,8 +1,8 @@
-"""One step of each optimizer, on flat vectors.
+"""Update rules of the optimizers, on flat vectors.
 
-What changes from step to step comes in ``hyperparameters``, a small float64 array on the device, so that a captured
-step can be replayed. All functions update their vectors in place, and skip the update where ``found_inf``, (1,) int32,
-is given and is not 0.
+Values that change between steps come in ``hyperparameters``, a small float64 array on the device, so that a captured
+step can be replayed. All functions update their vectors in place, and skip the update if ``found_inf``, (1,) int32, is
+given and not 0.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from xpnet.backends import Array, Backend
 
 
 def check_finite(backend: Backend, gradients: Array, loss: Array, found_inf: Array) -> None:
-    """found_inf ← 0 where the gradients and the loss are finite, else 1: the update must then be skipped.
+    """found_inf ← 0 if all gradients and the loss are finite, else 1: the update must then be skipped.
 
     Args:
         backend: where the arrays live.
         gradients: (P,).
-        loss: 0-d; it may be infinite where no gradient is.
+        loss: 0-d; it can be infinite although all gradients are finite.
         found_inf: (1,) int32, overwritten.
 
     >>> from xpnet.backends import backend
@@ -36,13 +36,13 @@ def check_finite(backend: Backend, gradients: Array, loss: Array, found_inf: Arr
     backend.fill_unless(backend.is_finite(loss), found_inf, 1)
 
 
-def take_back(backend: Backend, values: Array, earlier: Array, found_inf: Array) -> None:
-    """values ← earlier where ``found_inf``, (1,) int32, is not 0: undoes what a skipped step wrote.
+def restore_if_found_inf(backend: Backend, values: Array, earlier: Array, found_inf: Array) -> None:
+    """values ← earlier if ``found_inf``, (1,) int32, is not 0: undoes what a skipped step wrote.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
     >>> mean = cpu.asarray([float("nan"), 0.0])
-    >>> take_back(cpu, mean, cpu.asarray([1.0, 2.0]), cpu.asarray([1], "int32"))
+    >>> restore_if_found_inf(cpu, mean, cpu.asarray([1.0, 2.0]), cpu.asarray([1], "int32"))
     >>> mean
     array([1., 2.])
     """
@@ -59,7 +59,7 @@ def sgd_update(
         values: (P,), θ, updated.
         gradients: (P,), g.
         hyperparameters: (1,) float64: η, the learning rate.
-        found_inf: (1,) int32; unless it holds 0 nothing is updated. The same holds for all updates.
+        found_inf: (1,) int32; unless it is 0, nothing is updated.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -92,9 +92,9 @@ def momentum_update(
         gradients: (P,), g.
         velocity: (P,), v, updated; zero before the first step.
         hyperparameters: (3,) float64: η, the learning rate; μ, the momentum; 1 for Nesterov's form, else 0.
-        found_inf: (1,) int32; unless it holds 0 nothing is updated.
+        found_inf: (1,) int32; unless it is 0, nothing is updated.
 
-    Source: Polyak, 1964, with the learning rate outside the velocity, as PyTorch has it.
+    Source: Polyak, 1964, with the learning rate outside the velocity, as in PyTorch.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -108,7 +108,7 @@ def momentum_update(
         fused(values, gradients, velocity, hyperparameters, found_inf=found_inf)
         return
     rate, momentum, nesterov = scalars(backend, hyperparameters, values.dtype)
-    assign(backend, found_inf, velocity, flushed(backend, momentum * velocity + gradients))
+    assign(backend, found_inf, velocity, flush_denormals(backend, momentum * velocity + gradients))
     ahead = gradients + momentum * velocity
     assign(backend, found_inf, values, values - rate * (nesterov * ahead + (1 - nesterov) * velocity))
 
@@ -131,7 +131,7 @@ def adam_update(
         m: (P,), running mean of the gradient, updated; zero before the first step.
         v: (P,), running mean of its square, updated; zero before the first step.
         hyperparameters: (7,) float64: η, β₁, β₂, ε, c₁, c₂, and λ, the decoupled weight decay.
-        found_inf: (1,) int32; unless it holds 0 nothing is updated.
+        found_inf: (1,) int32; unless it is 0, nothing is updated.
 
     Source: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1; Loshchilov and
     Hutter, "Decoupled weight decay regularization", 2019, for λ.
@@ -149,11 +149,11 @@ def adam_update(
         return
     xp = backend.xp
     rate, beta1, beta2, epsilon, correction1, correction2, decay = (hyperparameters[index, ...] for index in range(7))
-    # Differences from 1 are taken in float64: in float32, 1 - β₂ would be off by 1.3e-5 of itself.
+    # Differences from 1 are computed in float64: in float32, 1 - β₂ has a relative error of 1.3e-5.
     factors = xp.stack([beta1, 1 - beta1, beta2, 1 - beta2, 1 - rate * decay, rate / correction1, correction2, epsilon])
     b1, a1, b2, a2, keep, step, correction2, epsilon = scalars(backend, factors, values.dtype)
-    assign(backend, found_inf, m, flushed(backend, b1 * m + a1 * gradients))
-    assign(backend, found_inf, v, flushed(backend, b2 * v + a2 * gradients * gradients))
+    assign(backend, found_inf, m, flush_denormals(backend, b1 * m + a1 * gradients))
+    assign(backend, found_inf, v, flush_denormals(backend, b2 * v + a2 * gradients * gradients))
     assign(backend, found_inf, values, keep * values - step * m / (xp.sqrt(v) / xp.sqrt(correction2) + epsilon))
 
 
@@ -163,13 +163,13 @@ def assign(backend: Backend, found_inf: Array | None, target: Array, values: Arr
 
 
 def scalars(backend: Backend, hyperparameters: Array, dtype: Any) -> list[Array]:
-    """The hyperparameters, each a 0-d array of the vectors' type."""
+    """The hyperparameters as 0-d arrays of ``dtype``."""
     hyperparameters = backend.xp.astype(hyperparameters, dtype)
     return [hyperparameters[index, ...] for index in range(hyperparameters.shape[0])]
 
 
-def flushed(backend: Backend, moment: Array) -> Array:
-    """The moment, with 0 for what is below 1e-36."""
-    # A pixel that is rarely on lets its moments decay into denormal numbers, which processors compute far slower.
+def flush_denormals(backend: Backend, moment: Array) -> Array:
+    """The moment, with 0 for magnitudes below 1e-36."""
+    # Without input, a weight's moments decay into denormal numbers, with which processors compute far more slowly.
     xp = backend.xp
     return xp.where(xp.abs(moment) < 1e-36, xp.zeros_like(moment), moment)

@@ -1,6 +1,6 @@
-"""Optimizers: one update of all parameters at once, on flat vectors. Definitions and defaults are PyTorch's.
+"""Optimizers, which update all parameters at once, as flat vectors. Definitions and defaults are PyTorch's.
 
-One option is not: where weights decay, only those with two axes and more do, unless ``weight_decay_mask`` names others.
+One default differs: only parameters with two or more axes decay, unless ``weight_decay_mask`` names others.
 """
 
 from xpnet.optimizers.adaptive import AdaGrad, Adam, AdamW, RMSProp

@@ -1,4 +1,4 @@
-"""Optimizers that scale each parameter's step by what its gradients were."""
+"""Optimizers that adapt each parameter's step to its past gradients."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class AdamW(Adam):
         beta1: β₁, from 0 to below 1.
         beta2: β₂, from 0 to below 1.
         epsilon: ε, at least 0.
-        weight_decay: λ; of parameters with two axes and more, unless ``weight_decay_mask`` names others ("*" is all).
+        weight_decay: λ; for parameters with two or more axes, unless ``weight_decay_mask`` names others ("*": all).
         options: the others of every :class:`Optimizer`.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019, algorithm 2, in PyTorch's form.
@@ -141,5 +141,5 @@ class AdamW(Adam):
 
 
 def _correction(beta: float, step: int) -> float:
-    """1 - βᵗ at t = step + 1, without the rounding of a difference of numbers that are nearly equal."""
+    """1 - βᵗ at t = step + 1, without cancellation where βᵗ is close to 1."""
     return -math.expm1((step + 1) * math.log(beta)) if beta else 1.0

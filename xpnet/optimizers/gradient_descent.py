@@ -55,7 +55,7 @@ class Momentum(Optimizer):
 
 
 class Nesterov(Momentum):
-    """v ← μ v + g;  θ ← θ - η (g + μ v): momentum that looks a step ahead.
+    """v ← μ v + g;  θ ← θ - η (g + μ v): momentum with look-ahead.
 
     Args:
         learning_rate: η.

@@ -1,4 +1,4 @@
-"""Parameters by patterns of their names: what is updated in the same way is a piece of the flat vectors."""
+"""Parameter groups, chosen by patterns of names, and the segments of the flat vectors that they cover."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from xpnet.parameters import NamedVector, Shape
 
 
 class Group(NamedTuple):
-    """What may differ between parameters: a factor of the learning rate, and the weight decay λ."""
+    """The options that may differ between parameters: a factor of the learning rate, and the weight decay λ."""
 
     learning_rate_factor: float = 1.0
     weight_decay: float = 0.0
 
 
-class Piece(NamedTuple):
-    """Neighbouring parameters of one group: where they stand in the flat vectors, padding included."""
+class Segment(NamedTuple):
+    """Consecutive parameters of one group: their slice of the flat vectors, padding included."""
 
     group: Group
     place: slice
 
 
-def pieces(parameters: NamedVector, group_of: Callable[[str, Shape], Group | None]) -> list[Piece]:
-    """The flat vector in as few pieces as can be; where the group is None, nothing is updated.
+def segments(parameters: NamedVector, group_of: Callable[[str, Shape], Group | None]) -> list[Segment]:
+    """The fewest segments that cover the flat vector, without the parameters whose group is None.
 
     >>> from xpnet.backends import backend
     >>> vector = NamedVector(backend("cpu-reference"), {"0.W": (70, 2), "0.b": (2,), "1.b": (3,)}, "float32")
-    >>> pieces(vector, lambda name, shape: Group(1.0, 0.1 if len(shape) > 1 else 0.0))
-    [Piece(group=Group(learning_rate_factor=1.0, weight_decay=0.1), place=slice(0, 192, None)),
-     Piece(group=Group(learning_rate_factor=1.0, weight_decay=0.0), place=slice(192, 320, None))]
+    >>> segments(vector, lambda name, shape: Group(1.0, 0.1 if len(shape) > 1 else 0.0))
+    [Segment(group=Group(learning_rate_factor=1.0, weight_decay=0.1), place=slice(0, 192, None)),
+     Segment(group=Group(learning_rate_factor=1.0, weight_decay=0.0), place=slice(192, 320, None))]
     """
-    found: list[Piece] = []
+    found: list[Segment] = []
     starts = [*parameters.starts.values(), parameters.vector.shape[0]]
     previous: Group | None = None
     for (name, shape), start, stop in zip(parameters.shapes.items(), starts[:-1], starts[1:], strict=True):
         group = group_of(name, shape)
         if group is not None:
             begin = found.pop().place.start if group == previous else start
-            found.append(Piece(group, slice(begin, stop)))
+            found.append(Segment(group, slice(begin, stop)))
         previous = group
     return found
 
 
 def patterns(option: str, value: str | Iterable[str]) -> tuple[str, ...]:
-    """One pattern or several, as a tuple of texts, else ConfigurationError.
+    """One pattern or several as a tuple, else ConfigurationError.
 
     >>> patterns("frozen", "0.*")
     ('0.*',)
@@ -70,7 +70,7 @@ def factors(option: str, value: Mapping[str, float]) -> dict[str, float]:
 
 
 def matches(name: str, chosen: Iterable[str]) -> bool:
-    """Whether one of the patterns is the name's: ``*`` is any text, ``?`` any character, ``[01]`` one of several."""
+    """Whether the name matches one of the patterns: ``*`` is any text, ``?`` any character, ``[01]`` one of several."""
     return any(fnmatchcase(name, pattern) for pattern in chosen)
 
 
@@ -80,7 +80,7 @@ def factor_of(name: str, table: Mapping[str, float]) -> float:
     >>> factor_of("0.b", {"0.*": 0.1, "*.b": 2.0, "1.*": 5.0})
     0.2
     """
-    # Sorted: the product's last bit shall not depend on the order of a table that was saved and read again.
+    # Sorted, so that the product's last bit does not depend on the table's order, which files do not keep.
     return math.prod(sorted(factor for pattern, factor in table.items() if fnmatchcase(name, pattern)))
 
 
@@ -89,4 +89,4 @@ def require_matches(option: str, chosen: Iterable[str], names: Iterable[str]) ->
     names = list(names)
     for pattern in chosen:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigurationError(f"{option}: no parameter is called {pattern!r}; there are {', '.join(names)}")
+            raise ConfigurationError(f"{option}: no parameter matches {pattern!r}; there are {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""Lion: steps of one length, in the direction of a sign."""
+"""Lion: steps in the direction of the sign of a momentum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Lion(Optimizer):
     """θ ← (1-ηλ) θ - η sign(β₁ m + (1-β₁) g);  m ← β₂ m + (1-β₂) g.
 
     Args:
-        learning_rate: η; the paper advises a third to a tenth of Adam's, and as many times its decay.
+        learning_rate: η; the paper advises 3 to 10 times less than for AdamW, and 3 to 10 times its weight decay.
         beta1: β₁, from 0 to below 1.
         beta2: β₂, from 0 to below 1.
         options: those of every :class:`Optimizer`; its weight decay is decoupled.

@@ -1,4 +1,4 @@
-"""What every optimizer is."""
+"""The base class of optimizers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from xpnet.optimizers.groups import Group
 from xpnet.parameters import NamedVector, Shape
 from xpnet.schedules import Schedule, as_schedule
 
-_OF_INITIALIZE = {"_backend", "_parameters", "_groups", "_hyperparameters", "_current", "_pieces"}  # from the model
+# Set by initialize, and not pickled.
+_BOUND_ATTRIBUTES = {"_backend", "_parameters", "_groups", "_hyperparameters", "_current", "_segments"}
 
 
 class CommonOptions(TypedDict, total=False):
-    """What every optimizer takes by keyword, whatever its weight decay is: ``**options``, for type checkers."""
+    """The keyword options of every optimizer except ``weight_decay``, for type checkers."""
 
     weight_decay_mask: str | Iterable[str] | None
     learning_rate_factors: Mapping[str, float] | None
@@ -28,38 +29,38 @@ class CommonOptions(TypedDict, total=False):
 
 
 class OptimizerOptions(CommonOptions, total=False):
-    """The same for an optimizer whose weight decay is 0 by default."""
+    """The same with ``weight_decay``, for optimizers where it is 0 by default."""
 
     weight_decay: float
 
 
 class Optimizer:
-    """What every optimizer is: hyperparameters, state vectors laid out like the parameters, and ``update``.
+    """The base class of optimizers: hyperparameters, state vectors laid out like the parameters, and ``update``.
 
     A subclass names its state vectors in ``slots`` and defines ``rule(backend, values, gradients, *state,
-    learning_rate)``, which updates parameters and state in place: flat vectors, and a 0-d array of their type. It
-    passes what it does not know to this constructor, so that every optimizer takes these options. (xpnet's own
-    optimizers name an ``operation`` of :mod:`xpnet.ops` instead, ``operation(backend, values, gradients, *state,
-    hyperparameters, found_inf)``, which may be a fused kernel.) A pattern is a name with ``*`` for any text: "0.*" is
-    layer 0, "*.b" all biases.
+    learning_rate)``, which updates ``values`` and the state in place; they are flat vectors, and ``learning_rate`` is a
+    0-d array of their dtype. Its constructor passes further keywords to this one, so that every optimizer takes these
+    options. (xpnet's own optimizers set ``operation`` instead, a function of :mod:`xpnet.ops` that may be a fused
+    kernel: ``operation(backend, values, gradients, *state, hyperparameters, found_inf)``.) In a pattern, ``*`` stands
+    for any text: "0.*" is layer 0, "*.b" all biases.
 
     Args:
-        learning_rate: η, the step's length: a number or a :class:`~xpnet.schedules.Schedule`.
-        weight_decay: λ. It is added to the gradient, g + λ θ, or where the optimizer says so decoupled from it:
+        learning_rate: η, a number or a :class:`~xpnet.schedules.Schedule`.
+        weight_decay: λ. It is added to the gradient, g + λ θ, or, if the optimizer decouples it, applied as
             θ ← (1-ηλ) θ.
-        weight_decay_mask: pattern or patterns of the parameters that decay; None: those with two axes and more.
-        learning_rate_factors: by pattern, what η is multiplied by; a parameter that several match has the product.
-        frozen: pattern or patterns of the parameters that stay as they are, and do not count in the norm.
-        clip_norm: see :func:`xpnet.ops.clip_norm`; over all gradients together, before the decay is added.
-        clip_value: see :func:`xpnet.ops.clip_value`. Of the two, one may be given. Both write into the model's
+        weight_decay_mask: pattern or patterns of the parameters that decay; None: those with two or more axes.
+        learning_rate_factors: factors of η by pattern; where several patterns match, their product.
+        frozen: pattern or patterns of the parameters that are not updated and do not count in the norm.
+        clip_norm: see :func:`xpnet.ops.clip_norm`; over all gradients together, before weight decay is added.
+        clip_value: see :func:`xpnet.ops.clip_value`; not together with ``clip_norm``. Both write into the model's
             gradients.
 
     Attributes:
-        model: what it updates; None before ``initialize``.
+        model: the model that it updates; None before ``initialize``.
         state: a :class:`~xpnet.parameters.NamedVector` for each name in ``slots``.
 
     Raises:
-        ConfigurationError: an option out of its range, here or in a subclass, or both ways of clipping.
+        ConfigurationError: an option out of range, or both ``clip_norm`` and ``clip_value``.
 
     >>> import xpnet
     >>> model = xpnet.Sequential(xpnet.Linear(2, 2), xpnet.Linear(2, 1)).initialize(xpnet.backend("cpu-reference"))
@@ -122,16 +123,16 @@ class Optimizer:
         return as_schedule(self.learning_rate)
 
     def rate(self, step: int) -> float:
-        """The learning rate of that step, before any factor."""
+        """The learning rate at a step, before ``learning_rate_factors``."""
         learning_rate = self.learning_rate
         return learning_rate(step, self.total_steps) if isinstance(learning_rate, Schedule) else learning_rate
 
     def initialize(self, model: Layer) -> None:
-        """Take an initialised model, and start from zero state.
+        """Set the model to update, which must be initialised, and reset the state to zero.
 
         Raises:
-            ConfigurationError: a pattern matches no parameter of the model, all of them are frozen, or the class has no
-                rule.
+            ConfigurationError: a pattern matches no parameter of the model, all parameters are frozen, or the class has
+                no rule.
         """
         if self.rule is None and self.operation is None:
             raise ConfigurationError(
@@ -140,8 +141,8 @@ class Optimizer:
         parameters, gradients, _ = model.vectors
         for option in ("weight_decay_mask", "learning_rate_factors", "frozen"):
             groups.require_matches(option, getattr(self, option) or (), parameters)
-        pieces = groups.pieces(parameters, self._group_of)
-        if self.frozen and not pieces:
+        segments = groups.segments(parameters, self._group_of)
+        if self.frozen and not segments:
             raise ConfigurationError(f"frozen: {', '.join(self.frozen)} leaves no parameter to train")
         self.model = model
         self._backend = parameters.backend
@@ -149,33 +150,34 @@ class Optimizer:
         self.schedule.reset()
         self.total_steps = None
         self._parameters = parameters
-        self._groups = list(dict.fromkeys(piece.group for piece in pieces))
+        self._groups = list(dict.fromkeys(segment.group for segment in segments))
         width = len(self._step_hyperparameters(0, 0.0, 0.0))
         self._hyperparameters = self._backend.aligned_zeros(width * len(self._groups), "float64")
-        self._current: list[float] = []  # what is in them
+        self._current: list[float] = []  # the values in self._hyperparameters
         vectors = [views.vector for views in (parameters, gradients, *self.state.values())]
-        self._pieces: list[tuple[Array, float, list[Array]]] = []
-        for group, place in pieces:
+        self._segments: list[tuple[Array, float, list[Array]]] = []
+        for group, place in segments:
             start = width * self._groups.index(group)
-            added = 0.0 if self.decoupled_weight_decay else group.weight_decay
+            coupled_decay = 0.0 if self.decoupled_weight_decay else group.weight_decay
             hyperparameters = self._hyperparameters[start : start + width]
-            self._pieces.append((hyperparameters, added, [vector[place] for vector in vectors]))
+            self._segments.append((hyperparameters, coupled_decay, [vector[place] for vector in vectors]))
 
     @property
     def reads_found_inf(self) -> bool:
-        """Whether ``update`` itself leaves everything as it is where ``found_inf`` is set."""
+        """Whether ``update`` itself skips the step if ``found_inf`` is set; a ``rule`` does not."""
         return self.operation is not None and type(self).update is Optimizer.update
 
     def update(self, step: int, found_inf: Array | None = None) -> None:
-        """Move the parameters against their gradients, in place.
+        """Update the parameters and the state in place.
 
         Args:
-            step: steps taken before this one: 0 at first.
-            found_inf: (1,) int32 on the device; unless it holds 0, parameters and state stay as they are.
+            step: the number of steps before this one.
+            found_inf: (1,) int32 on the device; unless it is 0, an ``operation`` skips the update (see
+                ``reads_found_inf``).
 
         Raises:
-            CallOrderError: there is no model yet, or it was initialised again since.
-            ConfigurationError: the schedule spans the run, and nobody said how long that is (see ``set_total_steps``).
+            CallOrderError: there is no model, or it was initialised again since.
+            ConfigurationError: the schedule spans the run, and ``set_total_steps`` was not called.
         """
         if self.model is None or self.model.parameters is not self._parameters:
             raise CallOrderError(
@@ -192,34 +194,34 @@ class Optimizer:
             self._current = hyperparameters
         if self.clip_norm is not None or self.clip_value is not None:
             self._clip()
-        for own_hyperparameters, added_decay, (values, gradients, *state) in self._pieces:
-            total = gradients + added_decay * values if added_decay else gradients
+        for group_hyperparameters, coupled_decay, (values, gradients, *state) in self._segments:
+            total = gradients + coupled_decay * values if coupled_decay else gradients
             if self.operation is not None:
-                self.operation(self._backend, values, total, *state, own_hyperparameters, found_inf)
+                self.operation(self._backend, values, total, *state, group_hyperparameters, found_inf)
             elif self.rule is not None:
-                learning_rate = self._backend.xp.astype(own_hyperparameters[0, ...], values.dtype)
+                learning_rate = self._backend.xp.astype(group_hyperparameters[0, ...], values.dtype)
                 self.rule(self._backend, values, total, *state, learning_rate)
 
     def set_total_steps(self, total_steps: int, step: int) -> None:
-        """Learn how many steps the run has in all, before ``step`` is taken; a schedule may depend on it.
+        """Set the number of steps of the run, before ``step`` is taken; a schedule may depend on it.
 
         Raises:
-            ConfigurationError: the schedule spans the run, and earlier steps were taken under another number, or it
-                cannot be had in so few.
+            ConfigurationError: the schedule spans the run, and earlier steps were taken with another number, or the
+                number is too small for it.
         """
         if self.schedule.spans_the_run and step > 0 and self.total_steps not in (None, total_steps):
             raise ConfigurationError(
                 f"the learning rate follows {type(self.learning_rate).__name__} over the {self.total_steps:,} steps "
-                f"that the run began with, and depends on their number: {total_steps:,} steps take a new run"
+                f"of this run, a number that cannot change: {total_steps:,} steps take a new run"
             )
         self.total_steps = total_steps
-        self.rate(step)  # what cannot work with that number is told before the first step
+        self.rate(step)  # raises now, rather than at the first step, if the schedule does not fit into the run
 
     @property
     def schedule_state(self) -> dict[str, Any]:
-        """What the learning rate depends on beside the step; assign it to go on from there."""
-        planned = {"total_steps": self.total_steps} if self.schedule.spans_the_run else {}
-        return planned | dict(self.schedule.state)
+        """The state of the schedule, for checkpoints; assign it to restore the schedule."""
+        total = {"total_steps": self.total_steps} if self.schedule.spans_the_run else {}
+        return total | dict(self.schedule.state)
 
     @schedule_state.setter
     def schedule_state(self, state: Mapping[str, Any]) -> None:
@@ -227,7 +229,7 @@ class Optimizer:
         self.schedule.restore(state)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in _OF_INITIALIZE}
+        return {name: value for name, value in vars(self).items() if name not in _BOUND_ATTRIBUTES}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -241,9 +243,9 @@ class Optimizer:
 
     def _clip(self) -> None:
         if self.clip_norm is not None:
-            ops.clip_norm(self._backend, [vectors[1] for _, _, vectors in self._pieces], self.clip_norm)
+            ops.clip_norm(self._backend, [vectors[1] for _, _, vectors in self._segments], self.clip_norm)
         if self.clip_value is not None:
-            ops.clip_value(self._backend, [vectors[1] for _, _, vectors in self._pieces], self.clip_value)
+            ops.clip_value(self._backend, [vectors[1] for _, _, vectors in self._segments], self.clip_value)
 
     def _group_of(self, name: str, shape: Shape) -> Group | None:
         if groups.matches(name, self.frozen):
@@ -253,5 +255,5 @@ class Optimizer:
         return Group(factor, self.weight_decay if decays else 0.0)
 
     def _step_hyperparameters(self, step: int, rate: float, decay: float) -> list[float]:
-        """The operation's ``hyperparameters`` at this step, for a group with this rate and decoupled decay."""
+        """The ``hyperparameters`` of the operation at a step, for a group's learning rate and decoupled decay."""
         return [rate]

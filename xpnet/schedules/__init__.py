@@ -1,7 +1,7 @@
-"""Learning-rate schedules: the rate as a function of the step, in numbers of the host.
+"""Learning-rate schedules: the rate as a function of the step, computed on the host.
 
-An optimizer takes one in place of a number. Step 0 is the first. A schedule over the whole run (``steps`` left out) is
-told the number of all steps by the trainer.
+An optimizer takes a schedule in place of a number. Steps count from 0. A schedule without ``steps`` spans the run; the
+trainer gives it the total number of steps.
 """
 
 from xpnet.schedules.decays import CosineDecay, ExponentialDecay, LinearDecay, OneCycle, StepDecay

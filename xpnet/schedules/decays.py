@@ -1,4 +1,4 @@
-"""Schedules that are functions of the step alone, or of the step and the number of all steps."""
+"""Schedules that are functions of the step alone, or of the step and the total number of steps."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from xpnet.schedules.schedule import Schedule
 
 
 class StepDecay(Schedule):
-    """η γ^⌊t/n⌋: after every n steps, γ times what it was.
+    """η γ^⌊t/n⌋: multiplied by γ every n steps.
 
     Args:
-        learning_rate: η, at first.
+        learning_rate: η, the initial learning rate.
         every: n, in steps.
         factor: γ.
 
     Raises:
-        ConfigurationError: an argument out of its range.
+        ConfigurationError: an argument out of range.
 
     >>> schedule = StepDecay(1.0, every=2, factor=0.5)
     >>> [schedule(step) for step in range(5)]
@@ -35,15 +35,15 @@ class StepDecay(Schedule):
 
 
 class ExponentialDecay(Schedule):
-    """η γ^(t/n): γ times as much in n steps, a little in each.
+    """η γ^(t/n): multiplied by γ over every n steps, smoothly.
 
     Args:
-        learning_rate: η, at first.
+        learning_rate: η, the initial learning rate.
         factor: γ.
         every: n, in steps.
 
     Raises:
-        ConfigurationError: an argument out of its range.
+        ConfigurationError: an argument out of range.
 
     >>> schedule = ExponentialDecay(1.0, factor=0.25, every=2)
     >>> [schedule(step) for step in range(3)]
@@ -67,28 +67,28 @@ class _Spanning(Schedule):
 
     @property
     def spans_the_run(self) -> bool:  # type: ignore[override]
-        """Whether no number of steps was given."""
+        """Whether ``steps`` is None."""
         return self.steps is None
 
     def _length(self, total_steps: int | None) -> int:
         length = self.steps or total_steps
         if length is None:
             raise ConfigurationError(
-                f"{type(self).__name__} without steps spans the run, whose length only a Trainer tells: give steps"
+                f"{type(self).__name__} without steps spans the run, whose length only a Trainer knows: give steps"
             )
         return length
 
 
 class LinearDecay(_Spanning):
-    """η + (ε - η) t/T: straight from η to ε, which it keeps after T steps.
+    """η + (ε - η) t/T: linear from η to ε over T steps, then constant.
 
     Args:
-        learning_rate: η, at first.
-        final: ε.
+        learning_rate: η, the initial learning rate.
+        final: ε, the final learning rate.
         steps: T; None: the whole run.
 
     Raises:
-        ConfigurationError: an argument out of its range; at a call, steps that neither it nor the run names.
+        ConfigurationError: an argument out of range; in a call, neither ``steps`` nor ``total_steps``.
 
     >>> schedule = LinearDecay(1.0, steps=4)
     >>> [schedule(step) for step in range(6)]
@@ -107,15 +107,15 @@ class LinearDecay(_Spanning):
 
 
 class CosineDecay(_Spanning):
-    """ε + (η - ε) (1 + cos(π t/T)) / 2: half a cosine from η to ε, which it keeps after T steps.
+    """ε + (η - ε) (1 + cos(π t/T)) / 2: half a cosine from η to ε over T steps, then constant.
 
     Args:
-        learning_rate: η, at first.
-        final: ε.
+        learning_rate: η, the initial learning rate.
+        final: ε, the final learning rate.
         steps: T; None: the whole run.
 
     Raises:
-        ConfigurationError: an argument out of its range; at a call, steps that neither it nor the run names.
+        ConfigurationError: an argument out of range; in a call, neither ``steps`` nor ``total_steps``.
 
     Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017, equation 5, without
     restarts.
@@ -137,20 +137,20 @@ class CosineDecay(_Spanning):
 
 
 class OneCycle(_Spanning):
-    """Half a cosine up from η/d to the peak η, another down to η/(d D), reached in the last of T steps.
+    """Half a cosine up from η/d to the peak η, then another down to η/(d D) at the last of T steps.
 
     Args:
         learning_rate: η, the peak.
-        rise: the share of the steps that lead up, from 0 to below 1: the peak is at t = rise · T - 1.
+        rise: the fraction of the steps up to the peak, from 0 to below 1: the peak is at t = rise · T - 1.
         divisor: d, at least 1.
         final_divisor: D, at least 1.
         steps: T; None: the whole run.
 
     Raises:
-        ConfigurationError: an argument out of its range; at a call, steps that neither it nor the run names.
+        ConfigurationError: an argument out of range; in a call, neither ``steps`` nor ``total_steps``.
 
     Source: Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates",
-    2018, in PyTorch's form, without its cycle of the momentum.
+    2018, in PyTorch's form, without cycling the momentum.
 
     >>> schedule = OneCycle(1.0, rise=0.5, divisor=10, final_divisor=100, steps=4)
     >>> [round(schedule(step), 3) for step in range(4)]

@@ -1,4 +1,4 @@
-"""The schedule that looks at evaluations."""
+"""The schedule that follows the loss of evaluations."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from xpnet.schedules.schedule import Schedule, State
 
 
 class ReduceOnPlateau(Schedule):
-    """γ times the rate when more than ``patience`` evaluations in a row brought no lower loss.
+    """The learning rate is multiplied by γ after more than ``patience`` evaluations in a row without improvement.
 
-    The one schedule that depends on how training goes. A loss counts as lower when it is below (1 - threshold) times
-    the best so far; the definition is PyTorch's.
+    An improvement is a loss below (1 - threshold) times the lowest so far; the definition is PyTorch's.
 
     Args:
-        learning_rate: at first.
+        learning_rate: the initial learning rate.
         factor: γ, below 1.
-        patience: evaluations.
-        threshold: relative, from 0 to below 1.
-        minimum: below which the rate does not fall.
+        patience: evaluations without improvement that change nothing.
+        threshold: the minimum relative improvement, from 0 to below 1.
+        minimum: the lower bound of the learning rate.
 
     Raises:
-        ConfigurationError: an argument out of its range.
+        ConfigurationError: an argument out of range.
 
     >>> schedule = ReduceOnPlateau(1.0, factor=0.5, patience=1)
     >>> for loss in (3.0, 2.0, 2.0, 2.1):
@@ -47,16 +46,16 @@ class ReduceOnPlateau(Schedule):
         self._rate, self._best, self._waited = self.learning_rate, math.inf, 0
 
     def __call__(self, step: int, total_steps: int | None = None) -> float:
-        """The rate since the last observation."""
+        """The current rate, whatever the step."""
         return self._rate
 
     @property
     def state(self) -> State:  # type: ignore[override]
-        """The rate, the lowest loss so far, and how many evaluations ago that was."""
+        """The rate, the lowest loss so far, and the evaluations without improvement counted so far."""
         return {"rate": self._rate, "best_loss": self._best, "waited": self._waited}
 
     def observe(self, loss: float) -> None:
-        """Count the evaluations without a lower loss; one that is NaN has none."""
+        """Count evaluations without improvement, of which a NaN is one, and reduce the rate if there are too many."""
         if loss < self._best * (1 - self.threshold):
             self._best, self._waited = loss, 0
             return
@@ -65,9 +64,9 @@ class ReduceOnPlateau(Schedule):
             self._rate, self._waited = max(self._rate * self.factor, self.minimum), 0
 
     def reset(self) -> None:
-        """Start again from the first rate."""
+        """Start again from the initial learning rate."""
         self._rate, self._best, self._waited = self.learning_rate, math.inf, 0
 
     def restore(self, state: State) -> None:
-        """Take back an earlier ``state``."""
+        """Restore an earlier ``state``."""
         self._rate, self._best, self._waited = state["rate"], state["best_loss"], state["waited"]

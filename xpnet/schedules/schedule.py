@@ -1,4 +1,4 @@
-"""What every schedule is; and the constant one."""
+"""The base class of schedules, and the constant schedule."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _NO_STATE: State = MappingProxyType({})
 
 
 class Schedule:
-    """What every schedule is: a function of the step, and for some of the number of all steps.
+    """The base class of schedules: functions of the step and, for some, of the total number of steps.
 
     Attributes:
-        spans_the_run: whether it depends on the number of all steps.
-        state: what else it depends on, by name; numbers and None. It goes into checkpoints.
+        spans_the_run: whether it depends on the total number of steps.
+        state: other numbers (or None) that it depends on, by name, for checkpoints.
 
     >>> class InverseTime(Schedule):
     ...     def __call__(self, step, total_steps=None):
@@ -31,24 +31,24 @@ class Schedule:
     state: State = _NO_STATE
 
     def __call__(self, step: int, total_steps: int | None = None) -> float:
-        """The learning rate of that step."""
+        """The learning rate at a step."""
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")
 
     def observe(self, loss: float) -> None:
-        """Told the loss of every evaluation: on the test data, or on the training data where there is no other."""
+        """Called after every evaluation with the validation loss, or with the training loss if there is no other."""
 
     def reset(self) -> None:
-        """Forget all that was observed."""
+        """Return to the initial state."""
 
     def restore(self, state: State) -> None:
-        """Take back an earlier ``state``."""
+        """Restore an earlier ``state``."""
 
 
 class ConstantRate(Schedule):
-    """η at every step: what a number alone is taken for.
+    """η at every step.
 
     Raises:
-        ConfigurationError: η is no number of at least 0.
+        ConfigurationError: η is not a number of at least 0.
 
     >>> ConstantRate(0.1)(1000)
     0.1
@@ -63,7 +63,7 @@ class ConstantRate(Schedule):
 
 
 def as_schedule(learning_rate: float | Schedule) -> Schedule:
-    """A schedule as it is, a number of at least 0 as the constant one; else ConfigurationError.
+    """A schedule unchanged, a number of at least 0 as a ConstantRate; else ConfigurationError.
 
     >>> as_schedule(0.1)(7)
     0.1

@@ -1,4 +1,4 @@
-"""A warm-up before another schedule."""
+"""Linear warm-up before another schedule."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from xpnet.schedules.schedule import Schedule, State, as_schedule
 
 
 class Warmup(Schedule):
-    """(s + (1 - s) t/n) f(0) for n steps, then f(t - n): a straight rise, and another schedule f after it.
+    """(s + (1 - s) t/n) f(0) for n steps, then f(t - n): a linear warm-up, then the schedule f.
 
     Args:
-        learning_rate: f, a schedule or a number. Where it spans the run, it has the steps that are left.
+        learning_rate: f, a schedule or a number. If it spans the run, it gets the remaining steps.
         steps: n.
-        start: s, the share of f(0) to start from, from 0 to 1.
+        start: s, the fraction of f(0) to start from, from 0 to 1.
 
     Raises:
-        ConfigurationError: at a step, where the run is no longer than the warm-up and f spans the run.
+        ConfigurationError: an argument out of range; in a call, if f spans the run and the warm-up leaves it no step.
 
     Source: Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour", 2017, section 2.2.
 
@@ -31,14 +31,15 @@ class Warmup(Schedule):
         self.steps = positive_integer("steps", steps)
         self.start = finite_number("start", start, low=0.0)
         if self.start > 1.0:
-            raise ConfigurationError(f"start must be at most 1, the rate that the warm-up leads to, not {start!r}")
+            raise ConfigurationError(f"start must be at most 1, not {start!r}")
 
     def __call__(self, step: int, total_steps: int | None = None) -> float:
-        """The rise, then the schedule."""
+        """The warm-up, then the schedule."""
         left = None if total_steps is None else total_steps - self.steps
         if left is not None and left < 1 and self.spans_the_run:
             raise ConfigurationError(
-                f"a warm-up of {self.steps} steps leaves none of {total_steps} to the schedule after it: shorten it"
+                f"a warm-up of {self.steps} steps in a run of {total_steps} leaves none for the schedule after it: "
+                "shorten it"
             )
         if step >= self.steps:
             return self._after(step - self.steps, left)
@@ -46,22 +47,22 @@ class Warmup(Schedule):
 
     @property
     def spans_the_run(self) -> bool:  # type: ignore[override]
-        """Whether the schedule after the rise does."""
+        """Whether the schedule after the warm-up does."""
         return self._after.spans_the_run
 
     @property
     def state(self) -> State:  # type: ignore[override]
-        """That of the schedule after the rise."""
+        """The state of the schedule after the warm-up."""
         return self._after.state
 
     def observe(self, loss: float) -> None:
-        """For the schedule after the rise."""
+        """Passed to the schedule after the warm-up."""
         self._after.observe(loss)
 
     def reset(self) -> None:
-        """For the schedule after the rise."""
+        """Passed to the schedule after the warm-up."""
         self._after.reset()
 
     def restore(self, state: State) -> None:
-        """For the schedule after the rise."""
+        """Passed to the schedule after the warm-up."""
         self._after.restore(state)

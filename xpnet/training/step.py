@@ -90,7 +90,7 @@ class TrainingStep:
         if self.average is not None:
             self.average.update(self._found_inf)
         if buffers is not None:
-            ops.take_back(self.backend, self._buffers, buffers, self._found_inf)
+            ops.restore_if_found_inf(self.backend, self._buffers, buffers, self._found_inf)
         reports.accumulate(self.backend, self.report, result, step + 1, self._found_inf)
         return batch.rows
 
