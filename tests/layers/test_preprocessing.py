@@ -78,7 +78,7 @@ class TestRescale:
 
     def test_a_range_that_is_not_known(self, backend) -> None:
         layer = Rescale().initialize(backend)
-        message = r"knows the range of uint8 and of floating point, not of int64: give a divisor"
+        message = r"has a default divisor for uint8 and floating-point samples, not for int64: give a divisor"
         with pytest.raises(xpnet.DTypeError, match=message):
             layer.fit(np.ones((2, 3), np.int64))
         with pytest.raises(
@@ -171,7 +171,7 @@ class TestStandardize:
 
     @pytest.mark.parametrize("layer", [Standardize(3), Rescale()])
     def test_nothing_to_learn_from(self, cpu, layer) -> None:
-        with pytest.raises(xpnet.ShapeError, match=r"cannot learn from samples of shape \(0, 3\): there are none"):
+        with pytest.raises(xpnet.ShapeError, match=r"cannot be fitted to samples of shape \(0, 3\): there are none"):
             copy.deepcopy(layer).initialize(cpu).fit(np.ones((0, 3)))
 
     @pytest.mark.parametrize("features", [0, -1, 2.5, "3"])
@@ -190,7 +190,7 @@ class TestStandardize:
     )
     def test_without_statistics_there_are_no_answers(self, backend, model, name) -> None:
         model = model().initialize(backend)
-        message = name + r" does not know yet how to scale its inputs: .* call its fit\(x\) with the training set"
+        message = name + r" is not fitted yet: .* call its fit\(x\) with the training set"
         with pytest.raises(xpnet.CallOrderError, match=message):
             model.predict(BYTES)
         with pytest.raises(xpnet.CallOrderError, match=message):

@@ -267,9 +267,5 @@ class Backend:
         return self  # immutable, and independent of any model
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the name alone; unpickling opens the backend of that name."""
-        from xpnet.backends.by_name import NAMES, unpickled
-
-        if self.name not in NAMES:
-            raise BackendError(f"only the backends {', '.join(NAMES)} can be pickled, not {self.name!r}")
-        return unpickled, (self.name, self.dtype)
+        """Those of :func:`xpnet.backend` are pickled by name, see ``by_name.py``; others cannot be."""
+        raise BackendError(f"only the backends that xpnet.backend(name) returns can be pickled, not {self.name!r}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
 from dataclasses import replace
+from typing import Any
 
 from xpnet.backends.backend import Backend
 from xpnet.backends.cuda_problem import cuda_problem
+from xpnet.backends.cupy_backend import CuPyBackend, cupy_backend
 from xpnet.backends.numpy_backend import NumPyBackend
 from xpnet.errors import BackendError, ConfigurationError, one_of
 
@@ -37,20 +40,20 @@ def backend(name: str = "auto") -> Backend:
     elif name == "cuda" and (problem := cuda_problem()):
         raise BackendError(f"device 'cuda' cannot be used: {problem}")
     if name == "cuda":
-        from xpnet.backends.cupy_backend import cupy_backend
-
         return cupy_backend()
     if name == "cpu":
         return _with_kernels()
     return NumPyBackend(name, dtype="float64" if name == "float64" else "float32")
 
 
-def unpickled(name: str, dtype: str) -> Backend:
-    """The backend called ``name``, with parameters of ``dtype``: for unpickling.
+def _pickled(one: Backend) -> tuple[Any, ...]:
+    """A pickle holds the name and dtype alone; unpickling opens the backend of that name."""
+    if one.name not in NAMES:
+        return one.__reduce__()  # raises
+    return _unpickled, (one.name, one.dtype)
 
-    >>> unpickled("cpu-reference", "float64").dtype
-    'float64'
-    """
+
+def _unpickled(name: str, dtype: str) -> Backend:
     return replace(backend(name), dtype=dtype)
 
 
@@ -63,3 +66,7 @@ def _with_kernels() -> Backend:
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     return NumPyBackend("cpu", kernels=xpnet_kernels.cpu)
+
+
+for _kind in (NumPyBackend, CuPyBackend):
+    copyreg.pickle(_kind, _pickled)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Batch(NamedTuple):
         ]
 
 
+@runtime_checkable
 class Divides(Protocol):
     """A layer that divides its input by a number, which ``gather`` does in the same pass over the bytes."""
 

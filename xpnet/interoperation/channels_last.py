@@ -10,7 +10,7 @@ import numpy as np
 from xpnet.errors import ConfigurationError
 from xpnet.interoperation.axes import sample_axes
 from xpnet.layers import BatchNorm, Flatten, Layer, LayerNorm, Linear, Reshape, Residual
-from xpnet.layers.sequential import known_input_shape
+from xpnet.layers.summary import known_input_shape
 from xpnet.layers.tree import described, full_name
 from xpnet.parameters import Shape
 

@@ -11,7 +11,7 @@ from xpnet.errors import ConfigurationError, ShapeError
 from xpnet.interoperation.axes import sample_axes
 from xpnet.interoperation.onnx_nodes import Graph
 from xpnet.layers import Layer
-from xpnet.layers.sequential import known_input_shape
+from xpnet.layers.summary import known_input_shape
 from xpnet.parameters import Shape
 
 OPSET, IR_VERSION = 17, 8  # of 2022: every runtime in use reads them

@@ -15,7 +15,7 @@ from xpnet.interoperation.layouts import counterpart
 from xpnet.interoperation.matching import ForeignWeights, Stored, group_by_layer
 from xpnet.interoperation.pytorch_modules import CONTAINERS, COUNTERS, DEFINITIONS, LAYOUT, MODULES
 from xpnet.layers import Layer, Sequential
-from xpnet.layers.sequential import known_input_shape
+from xpnet.layers.summary import known_input_shape
 from xpnet.layers.tree import walk
 
 _FLOATING = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}

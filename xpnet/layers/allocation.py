@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,7 @@ from xpnet.initializers import Initializer
 from xpnet.layers.tree import described, full_name, walk
 from xpnet.parameters import NamedVector, Shape, Views
 
-if TYPE_CHECKING:
-    from xpnet.layers.layer import Layer
+Layer = Any  # xpnet.Layer, whose module imports this one
 
 
 class ParameterSpec(NamedTuple):

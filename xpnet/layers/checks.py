@@ -8,15 +8,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpnet.backends import Array
 from xpnet.context import Context
 from xpnet.errors import LayerError
 from xpnet.layers.tree import described
 
-if TYPE_CHECKING:
-    from xpnet.layers.layer import Layer
+Layer = Any  # xpnet.Layer, whose module imports this one
 
 _UNWRITTEN = -(2.0**100)  # fills gradients before a pass; what still has this value was not written
 

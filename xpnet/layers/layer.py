@@ -13,7 +13,9 @@ from xpnet.context import Context
 from xpnet.errors import CallOrderError, ConfigurationError, LayerError
 from xpnet.layers.allocation import ParameterSpec, Vectors, allocate, bind
 from xpnet.layers.checks import check_passes, require_free_names
+from xpnet.layers.prediction import predict
 from xpnet.layers.state import Unmatched, load_state
+from xpnet.layers.summary import summary
 from xpnet.layers.tree import described, find_instances, full_name, map_instances, walk
 from xpnet.parameters import NamedVector, Shape, Views
 
@@ -217,8 +219,6 @@ class Layer:
             ConfigurationError: ``batch_size`` is not an integer of at least 1.
             CallOrderError: a preprocessing layer is not fitted.
         """
-        from xpnet.layers.prediction import predict
-
         return predict(self, x, batch_size)
 
     def predict_labels(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
@@ -242,8 +242,6 @@ class Layer:
         1      Linear            (10,)         510   1,000
         total                               39,760  79,400
         """
-        from xpnet.layers.summary import summary
-
         return summary(self, input_shape)
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -330,6 +328,15 @@ class Layer:
         return saved
 
     # Copies.
+
+    @property
+    def _known_shape(self) -> Shape:
+        """A sample shape that the layer's arguments determine, else ()."""
+        return ()
+
+    def _chain(self) -> dict[str, Layer]:
+        """The layers, by name, through which the input passes one after the other."""
+        return {"": self}
 
     def _own_attributes(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _BOUND_ATTRIBUTES}

@@ -74,6 +74,10 @@ class Linear(Layer):
             )
         return (*input_shape[:-1], self.outputs)
 
+    @property
+    def _known_shape(self) -> Shape:
+        return (self.inputs,)
+
     def flops(self, input_shape: Shape) -> int:
         """2 · inputs · outputs for each position of a sample's leading axes."""
         self.output_shape(input_shape)

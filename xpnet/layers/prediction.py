@@ -9,8 +9,9 @@ import numpy as np
 from xpnet.context import Context
 from xpnet.data.batches import Batches
 from xpnet.errors import positive_integer
-from xpnet.layers.layer import Layer
-from xpnet.layers.preprocessing import leading_rescale, require_fitted
+from xpnet.layers.scaled_inputs import leading_rescale, require_fitted
+
+Layer = Any  # xpnet.Layer, whose module imports this one
 
 
 def predict(model: Layer, x: Any, batch_size: int) -> np.ndarray:

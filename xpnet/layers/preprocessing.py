@@ -12,8 +12,7 @@ from xpnet.context import Context
 from xpnet.errors import CallOrderError, ConfigurationError, DTypeError, ShapeError, finite_number, positive_integer
 from xpnet.initializers import Constant
 from xpnet.layers.layer import Layer, ParameterSpec
-from xpnet.layers.sequential import Sequential
-from xpnet.layers.tree import described, walk
+from xpnet.layers.scaled_inputs import leading_preprocessing
 from xpnet.parameters import Shape
 
 Chunks = Callable[[], Iterator[np.ndarray]]
@@ -186,35 +185,13 @@ class Standardize(Preprocessing):
         return ops.standardize(context.backend, dy, zero, self.buffers["deviation"], out)
 
 
-def leading_preprocessing(model: Layer) -> list[Preprocessing]:
-    """The preprocessing layers that a model begins with.
-
-    >>> import xpnet
-    >>> [type(layer).__name__ for layer in leading_preprocessing(Sequential(Rescale(), xpnet.Linear(2, 3)))]
-    ['Rescale']
-    """
-    found: list[Preprocessing] = []
-    is_chain = isinstance(model, Sequential) and type(model).forward is Sequential.forward
-    for layer in model.layers if is_chain else [model]:  # type: ignore[attr-defined]
-        if not isinstance(layer, Preprocessing):
-            return found
-        found.append(layer)
-    return found
-
-
-def leading_rescale(model: Layer) -> Rescale | None:
-    """The Rescale that a model begins with, whose division can be fused with the gathering of a batch."""
-    first = next(iter(leading_preprocessing(model)), None)
-    return first if isinstance(first, Rescale) else None
-
-
 def fit_preprocessing(model: Layer, x: np.ndarray) -> None:
     """Fit the preprocessing layers at a model's start that are not fitted yet to a training set.
 
     Each is fitted to the output of those before it.
 
     >>> import xpnet
-    >>> model = Sequential(Rescale(), Standardize(1)).initialize(xpnet.backend("cpu-reference"), dtype="float64")
+    >>> model = xpnet.Sequential(Rescale(), Standardize(1)).initialize(xpnet.backend("cpu-reference"), dtype="float64")
     >>> fit_preprocessing(model, np.array([[0], [255]], np.uint8))
     >>> model.predict(np.array([[255]], np.uint8))
     array([[1.]])
@@ -222,20 +199,7 @@ def fit_preprocessing(model: Layer, x: np.ndarray) -> None:
     layers = leading_preprocessing(model)
     for place, layer in enumerate(layers):
         if not layer.is_fitted:
-            layer._fit(lambda before=layers[:place]: _preprocessed(before, x))  # type: ignore[misc]
-
-
-def require_fitted(model: Layer) -> None:
-    """Raise CallOrderError where a preprocessing layer cannot scale yet, wherever it stands.
-
-    A Rescale without a divisor can, at the start of a model, by the samples' type; elsewhere its own pass raises.
-    """
-    for name, layer in walk(model) if model.buffers else ():  # where there are none, nothing was to be measured
-        if isinstance(layer, Preprocessing) and not isinstance(layer, Rescale) and not layer.is_fitted:
-            raise CallOrderError(
-                f"{described(name, layer)} is not fitted yet: train a model that begins with it, or call its fit(x) "
-                "with the training set"
-            )
+            layer._fit(lambda before=layers[:place]: _preprocessed(before, x))
 
 
 def _preprocessed(layers: Sequence[Preprocessing], x: np.ndarray) -> Iterator[np.ndarray]:

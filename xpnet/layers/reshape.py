@@ -61,6 +61,10 @@ class Reshape(_Reshaping):
             raise ConfigurationError(f"shape must be a list of whole numbers, such as [1, 28, 28], not {shape!r}")
         self.shape = [positive_integer(f"shape[{axis}]", length) for axis, length in enumerate(shape)]
 
+    @property
+    def _known_shape(self) -> Shape:
+        return tuple(self.shape)
+
     def output_shape(self, input_shape: Shape) -> Shape:
         """``shape``."""
         if math.prod(input_shape) != math.prod(self.shape):

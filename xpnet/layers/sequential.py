@@ -7,9 +7,6 @@ from xpnet.context import Context
 from xpnet.errors import ConfigurationError, ShapeError
 from xpnet.layers.allocation import owned_layer_message
 from xpnet.layers.layer import Layer
-from xpnet.layers.linear import Linear
-from xpnet.layers.reshape import Reshape
-from xpnet.layers.tree import walk
 from xpnet.parameters import Shape
 
 
@@ -26,7 +23,8 @@ class Sequential(Layer):
         ShapeError: samples that a layer does not accept; the message names the layer.
 
     >>> import numpy as np, xpnet
-    >>> model = Sequential(Linear(4, 8, "tanh"), Linear(8, 3)).initialize(xpnet.backend("cpu-reference"))
+    >>> layers = xpnet.Linear(4, 8, "tanh"), xpnet.Linear(8, 3)
+    >>> model = Sequential(*layers).initialize(xpnet.backend("cpu-reference"))
     >>> sorted(model.parameters), model.predict(np.zeros((5, 4), np.float32)).shape
     (['0.W', '0.b', '1.W', '1.b'], (5, 3))
     """
@@ -100,20 +98,11 @@ class Sequential(Layer):
             dy = layer.backward(dy, context)
         first.backward_parameters(dy, context)
 
+    def _chain(self) -> dict[str, Layer]:
+        return self.children() if type(self).forward is Sequential.forward else super()._chain()
+
     def _first_with_parameters(self) -> Layer:
         for layer in self.layers:
             if layer.parameters:
                 return layer
         return self.layers[0]
-
-
-def known_input_shape(model: Layer) -> Shape:
-    """A sample shape, if the first layer with parameters or a fixed shape is a Linear or a Reshape; else ()."""
-    for _, layer in walk(model):
-        if layer.children():
-            continue
-        if isinstance(layer, Reshape):
-            return tuple(layer.shape)
-        if layer.parameter_specs():
-            return (layer.inputs,) if isinstance(layer, Linear) else ()
-    return ()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnet.errors import ConfigurationError, DTypeError, ShapeError
 
-if TYPE_CHECKING:
-    from xpnet.layers.layer import Layer
+Layer = Any  # xpnet.Layer, whose module imports this one
 
 
 class Unmatched(NamedTuple):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from xpnet.layers.layer import Layer
-from xpnet.layers.sequential import Sequential, known_input_shape
+from xpnet.layers.tree import walk
 from xpnet.parameters import Shape
+
+Layer = Any  # xpnet.Layer, whose module imports this one
 
 
 def summary(model: Layer, input_shape: Shape | None) -> str:
@@ -14,8 +16,8 @@ def summary(model: Layer, input_shape: Shape | None) -> str:
     if input_shape is None:
         input_shape = known_input_shape(model)
     rows, parameters, flops = [("layer", "kind", "output", "parameters", "FLOPs")], 0, 0
-    layers = model.children() if isinstance(model, Sequential) else {"": model}
-    for name, layer in layers.items():
+    chain = model._chain()
+    for name, layer in chain.items():
         work, input_shape = layer.flops(input_shape), layer.output_shape(input_shape)
         count = sum(math.prod(spec.shape) for spec in layer.declared()[0].values())
         parameters, flops = parameters + count, flops + work
@@ -28,3 +30,11 @@ def summary(model: Layer, input_shape: Shape | None) -> str:
 
 def _aligned(text: str, width: int, side: str) -> str:
     return f"{text:{side}{width}}"
+
+
+def known_input_shape(model: Layer) -> Shape:
+    """A sample shape, if the first layer with parameters or a fixed shape is a Linear or a Reshape; else ()."""
+    for _, layer in walk(model):
+        if not layer.children() and (layer._known_shape or layer.parameter_specs()):
+            return tuple(layer._known_shape)
+    return ()

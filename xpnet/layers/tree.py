@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from xpnet.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from xpnet.layers.layer import Layer
+Layer = Any  # xpnet.Layer, whose module imports this one
 
 Kind = TypeVar("Kind")
 

@@ -9,7 +9,7 @@ import numpy as np
 from xpnet.data import Batches, Sampler, Samples
 from xpnet.errors import ConfigurationError, DTypeError, ShapeError
 from xpnet.layers import Layer
-from xpnet.layers.preprocessing import leading_rescale, require_fitted
+from xpnet.layers.scaled_inputs import leading_rescale, require_fitted
 from xpnet.losses import Loss
 
 

@@ -11,7 +11,7 @@ from xpnet.backends import Array
 from xpnet.context import Context
 from xpnet.data import Batches
 from xpnet.layers import Layer, Linear, Sequential
-from xpnet.layers.preprocessing import leading_preprocessing
+from xpnet.layers.scaled_inputs import leading_preprocessing
 from xpnet.layers.tree import walk
 
 FAR_OUTSIDE = 10.0  # standardised data stay well below; raw bytes reach 255
