@@ -24,14 +24,14 @@ DEFINITIONS = {
 
 """,
     layers.Standardize: """class Standardize(torch.nn.Module):
-    def __init__(self, features, *others):
+    def __init__(self, features):
         super().__init__()
-        self.shape = features, *others
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
 
     def forward(self, x):
-        return (x - self.mean.reshape(self.shape)) / self.deviation.reshape(self.shape)
+        shape = -1, *(1,) * (x.dim() - 2)
+        return (x - self.mean.reshape(shape)) / self.deviation.reshape(shape)
 
 
 """,
@@ -103,8 +103,7 @@ def _rescale(layer: layers.Rescale, axes: int | None) -> list[str]:
 
 
 def _standardize(layer: layers.Standardize, axes: int | None) -> list[str]:
-    shape = layer.features, *(1,) * ((axes or 1) - 1)
-    return [f"Standardize({', '.join(map(str, shape))})"]
+    return [f"Standardize({layer.features})"]
 
 
 def _embedding(layer: layers.Embedding, axes: int | None) -> list[str]:
