@@ -190,7 +190,7 @@ DENSE = [np.zeros((36, 36)), np.zeros(36)]
             [LayerNorm(4)],
             SCALE,
             None,
-            "the LayerNorm may normalise another axis in Keras, .* give the shape of the network",
+            "the LayerNorm may normalise another axis in Keras, .* give input_shape",
         ),
         ([Flatten(), Residual(Linear(36, 36))], DENSE, (4, 3, 3), r"layer 1 \(Residual\) adds features in the order"),
         (

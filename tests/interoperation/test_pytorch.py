@@ -186,8 +186,8 @@ def test_files_that_are_something_else(cpu_network: Sequential, state: Weights) 
     cases = {
         "none.safetensors": "there is no file none.safetensors",
         "ours.safetensors": "ours.safetensors was written by xpnet: it is read as it is, by load_model",
-        "cut.safetensors": "cut.safetensors is damaged or no safetensors file",
-        "empty.safetensors": "empty.safetensors is damaged or no safetensors file",
+        "cut.safetensors": "cut.safetensors is damaged or not a safetensors file",
+        "empty.safetensors": "empty.safetensors is damaged or not a safetensors file",
         "folder.safetensors": "folder.safetensors is not a file",
         "model.pt": r"model.pt is a pickle, .* in PyTorch, save it by safetensors.torch.save_file\(model",
         "model.PTH": "model.PTH is a pickle",

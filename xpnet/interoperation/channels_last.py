@@ -114,8 +114,8 @@ def _require_same_images(layer: Reshape, x: _Samples) -> None:
 def _require_same_axis(layer: Layer, name: str, axes: int | None) -> None:
     if axes is None:
         raise ConfigurationError(
-            f"{described(name, layer)} may normalise another axis in Keras, and the network does not tell the shape of "
-            "its samples: give the shape of the network's input, such as (3, 32, 32)"
+            f"{described(name, layer)} may normalise another axis in Keras, and the shape of its samples cannot be "
+            "inferred: give input_shape, the shape of the network's input (--input-shape 3,32,32)"
         )
     if axes not in _SAME_AXIS[type(layer)]:
         raise ConfigurationError(
