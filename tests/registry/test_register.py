@@ -261,7 +261,7 @@ class TestWhatCannotBeBuilt:
             with pytest.raises(ConfigurationError, match=f"inner: unknown layer type '{name}'"):
                 build("layer", {"type": "Mixture", "features": 1, "inner": {"type": name}})
         with pytest.raises(
-            ConfigurationError, match=r"unknown callback type 'CSVLog': .* keys early_stopping and logs"
+            ConfigurationError, match=r"unknown callback type 'CSVLog': .* keys early_stopping"
         ):
             build("callback", {"type": "CSVLog", "path": "x.csv"})
 
