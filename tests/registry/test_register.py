@@ -260,9 +260,7 @@ class TestWhatCannotBeBuilt:
         for name in ("CSVLog", "Quiet"):
             with pytest.raises(ConfigurationError, match=f"inner: unknown layer type '{name}'"):
                 build("layer", {"type": "Mixture", "features": 1, "inner": {"type": name}})
-        with pytest.raises(
-            ConfigurationError, match=r"unknown callback type 'CSVLog': .* keys early_stopping"
-        ):
+        with pytest.raises(ConfigurationError, match=r"unknown callback type 'CSVLog': .* keys early_stopping"):
             build("callback", {"type": "CSVLog", "path": "x.csv"})
 
     def test_a_constructor_that_fails(self) -> None:
