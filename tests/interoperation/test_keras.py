@@ -88,7 +88,7 @@ def test_flattened_images_need_a_known_shape(cpu: Backend) -> None:
     dense = [np.zeros((16, 5)), np.zeros(5)]
     model = Sequential(Conv2d(2, 4, 3), MaxPool2d(2), Flatten(), Linear(16, 5)).initialize(cpu)
     path = save_npz(convolution + dense)
-    with pytest.raises(ConfigurationError, match=r"does not tell their shape: give the shape of its input"):
+    with pytest.raises(ConfigurationError, match=r"their shape cannot be inferred: give input_shape"):
         import_weights(model, path)
     import_weights(model, path, input_shape=(2, 6, 6))
     with pytest.raises(ShapeError, match=r"Conv2d\(2, 4, 3\) takes samples of shape \(2, height, width\), not"):

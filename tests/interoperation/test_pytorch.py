@@ -332,8 +332,8 @@ def test_exporting_and_importing_running_statistics_and_residuals(backend: Backe
         ([Reshape([2, 1, 1, 1]), BatchNorm(2)], None, "BatchNorm3d"),
         ([Embedding(5, 3), BatchNorm(4)], (4,), "BatchNorm1d"),
         ([BatchNorm(2), Flatten(), Linear(4, 2)], (2, 2, 1), "BatchNorm2d"),
-        ([BatchNorm(2), Flatten(), Linear(4, 2)], None, "the network does not tell: give the shape of its input"),
-        ([Embedding(5, 3), BatchNorm(4)], None, "the network does not tell"),
+        ([BatchNorm(2), Flatten(), Linear(4, 2)], None, "which cannot be inferred: give input_shape"),
+        ([Embedding(5, 3), BatchNorm(4)], None, "which cannot be inferred"),
         ([Reshape([2, 1, 1, 1, 1]), BatchNorm(2)], None, "there is none for 5 axes"),
     ],
 )

@@ -87,8 +87,8 @@ def _propagate_leaf(layer: Layer, name: str, x: _Samples, axes: int | None, orde
 def _flattened(x: _Samples) -> np.ndarray | None:
     if x.shape is None:
         raise ConfigurationError(
-            "Keras flattens images in another order than xpnet, and the network does not tell their shape: give the "
-            "shape of its input, such as (3, 32, 32)"
+            "Keras flattens images in another order than xpnet, and their shape cannot be inferred: give "
+            "input_shape, the shape of the network's input (--input-shape 3,32,32)"
         )
     if not _is_reordered(x.shape):
         return x.order
