@@ -110,7 +110,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     # Damage, and element types or shapes that NumPy does not support.
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FileFormatError(
-            f"{path} is damaged or no safetensors file; use another one ({type(error).__name__}: {error})"
+            f"{path} is damaged or not a safetensors file; use another one ({type(error).__name__}: {error})"
         ) from error
     return Checkpoint(tensors, metadata)
 

@@ -44,7 +44,7 @@ _RESERVED: dict[str, type] = {}  # xpnet's classes that no file can name
 # Kinds of objects that may be arguments of a user's class.
 _NESTABLE_KINDS = tuple(kind for kind in _CLASSES if kind != "callback")
 _HOW_TO_REGISTER = (
-    "put @xpnet.register above it, and import its module (or give --plugin FILE.py) where a file names it"
+    "put @xpnet.register above it, and import its module (or give --plugin FILE.py) before reading a file that names it"
 )
 
 
@@ -95,8 +95,9 @@ def _kind_of(thing: Any) -> str:
             return kind
     if callable(getattr(thing, "draw", None)):
         return "initializer"
-    bases = ", ".join(base.__name__ for base in _BASES.values())
-    raise ConfigurationError(f"{thing.__name__} must be derived from one of {bases}, or have a method draw")
+    raise ConfigurationError(
+        f"{thing.__name__} must be derived from Layer, Loss, Optimizer, Schedule or Callback, or have a method draw"
+    )
 
 
 def add_base(kind: str, base: type, reserved: Iterable[type]) -> None:
@@ -137,8 +138,8 @@ def build(kind: str, table: Table) -> Any:
     xpnet.errors.ConfigurationError: unknown key of SGD 'rate'; the choices are learning_rate, weight_decay, ...
     """
     if not isinstance(table, dict) or "type" not in table:
-        choices = ", ".join(_CLASSES[kind])
-        raise ConfigurationError(f"expected a table with a 'type' (one of {choices}) for the {kind}, got {table!r}")
+        choices = f" (one of {', '.join(_CLASSES[kind])})" if _CLASSES[kind] else ""
+        raise ConfigurationError(f"expected a table with a 'type'{choices} for the {kind}, got {table!r}")
     cls = _CLASSES[kind][_known_name(kind, table["type"])]
     arguments = {key: value for key, value in table.items() if key != "type"}
     if not inspect.isclass(cls):
@@ -164,6 +165,11 @@ def build(kind: str, table: Table) -> Any:
 
 
 def _known_name(kind: str, name: object) -> str:
+    if kind == "callback" and isinstance(name, str) and name in _RESERVED:
+        raise ConfigurationError(
+            f"unknown callback type {name!r}: a recipe names callbacks of your own; xpnet's are chosen by its keys "
+            "early_stopping and logs"
+        )
     if not _CLASSES[kind]:
         raise ConfigurationError(f"unknown {kind} type {name!r}: no {kind} is registered; {_HOW_TO_REGISTER}")
     try:

@@ -132,5 +132,12 @@ def test_a_recipe_names_a_callback_of_the_users_own(xpnet: Any) -> None:
     table = library.load_recipe("digits").to_table() | {"callbacks": [{"type": "Counts", "limit": 40}]}
     Path("mine.toml").write_text(tomli_w.dumps(table))
     options = ("--recipe", "mine.toml", "--plugin", "counts.py", *CPU, "--out", "run", "--json")
-    assert xpnet("train", *options).result["steps"] < 45 * 30
+    outcome = xpnet("train", *options)
+    steps = outcome.result["steps"]
+    assert 40 < steps < 45 * 30
+    last_line = outcome.err.splitlines()[-1]
+    assert (
+        last_line
+        == f"a callback stopped the run after step {steps}, which is saved: continue with xpnet train --resume run"
+    )
     assert library.load_recipe("run/config.toml").callbacks == [{"type": "Counts", "limit": 40}]

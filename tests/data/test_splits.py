@@ -63,8 +63,8 @@ def test_the_parts_are_copies() -> None:
         (10, -0.1, "validation_fraction must be a number above 0 and below 1, not -0.1"),
         (10, float("nan"), "validation_fraction must be a number, not nan"),
         (10, "a tenth", "validation_fraction must be a number, not 'a tenth'"),
-        (10, 0.01, "a validation fraction of 0.01 sets 0 of 10 samples aside: at least one must be, and one be left"),
-        (10, 0.99, "a validation fraction of 0.99 sets 10 of 10 samples aside: at least one must be, and one be left"),
+        (10, 0.01, "a validation fraction of 0.01 sets 0 of 10 samples aside: both sets need at least one"),
+        (10, 0.99, "a validation fraction of 0.99 sets 10 of 10 samples aside: both sets need at least one"),
     ],
 )
 def test_fractions_that_cannot_be(count: int, fraction: float, message: str) -> None:

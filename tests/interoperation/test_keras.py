@@ -88,7 +88,7 @@ def test_flattened_images_need_a_known_shape(cpu: Backend) -> None:
     dense = [np.zeros((16, 5)), np.zeros(5)]
     model = Sequential(Conv2d(2, 4, 3), MaxPool2d(2), Flatten(), Linear(16, 5)).initialize(cpu)
     path = save_npz(convolution + dense)
-    with pytest.raises(ConfigurationError, match=r"does not tell their shape: give the shape of its input"):
+    with pytest.raises(ConfigurationError, match=r"their shape cannot be inferred: give input_shape"):
         import_weights(model, path)
     import_weights(model, path, input_shape=(2, 6, 6))
     with pytest.raises(ShapeError, match=r"Conv2d\(2, 4, 3\) takes samples of shape \(2, height, width\), not"):
@@ -190,7 +190,7 @@ DENSE = [np.zeros((36, 36)), np.zeros(36)]
             [LayerNorm(4)],
             SCALE,
             None,
-            "the LayerNorm may normalise another axis in Keras, .* give the shape of the network",
+            "the LayerNorm may normalise another axis in Keras, .* give input_shape",
         ),
         ([Flatten(), Residual(Linear(36, 36))], DENSE, (4, 3, 3), r"layer 1 \(Residual\) adds features in the order"),
         (

@@ -186,8 +186,8 @@ def test_files_that_are_something_else(cpu_network: Sequential, state: Weights) 
     cases = {
         "none.safetensors": "there is no file none.safetensors",
         "ours.safetensors": "ours.safetensors was written by xpnet: it is read as it is, by load_model",
-        "cut.safetensors": "cut.safetensors is damaged or no safetensors file",
-        "empty.safetensors": "empty.safetensors is damaged or no safetensors file",
+        "cut.safetensors": "cut.safetensors is damaged or not a safetensors file",
+        "empty.safetensors": "empty.safetensors is damaged or not a safetensors file",
         "folder.safetensors": "folder.safetensors is not a file",
         "model.pt": r"model.pt is a pickle, .* in PyTorch, save it by safetensors.torch.save_file\(model",
         "model.PTH": "model.PTH is a pickle",
@@ -332,8 +332,8 @@ def test_exporting_and_importing_running_statistics_and_residuals(backend: Backe
         ([Reshape([2, 1, 1, 1]), BatchNorm(2)], None, "BatchNorm3d"),
         ([Embedding(5, 3), BatchNorm(4)], (4,), "BatchNorm1d"),
         ([BatchNorm(2), Flatten(), Linear(4, 2)], (2, 2, 1), "BatchNorm2d"),
-        ([BatchNorm(2), Flatten(), Linear(4, 2)], None, "the network does not tell: give the shape of its input"),
-        ([Embedding(5, 3), BatchNorm(4)], None, "the network does not tell"),
+        ([BatchNorm(2), Flatten(), Linear(4, 2)], None, "which cannot be inferred: give input_shape"),
+        ([Embedding(5, 3), BatchNorm(4)], None, "which cannot be inferred"),
         ([Reshape([2, 1, 1, 1, 1]), BatchNorm(2)], None, "there is none for 5 axes"),
     ],
 )

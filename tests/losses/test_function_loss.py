@@ -81,6 +81,12 @@ def test_a_class_keeps_its_arguments(cpu) -> None:
     [
         (lambda y, t: ((y - t) ** 2, y), xpnet.ShapeError, r"one loss per row, of shape \(3,\), got \(3, 2\)"),
         (lambda y, t: (y[:, 0], y[:, 0]), xpnet.ShapeError, r"gradient of the outputs' shape \(3, 2\), got \(3,\)"),
+        (lambda y, t: (((y - t) ** 2).sum(), y), xpnet.ShapeError, r"one loss per row, of shape \(3,\), got \(\)"),
+        (
+            lambda y, t: (y - t)[:, 0],
+            xpnet.ConfigurationError,
+            "the loss returned a ndarray: return a tuple of two arra",
+        ),
         (lambda y, t: ([1.0] * 3, y), xpnet.BackendError, "got a builtins.list"),
     ],
 )

@@ -193,7 +193,7 @@ class TestNames:
 
     def test_what_is_no_class_that_a_file_can_name(self) -> None:
         with pytest.raises(
-            ConfigurationError, match="dict must be derived from one of Layer, Loss, Optimizer, Schedule"
+            ConfigurationError, match="dict must be derived from Layer, Loss, Optimizer, Schedule or Callback"
         ):
             register(dict)
 
@@ -243,6 +243,8 @@ class TestWhatCannotBeBuilt:
         monkeypatch.setitem(registry._CLASSES, "callback", {})
         with pytest.raises(ConfigurationError, match=r"'Quiet': no callback is registered; put @xpnet\.reg"):
             build("callback", {"type": "Quiet"})
+        with pytest.raises(ConfigurationError, match="expected a table with a 'type' for the callback, got"):
+            build("callback", {})
 
     def test_the_error_says_where(self) -> None:
         register(Mixture)
@@ -258,7 +260,7 @@ class TestWhatCannotBeBuilt:
         for name in ("CSVLog", "Quiet"):
             with pytest.raises(ConfigurationError, match=f"inner: unknown layer type '{name}'"):
                 build("layer", {"type": "Mixture", "features": 1, "inner": {"type": name}})
-        with pytest.raises(ConfigurationError, match="unknown callback type 'CSVLog'"):
+        with pytest.raises(ConfigurationError, match=r"unknown callback type 'CSVLog': .* keys early_stopping"):
             build("callback", {"type": "CSVLog", "path": "x.csv"})
 
     def test_a_constructor_that_fails(self) -> None:

@@ -266,3 +266,10 @@ def test_a_scale_that_is_neither_true_nor_false() -> None:
     table = {**table_for("digits", DENSE, SGD), "data": {"name": "digits", "scale": 255}}
     with pytest.raises(xpnet.ConfigurationError, match=r"data\.scale must be true or false, not 255"):
         recipe_from_table(table)
+
+
+@pytest.mark.parametrize("scaling", ["Rescale", "Standardize"])
+def test_a_scale_before_a_layer_that_scales(scaling: str) -> None:
+    table = {**table_for("digits", [{"type": scaling}, *DENSE], SGD), "data": {"name": "digits", "scale": True}}
+    with pytest.raises(xpnet.ConfigurationError, match=r"the model's first layer scales them again: leave out scale"):
+        recipe_from_table(table)

@@ -173,7 +173,7 @@ def garble(path: Path) -> None:
         (cut, "metrics.jsonl", FileFormatError, "FILE is shorter than last.safetensors recorded: it was changed"),
         (spoil, "metrics.jsonl", FileFormatError, "FILE is damaged: "),
         (garble, "metrics.jsonl", FileFormatError, "FILE is damaged: "),
-        (cut, "last.safetensors", FileFormatError, "FILE is damaged or no safetensors file"),
+        (cut, "last.safetensors", FileFormatError, "FILE is damaged or not a safetensors file"),
         (Path.unlink, "last.safetensors", MissingFileError, "RUN holds no run to resume: there is no last.safetensors"),
     ],
 )

@@ -6,6 +6,7 @@ import shlex
 from contextlib import ExitStack
 from typing import Any
 
+from xpnet.cli.arguments import say
 from xpnet.cli.signals import Interrupted, handling
 from xpnet.training import Callback, Trainer
 
@@ -39,11 +40,13 @@ class StopOnSignal(Callback):
             self._stopped_after = trainer.step
 
     def require_done(self, summary: dict[str, Any]) -> None:
-        """Raise Interrupted, with the command that resumes, when a signal ended the run early."""
-        stopped_early = summary.get("stopped_early", False)
-        if self._received is not None and self._stopped_after is not None and not stopped_early:
-            raise Interrupted(
-                self._received,
-                f"stopped after step {self._stopped_after}, which is saved: continue with xpnet train --resume "
-                f"{shlex.quote(summary['run_dir'])}",
-            )
+        """Say how to resume a run that ended before its last step; raise Interrupted if a signal ended it."""
+        if self._stopped_after is None or summary.get("stopped_early", False):
+            return
+        how = (
+            f"after step {self._stopped_after}, which is saved: continue with xpnet train --resume "
+            f"{shlex.quote(summary['run_dir'])}"
+        )
+        if self._received is not None:
+            raise Interrupted(self._received, f"stopped {how}")
+        say(f"a callback stopped the run {how}")

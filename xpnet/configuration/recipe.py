@@ -150,7 +150,11 @@ def recipe_from_table(table: Table) -> Recipe:
         raise ConfigurationError(f"a recipe must be a table, not {table!r}")
     require_moderate("a recipe", table)
     if isinstance(data := table.get("data"), dict) and "scale" in data:
-        boolean("data.scale", data["scale"])
+        if boolean("data.scale", data["scale"]) and _begins_with_scaling(table.get("model")):
+            raise ConfigurationError(
+                "data.scale divides pixels by their range, and the model's first layer scales them again: leave out "
+                "scale"
+            )
         table = upgrade_recipe(table)
     sections = ["data", "model", "loss", "optimizer", "training"]
     inference_only = "weights" in table
@@ -202,6 +206,12 @@ def _training_options(table: Any, inference_only: bool) -> dict[str, Any]:
         values |= {name: early[name].check(f"{where}.{name}", nested[name]) for name in early if name in nested}
     _require_one_way_of_validation(values)
     return values
+
+
+def _begins_with_scaling(model: Any) -> bool:
+    layers = model.get("layers") if isinstance(model, dict) else None
+    first = layers[0] if isinstance(layers, list) and layers else None
+    return isinstance(first, dict) and first.get("type") in ("Rescale", "Standardize")
 
 
 def _options_in(table: str, options: Mapping[str, Option]) -> dict[str, Option]:

@@ -44,8 +44,8 @@ def split_validation(samples: Samples, fraction: float, seed: int = 0) -> tuple[
     count = round(fraction * rows)
     if not 0 < count < rows:
         raise ConfigurationError(
-            f"a validation fraction of {fraction:g} sets {count} of {rows:,} samples aside: at least one must be, and "
-            "one be left to train on; take another fraction (a run takes 0 for no validation), or more samples"
+            f"a validation fraction of {fraction:g} sets {count} of {rows:,} samples aside: both sets need at "
+            "least one; choose another fraction (0 in a run: no validation), or more samples"
         )
     aside = np.zeros(rows, bool)
     aside[random.permutation(random.stream_key(seed, "validation"), rows)[:count]] = True

@@ -87,8 +87,8 @@ def _propagate_leaf(layer: Layer, name: str, x: _Samples, axes: int | None, orde
 def _flattened(x: _Samples) -> np.ndarray | None:
     if x.shape is None:
         raise ConfigurationError(
-            "Keras flattens images in another order than xpnet, and the network does not tell their shape: give the "
-            "shape of its input, such as (3, 32, 32)"
+            "Keras flattens images in another order than xpnet, and their shape cannot be inferred: give "
+            "input_shape, the shape of the network's input (--input-shape 3,32,32)"
         )
     if not _is_reordered(x.shape):
         return x.order
@@ -114,8 +114,8 @@ def _require_same_images(layer: Reshape, x: _Samples) -> None:
 def _require_same_axis(layer: Layer, name: str, axes: int | None) -> None:
     if axes is None:
         raise ConfigurationError(
-            f"{described(name, layer)} may normalise another axis in Keras, and the network does not tell the shape of "
-            "its samples: give the shape of the network's input, such as (3, 32, 32)"
+            f"{described(name, layer)} may normalise another axis in Keras, and the shape of its samples cannot be "
+            "inferred: give input_shape, the shape of the network's input (--input-shape 3,32,32)"
         )
     if axes not in _SAME_AXIS[type(layer)]:
         raise ConfigurationError(

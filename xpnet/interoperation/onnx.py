@@ -81,5 +81,6 @@ def _shapes(model: Layer, input_shape: Sequence[int] | None) -> tuple[Shape, Sha
         return known, model.output_shape(known)
     except ShapeError as error:
         raise ShapeError(
-            f"the model does not tell the shape of its samples: give it, such as (1, 28, 28) ({error})"
+            f"the shape of a sample cannot be inferred from the model: give input_shape (--input-shape 1,28,28); "
+            f"{error}"
         ) from None

@@ -30,7 +30,7 @@ def read_state_dict(path: Path) -> ForeignWeights:
     except OSError as error:
         raise MissingFileError(f"cannot read {path}: {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:
-        raise FileFormatError(f"{path} is damaged or no safetensors file ({error})") from error
+        raise FileFormatError(f"{path} is damaged or not a safetensors file ({error})") from error
     if any(tensor.name.startswith("parameters/") for tensor in tensors):
         raise FileFormatError(f"{path} was written by xpnet: it is read as it is, by load_model and xpnet evaluate")
     weights = [tensor for tensor in tensors if tensor.name.rpartition(".")[2] not in COUNTERS]

@@ -86,7 +86,7 @@ def _reshape(layer: layers.Reshape, axes: int | None) -> list[str]:
 
 def _batch_norm(layer: layers.BatchNorm, axes: int | None) -> list[str]:
     if axes not in _BATCH_NORMS:
-        unknown = "which the network does not tell: give the shape of its input, such as (3, 32, 32)"
+        unknown = "which cannot be inferred: give input_shape, the shape of the network's input (--input-shape 3,32,32)"
         raise ConfigurationError(
             "BatchNorm is BatchNorm1d, BatchNorm2d or BatchNorm3d in PyTorch, by the number of axes of its samples, "
             + (unknown if axes is None else f"and there is none for {axes} axes")

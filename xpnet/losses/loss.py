@@ -9,7 +9,7 @@ import numpy as np
 from xpnet import ops
 from xpnet.backends import Array, Backend
 from xpnet.context import Context
-from xpnet.errors import one_of
+from xpnet.errors import ConfigurationError, one_of
 from xpnet.parameters import Shape
 
 
@@ -50,9 +50,16 @@ class Loss:
         self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
     ) -> ops.BatchLoss:
         """Loss, losses per row and, if requested, the gradient (in ``out`` when given)."""
-        losses, row_gradients = self.per_row(outputs, targets)
-        row_gradients = row_gradients if gradient else None
-        return ops.batch_loss(backend, outputs, losses, row_gradients, out, reduction=self.reduction)
+        result = self.per_row(outputs, targets)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise ConfigurationError(
+                f"the loss returned a {type(result).__name__}: return a tuple of two arrays, the loss of each row and "
+                "the gradient of each row's loss with respect to its outputs"
+            )
+        losses, row_gradients = result
+        return ops.batch_loss(
+            backend, outputs, losses, row_gradients if gradient else None, out, reduction=self.reduction
+        )
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
         """Raise if the targets of a data set, on the host, do not match outputs of that shape."""

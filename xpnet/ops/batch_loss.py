@@ -76,9 +76,10 @@ def batch_loss(
     (2.0, [[1.0], [2.0]])
     """
     rows = int(outputs.shape[0])
+    # The shape first: of a sum over all rows, a NumPy scalar, require would say that it is no array of the backend.
+    if (shape := tuple(getattr(losses, "shape", (rows,)))) != (rows,):
+        raise ShapeError(f"expected one loss per row, of shape ({rows},), got {shape}")
     backend.require(losses)
-    if tuple(losses.shape) != (rows,):
-        raise ShapeError(f"expected one loss per row, of shape ({rows},), got {tuple(losses.shape)}")
     gradient = None
     if row_gradients is not None:
         backend.require(row_gradients)
