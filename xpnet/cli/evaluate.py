@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import xpnet
     from xpnet import format_1, training
     from xpnet.layers.preprocessing import fit_preprocessing
+    from xpnet.registry import build
 
     backend = xpnet.backend(options.device)
     path = model_file(options.file)
@@ -42,7 +43,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     fit_preprocessing(model, dataset.x_train)  # a model of imported weights, or of format 1, may not be fitted yet
     say(f"device: {backend.name}   file: {path}   data: {dataset.name}")
     began = time.perf_counter()
-    outcome = xpnet.evaluate(model, dataset.test, batch_size=options.batch_size)
+    loss = build("loss", recipe.loss) if recipe else xpnet.SoftmaxCrossEntropy()
+    outcome = xpnet.evaluate(model, dataset.test, loss, batch_size=options.batch_size)
     metrics = {"accuracy": outcome.accuracy, "loss": outcome.loss, "samples": outcome.samples}
     return training.finite_or_null(
         {**metrics, "device": backend.name, "seconds": round(time.perf_counter() - began, 3)}
@@ -52,4 +54,5 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def render(result: dict[str, Any]) -> str:
     """The metrics, for people."""
     loss = "not finite" if result["loss"] is None else f"{result['loss']:.4f}"
-    return f"accuracy {result['accuracy']:.4f}   loss {loss}   ({result['samples']} samples, {result['seconds']} s)"
+    accuracy = "not defined" if result["accuracy"] is None else f"{result['accuracy']:.4f}"  # by this loss
+    return f"accuracy {accuracy}   loss {loss}   ({result['samples']} samples, {result['seconds']} s)"

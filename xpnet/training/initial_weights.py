@@ -48,7 +48,9 @@ def load_weights(model: Layer, path: str | Path) -> Unmatched:
     try:
         unmatched = model.load_state_dict(state, strict=False)
     except (ShapeError, DTypeError) as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise type(error)(
+            f"{path}: {error}; to leave weights out, save a model without them, or use model.load_state_dict in Python"
+        ) from None
     if len(unmatched.left_over) == len(state):
         raise ConfigurationError(
             f"{path} has none of the model's names: it holds {_listed([*state]) or 'no weights'}; the model needs "
