@@ -83,8 +83,11 @@ class Layer:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.partition(".")[0] != "xpnet":
-            require_free_names(cls, _BOUND_ATTRIBUTES)
+            require_free_names(cls, _BOUND_ATTRIBUTES | {"dtype", "input_dtype", "vectors"})
             check_passes(cls)
+            if "backward" in vars(cls) and "backward_parameters" not in vars(cls):
+                # A first layer would otherwise run that of its base class, which does not know the new backward.
+                cls.backward_parameters = Layer.backward_parameters  # type: ignore[method-assign]
 
     # Defined by subclasses.
 
