@@ -9,7 +9,7 @@ import numpy as np
 from xpnet import ops
 from xpnet.backends import Array, Backend
 from xpnet.context import Context
-from xpnet.errors import one_of
+from xpnet.errors import ConfigurationError, one_of
 from xpnet.parameters import Shape
 
 
@@ -39,6 +39,8 @@ class Loss:
     (0.8125, [[0.25], [0.5]])
     """
 
+    reduction: str = "mean"  # of a subclass whose constructor does not call this one
+
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = one_of("reduction", reduction, ops.REDUCTIONS)
 
@@ -50,7 +52,15 @@ class Loss:
         self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
     ) -> ops.BatchLoss:
         """Loss, losses per row and, if requested, the gradient (in ``out`` when given)."""
-        losses, row_gradients = self.per_row(outputs, targets)
+        result = self.per_row(outputs, targets)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise ConfigurationError(
+                f"a loss must return two arrays, the losses of the rows and their gradient, not a "
+                f"{type(result).__name__}: return losses, gradient"
+            )
+        losses, row_gradients = result
+        if gradient and row_gradients is None:
+            raise ConfigurationError("a loss returned None for the gradient: return losses, gradient")
         row_gradients = row_gradients if gradient else None
         return ops.batch_loss(backend, outputs, losses, row_gradients, out, reduction=self.reduction)
 
