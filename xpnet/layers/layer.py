@@ -14,6 +14,7 @@ from xpnet.errors import CallOrderError, ConfigurationError, LayerError
 from xpnet.layers.allocation import ParameterSpec, Vectors, allocate, bind
 from xpnet.layers.checks import check_passes, require_free_names
 from xpnet.layers.prediction import predict
+from xpnet.layers.scaled_inputs import require_fitted
 from xpnet.layers.state import Unmatched, load_state
 from xpnet.layers.summary import summary
 from xpnet.layers.tree import described, find_instances, full_name, map_instances, walk
@@ -202,8 +203,12 @@ class Layer:
         Args:
             x: (N, *input shape), on the model's backend; cast to the model's floating-point type, unless it takes
                 integers.
+
+        Raises:
+            CallOrderError: a preprocessing layer is not fitted.
         """
         backend = self.require_backend()
+        require_fitted(self)
         backend.require(x)
         return self.forward(backend.asarray(x, self.input_dtype), Context(backend))
 

@@ -9,7 +9,15 @@ import numpy as np
 from xpnet import ops
 from xpnet.backends import Array
 from xpnet.context import Context
-from xpnet.errors import CallOrderError, ConfigurationError, DTypeError, ShapeError, finite_number, positive_integer
+from xpnet.errors import (
+    CallOrderError,
+    ConfigurationError,
+    DTypeError,
+    NonFiniteError,
+    ShapeError,
+    finite_number,
+    positive_integer,
+)
 from xpnet.initializers import Constant
 from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.layers.scaled_inputs import leading_preprocessing
@@ -116,6 +124,7 @@ class Standardize(Preprocessing):
     Raises:
         ConfigurationError: ``features`` is not an integer of at least 1.
         ShapeError: samples with another number of features.
+        NonFiniteError: in ``fit``, samples that are infinite, NaN, or too large for the model's dtype.
         CallOrderError: in ``predict`` and evaluation, if it is not fitted.
 
     Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.3.
@@ -152,6 +161,20 @@ class Standardize(Preprocessing):
 
     def _fit(self, chunks: Chunks) -> None:
         backend = self.require_backend()
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            mean, deviation = (statistic.astype(self.dtype) for statistic in self._statistics(chunks))
+        bad = ~(np.isfinite(mean) & np.isfinite(deviation))
+        if bad.any():
+            raise NonFiniteError(
+                f"Standardize cannot be fitted: the samples of feature {int(bad.argmax())} are not all finite, or too "
+                f"large for {self.dtype}"
+            )
+        deviation[deviation == 0.0] = 1.0
+        self.buffers["mean"][...] = backend.asarray(mean)
+        self.buffers["deviation"][...] = backend.asarray(deviation)
+
+    def _statistics(self, chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each feature, float64."""
         # Relative to the first values: so the mean of a feature that never changes is exact, and its deviation 0.
         origin = self._by_feature(next(chunks()))[:, :1]
         count, total = 0, np.zeros(self.features)
@@ -160,10 +183,7 @@ class Standardize(Preprocessing):
         mean = origin[:, 0] + total / count
         # Two passes: E[x²] - E[x]² cancels where the mean is large.
         squares = sum(((values - mean[:, None]) ** 2).sum(axis=1) for values in map(self._by_feature, chunks()))
-        deviation = np.sqrt(squares / count)
-        deviation[deviation == 0.0] = 1.0
-        self.buffers["mean"][...] = backend.asarray(mean, self.dtype)
-        self.buffers["deviation"][...] = backend.asarray(deviation, self.dtype)
+        return mean, np.sqrt(squares / count)
 
     def _by_feature(self, x: np.ndarray) -> np.ndarray:
         """x as (features, values per feature), float64."""

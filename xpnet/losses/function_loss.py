@@ -48,6 +48,9 @@ class FunctionLoss(Loss):
 def as_loss(loss: Loss | RowLoss | None) -> Loss:
     """A loss as it is, a function as a FunctionLoss, None as softmax cross-entropy.
 
+    Raises:
+        ConfigurationError: a class in place of a loss, or what cannot be called.
+
     >>> type(as_loss(None)).__name__
     'SoftmaxCrossEntropy'
     """
