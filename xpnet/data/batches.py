@@ -12,6 +12,7 @@ from xpnet import ops
 from xpnet.backends import Array, Backend
 from xpnet.context import Context
 from xpnet.data.samplers import InOrder, Sampler, epoch_order, steps_per_epoch
+from xpnet.errors import ShapeError
 
 
 class Batch(NamedTuple):
@@ -77,6 +78,7 @@ class Batches:
 
     Raises:
         ConfigurationError: ``batch_size`` is not a whole number of at least 1.
+        ShapeError: another number of targets than of samples.
         OutOfMemoryError: the samples are too large for the device.
 
     >>> from xpnet.backends import backend
@@ -103,6 +105,8 @@ class Batches:
     ) -> None:
         self.backend = backend
         self.samples = int(x.shape[0])
+        if y is not None and int(y.shape[0]) != self.samples:
+            raise ShapeError(f"expected as many targets as the {self.samples:,} samples, got shape {tuple(y.shape)}")
         self.batch_size = batch_size if not drop_last else min(batch_size, self.samples)
         self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
         if drop_last:
