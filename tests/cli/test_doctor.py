@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import xpnet as library
-from xpnet.backends import by_name, cupy_backend
+from xpnet.backends import by_name
 
 CHECKS = ["system", "packages", "kernels", "cuda", "mnist"]
 
@@ -71,7 +71,7 @@ def test_cuda_works_with_and_without_its_kernels(
     cpu = library.backend("cpu" if installed else "cpu-reference")
     monkeypatch.setattr(by_name, "cuda_problem", lambda: None)
     monkeypatch.setattr(library, "cuda_problem", lambda: None)
-    monkeypatch.setattr(cupy_backend, "cupy_backend", lambda: dataclasses.replace(cpu, name="cuda"))
+    monkeypatch.setattr(by_name, "cupy_backend", lambda: dataclasses.replace(cpu, name="cuda"))
     result = xpnet("doctor", "--json").result
     check = checks_of(result)["cuda"]
     assert (result["device"], check["ok"]) == ("cuda", ok)
@@ -89,7 +89,7 @@ def test_cuda_kernels_with_wrong_numbers(xpnet: Any, monkeypatch: pytest.MonkeyP
     off = dataclasses.replace(cpu, name="cuda", kernels=Off())
     monkeypatch.setattr(library, "cuda_problem", lambda: None)
     monkeypatch.setattr(by_name, "cuda_problem", lambda: None)
-    monkeypatch.setattr(cupy_backend, "cupy_backend", lambda: off)
+    monkeypatch.setattr(by_name, "cupy_backend", lambda: off)
     checks = checks_of(xpnet("doctor", "--json").result)
     assert checks["kernels"]["ok"]
     assert not checks["cuda"]["ok"]

@@ -11,6 +11,7 @@ import xpnet
 from xpnet.backends import Backend
 from xpnet.interoperation.pytorch_modules import CONTAINERS, MODULES
 from xpnet.layers import Context, Layer
+from xpnet.layers.preprocessing import fit_preprocessing
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; 'make test-peers' compares with it")
 pytestmark = pytest.mark.torch
@@ -191,6 +192,12 @@ NETWORKS: dict[str, tuple[Callable[[], Layer], tuple[int, ...]]] = {
         lambda: xpnet.Sequential(xpnet.Linear(4, 5, "tanh", bias=False), xpnet.BatchNorm(3), xpnet.Linear(5, 2)),
         (3, 4),
     ),
+    "scaled": (
+        lambda: xpnet.Sequential(
+            xpnet.Rescale(16), xpnet.Standardize(3), xpnet.Flatten(), xpnet.Linear(12, 5, "relu"), xpnet.Linear(5, 2)
+        ),
+        (3, 4),
+    ),
     "indices": (lambda: xpnet.Sequential(xpnet.Embedding(7, 3), xpnet.Flatten(), xpnet.Linear(12, 2)), (4,)),
 }
 
@@ -220,6 +227,7 @@ def test_every_layer_is_exported(backend: Backend, name: str) -> None:
     x = (7 * x).astype(np.int64) if model.takes_integers else x
     for view in model.parameters.values():
         view[...] = view + backend.asarray(draws.random(view.shape, np.float32))
+    fit_preprocessing(model, x)
     given, training = backend.asarray(x), Context(backend, training=True)
     model.forward(given, training)
     module = exported(model)

@@ -93,7 +93,7 @@ def test_every_layer_is_in_one_of_the_networks() -> None:
     def kinds(layer: Layer) -> set[type[Layer]]:
         return {type(layer)}.union(*map(kinds, layer.children().values()))
 
-    elsewhere = {Embedding, Rescale, Standardize}
+    elsewhere = {Embedding, Rescale, Standardize}  # the last two: tests/training/test_raw_pixels.py
     assert set().union(*(kinds(build()) for build in NETWORKS.values())) | elsewhere == set(NODES)
 
 

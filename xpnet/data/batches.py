@@ -116,7 +116,6 @@ class Batches:
         self._divisor = 1.0 if rescale is None else rescale.divisor_for(str(x.dtype).rpartition(".")[2] == "uint8")
         self._sampler = sampler or InOrder()
         self.dtype = dtype
-        self._type = dtype and getattr(backend.xp, dtype)
         self._resident = resident
         self._epoch = -1
         self._order: Any = None
@@ -169,7 +168,7 @@ class Batches:
         if self.dtype is None:
             x = take(x, indices, axis=0)
         else:
-            out = context.empty(self, "x", (indices.shape[0], *x.shape[1:]), self._type)
+            out = context.empty(self, "x", (indices.shape[0], *x.shape[1:]), getattr(self.backend.xp, self.dtype))
             x = ops.gather(self.backend, x, indices, self._divisor, self.dtype, out)
         if y is None:
             return x, None
