@@ -105,8 +105,8 @@ class Batches:
     ) -> None:
         self.backend = backend
         self.samples = int(x.shape[0])
-        if y is not None and int(y.shape[0]) != self.samples:
-            raise ShapeError(f"expected as many targets as the {self.samples:,} samples, got shape {tuple(y.shape)}")
+        if y is not None and np.shape(y)[:1] != (self.samples,):
+            raise ShapeError(f"expected as many targets as the {self.samples:,} samples, got shape {np.shape(y)}")
         self.batch_size = batch_size if not drop_last else min(batch_size, self.samples)
         self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
         if drop_last:
