@@ -37,7 +37,7 @@ class Context:
         self.step = 0
         self.reuse = reuse
         self.prescaled: Any = None
-        self._buffers: dict[tuple[Any, str], Array] = {}
+        self._buffers: dict[tuple[int, str], Array] = {}  # by id: a dataclass may not be hashable
 
     def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
         """Uninitialised memory for the result ``name`` of ``owner``; None where a new array must be allocated.
@@ -46,12 +46,12 @@ class Context:
         """
         if not self.reuse:
             return None
-        buffer = self._buffers.get((owner, name))
+        buffer = self._buffers.get((id(owner), name))
         if buffer is not None and buffer.dtype == dtype:
             if buffer.shape == shape:
                 return buffer
             if buffer.shape[1:] == shape[1:] and buffer.shape[0] > shape[0]:
                 return buffer[: shape[0], ...]
         buffer = self.backend.xp.empty(shape, dtype=dtype, device=self.backend.device)
-        self._buffers[owner, name] = buffer
+        self._buffers[id(owner), name] = buffer
         return buffer

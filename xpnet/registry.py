@@ -63,7 +63,8 @@ def register(thing: Registered) -> Registered:
         ``thing`` itself. It replaces an earlier one of the same module and name.
 
     Raises:
-        ConfigurationError: it is none of these, or another class has its name.
+        ConfigurationError: it is none of these, another class has its name, or its constructor takes an argument that
+            a file cannot hold by name.
 
     >>> @register
     ... class Half(layers.Layer):
@@ -75,6 +76,8 @@ def register(thing: Registered) -> Registered:
     {'type': 'Sequential', 'layers': [{'type': 'Half'}]}
     """
     kind = _kind_of(thing)
+    if inspect.isclass(thing):
+        _require_named_arguments(thing)
     for classes in (*_CLASSES.values(), _RESERVED):
         if thing.__name__ in classes and not _same(thing, classes[thing.__name__]):
             other = classes[thing.__name__]
@@ -98,6 +101,26 @@ def _kind_of(thing: Any) -> str:
     raise ConfigurationError(
         f"{thing.__name__} must be derived from Layer, Loss, Optimizer, Schedule or Callback, or have a method draw"
     )
+
+
+def _require_named_arguments(cls: type) -> None:
+    """Raise ConfigurationError for arguments that ``describe`` would lose."""
+    parameters = _constructor_parameters(cls)
+    if "type" in parameters:
+        raise ConfigurationError(
+            f"{cls.__name__} has an argument 'type', which in a file is the name of the class: rename it"
+        )
+    for name, parameter in parameters.items():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ConfigurationError(f"{cls.__name__} takes {name!r} by position only: remove the / after it")
+    constructors = [ancestor.__init__ for ancestor in cls.__mro__[:-1] if "__init__" in vars(ancestor)]  # type: ignore[misc]
+    if constructors and all(
+        any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(one).parameters.values())
+        for one in constructors
+    ):
+        raise ConfigurationError(
+            f"{cls.__name__} takes any keywords, which a file cannot hold: name each argument of its constructor"
+        )
 
 
 def add_base(kind: str, base: type, reserved: Iterable[type]) -> None:

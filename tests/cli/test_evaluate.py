@@ -59,6 +59,19 @@ def test_the_batch_size_does_not_matter(xpnet: Any, run: dict[str, Any], batch_s
     assert result["loss"] == pytest.approx(run["test_loss"], rel=1e-5)
 
 
+def test_the_loss_is_the_recipes(xpnet: Any) -> None:
+    """Label smoothing raises the loss, in the run and here; a squared error knows no accuracy."""
+    table = library.load_recipe("digits").to_table()
+    table["loss"] = {"type": "SoftmaxCrossEntropy", "label_smoothing": 0.5}
+    Path("smooth.toml").write_text(tomli_w.dumps(table))
+    run = xpnet("train", "--recipe", "smooth.toml", *CPU, "--json", "--epochs", 1, "--out", "smooth").result
+    result = xpnet("evaluate", "smooth/last.safetensors", *CPU, "--json").result
+    assert result["loss"] == pytest.approx(run["test_loss"], rel=1e-6)
+    model = library.load_model("smooth/last.safetensors", library.backend("cpu-reference"))
+    plain = library.evaluate(model, library.data.load("digits").test)
+    assert result["loss"] > plain.loss + 0.1
+
+
 def test_the_printed_line(xpnet: Any, run: dict[str, Any]) -> None:
     outcome = xpnet("evaluate", "run/last.safetensors", *CPU)
     accuracy, loss = run["test_accuracy"], run["test_loss"]

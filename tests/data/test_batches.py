@@ -7,7 +7,7 @@ import pytest
 
 from xpnet.context import Context
 from xpnet.data import Batch, Batches, InOrder, Shuffled, WithReplacement
-from xpnet.errors import ConfigurationError
+from xpnet.errors import ConfigurationError, ShapeError
 
 X = np.arange(7 * 6, dtype=np.uint8).reshape(7, 2, 3)
 Y = np.array([3, 1, 4, 1, 5, 9, 2])
@@ -53,8 +53,8 @@ def test_parts_cover_the_batch_in_order(cpu, size) -> None:
 
 
 class By255:
-    def divisor_for(self, is_bytes: bool) -> float:
-        assert is_bytes
+    def divisor_for(self, dtype: str) -> float:
+        assert dtype == "uint8"
         return 255.0
 
 
@@ -99,3 +99,9 @@ def test_in_order_of_the_set_for_evaluations(backend) -> None:
 def test_a_batch_size_that_cannot_be(cpu, batch_size) -> None:
     with pytest.raises(ConfigurationError, match="batch_size must be a whole number of at least 1"):
         Batches(cpu, X, Y, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("targets", [2, len(Y) - 1])
+def test_another_number_of_targets(cpu, targets) -> None:
+    with pytest.raises(ShapeError, match=rf"as many targets as the {len(X)} samples, got shape \({targets},\)"):
+        Batches(cpu, X, Y[:targets], batch_size=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -190,12 +192,12 @@ def test_a_gradient_that_is_not_finite_is_no_missing_one(cpu) -> None:
     assert not np.isfinite(layer.gradients["s"][:2]).any()
 
 
-def test_a_name_that_every_layer_has_cannot_be_an_argument() -> None:
-    with pytest.raises(LayerError, match="Mine has an argument 'path', an attribute of every layer: rename it"):
-
-        class Mine(Scale):
-            def __init__(self, path):
-                self.path = path
+@pytest.mark.parametrize(
+    ("name", "constructor"), [("path", lambda self, path: None), ("dtype", lambda self, dtype: None)]
+)
+def test_a_name_that_every_layer_has_cannot_be_an_argument(name, constructor) -> None:
+    with pytest.raises(LayerError, match=f"Mine has an argument '{name}', an attribute of every layer: rename it"):
+        of(__init__=constructor)
 
 
 def test_xpnets_own_layers_are_not_wrapped() -> None:
@@ -203,3 +205,41 @@ def test_xpnets_own_layers_are_not_wrapped() -> None:
     for layer in (Linear, Sequential, xpnet.BatchNorm, xpnet.Dropout):
         assert not hasattr(layer.forward, "__wrapped__")
         assert not hasattr(layer.backward, "__wrapped__")
+
+
+def first_layer_gradients(layer, backend):
+    """The gradients of a layer that stands first, from ``backward`` and from ``backward_parameters``."""
+    model = Sequential(layer, Linear(3, 2)).initialize(backend)
+    x = backend.asarray(np.arange(4) if layer.takes_integers else np.full((4, 5), 0.5, np.float32))
+    gradients = []
+    for method in (model.backward, model.backward_parameters):
+        context = Context(backend, training=True)
+        y = model.forward(x, context)
+        method(context.backend.xp.ones_like(y), context)
+        gradients.append(np.array(backend.to_numpy(model.gradients.vector)))
+    return gradients
+
+
+def twice(base, *arguments):
+    """A layer of xpnet's, twice."""
+
+    class Twice(base):
+        def forward(self, x, context):
+            return super().forward(x, context) * 2.0
+
+        def backward(self, dy, context):
+            return super().backward(dy * 2.0, context)
+
+    return Twice(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("base", "arguments"),
+    [(Linear, (5, 3)), (Sequential, (Linear(5, 3),)), (xpnet.Embedding, (4, 3))],
+    ids=["Linear", "Sequential", "Embedding"],
+)
+def test_the_backward_pass_of_a_subclass_is_used_in_the_first_layer_too(backend, base, arguments) -> None:
+    """Linear, Sequential and Embedding have a shorter backward pass for a first layer, without its factor of 2."""
+    whole, first = first_layer_gradients(copy.deepcopy(twice(base, *arguments)), backend)
+    assert np.abs(whole).max() > 0
+    np.testing.assert_array_equal(first, whole)

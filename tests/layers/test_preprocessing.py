@@ -81,6 +81,8 @@ class TestRescale:
         message = r"has a default divisor for uint8 and floating-point samples, not for int64: give a divisor"
         with pytest.raises(xpnet.DTypeError, match=message):
             layer.fit(np.ones((2, 3), np.int64))
+        with pytest.raises(xpnet.DTypeError, match=message):
+            layer.predict(np.ones((2, 3), np.int64))
         with pytest.raises(
             xpnet.CallOrderError, match=r"no divisor yet: give one, such as Rescale\(255\.0\), or train"
         ):
@@ -194,7 +196,26 @@ class TestStandardize:
         with pytest.raises(xpnet.CallOrderError, match=message):
             model.predict(BYTES)
         with pytest.raises(xpnet.CallOrderError, match=message):
+            model(backend.asarray(BYTES))
+        with pytest.raises(xpnet.CallOrderError, match=message):
             xpnet.evaluate(model, (BYTES, np.zeros(64, int)))
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e39])
+    def test_samples_without_finite_statistics_leave_it_unfitted(self, backend, bad) -> None:
+        x = np.ones((3, 2)) * [[1.0], [2.0], [3.0]]
+        spoilt = x.copy()
+        spoilt[1, 1] = bad
+        layer = Standardize(2).initialize(backend, dtype="float32")
+        with pytest.raises(xpnet.NonFiniteError, match="the samples of feature 1 are not all finite, or too large"):
+            layer.fit(spoilt)
+        assert not layer.is_fitted
+        layer.fit(x)
+        assert on_host(layer, "mean").tolist() == [2.0, 2.0]
+
+    def test_a_deviation_below_the_smallest_number_of_the_type_is_none(self, backend) -> None:
+        layer = Standardize(1).initialize(backend, dtype="float32")
+        layer.fit(np.array([[0.0], [1e-50]]))
+        assert on_host(layer, "deviation").tolist() == [1.0]
 
     def test_in_the_middle_of_a_model_it_is_fitted_by_hand(self, cpu) -> None:
         model = Sequential(Linear(4, 4), Standardize(4), Linear(4, 2)).initialize(cpu)
@@ -208,6 +229,18 @@ class TestStandardize:
     def test_before_initialize(self) -> None:
         with pytest.raises(xpnet.CallOrderError, match="call initialize"):
             Standardize(4).fit(BYTES)
+
+
+class Centered(Rescale):
+    """Divides and subtracts: its division must not be done while a batch is gathered."""
+
+    def forward(self, x, context):
+        return x / self.divisor - 0.5
+
+
+def test_a_rescale_with_a_forward_pass_of_its_own_divides_once(backend) -> None:
+    model = Sequential(Centered(256.0), Flatten()).initialize(backend)
+    np.testing.assert_array_equal(model.predict(BYTES), (BYTES / 256.0 - 0.5).astype(np.float32))
 
 
 def saved_and_loaded(model):

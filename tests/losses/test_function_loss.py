@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,25 @@ def test_training_and_evaluating_by_a_function_is_that_by_the_ready_loss(backend
     assert figures[0] == pytest.approx(figures[1], rel=1e-14)
 
 
+def test_a_dataclass(backend) -> None:
+    """It defines equality, and so no hash."""
+
+    @dataclasses.dataclass
+    class Scaled(Loss):
+        factor: float
+
+        def per_row(self, outputs, targets):
+            losses, gradient = squares(outputs, targets)
+            return self.factor * losses, self.factor * gradient
+
+    vectors = []
+    for loss in (Scaled(2.0), FunctionLoss(lambda y, t: tuple(2.0 * part for part in squares(y, t)))):
+        model = Sequential(Linear(2, 2)).initialize(backend, dtype="float64")
+        Trainer(model, loss, xpnet.SGD(0.1)).fit((OUTPUTS, TARGETS), epochs=2, batch_size=2)
+        vectors.append(np.array(backend.to_numpy(model.parameters.vector)))
+    np.testing.assert_array_equal(*vectors)
+
+
 def test_a_class_keeps_its_arguments(cpu) -> None:
     class Weighted(Loss):
         def __init__(self, weight: float) -> None:
@@ -99,3 +120,39 @@ def test_what_cannot_be_called_is_no_loss(cpu) -> None:
     model = Sequential(Linear(1, 1)).initialize(cpu)
     with pytest.raises(xpnet.ConfigurationError, match="a loss must be a Loss or a function of outputs and targets"):
         Trainer(model, "mse", xpnet.SGD(0.1))
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda y: (y[:, 0], None), "returned None for the gradient"),
+        (lambda y: y[:, 0], r"returned a \w*[aA]rray: return a tuple of two arrays"),
+        (lambda y: None, "returned a NoneType: return a tuple of two arrays"),
+    ],
+    ids=["no gradient", "losses alone", "nothing"],
+)
+def test_a_function_that_returns_anything_but_losses_and_gradient(backend, result, message) -> None:
+    model = Sequential(Linear(3, 2)).initialize(backend)
+    trainer = Trainer(model, lambda outputs, targets: result(outputs), xpnet.SGD(0.1))
+    with pytest.raises(xpnet.ConfigurationError, match=f"^the loss {message}"):
+        trainer.fit((np.ones((2, 3)), np.ones((2, 2))), epochs=1)
+
+
+def test_a_class_in_place_of_a_loss(cpu) -> None:
+    model = Sequential(Linear(3, 2)).initialize(cpu)
+    with pytest.raises(xpnet.ConfigurationError, match=r"not the class MeanSquaredError: call it"):
+        Trainer(model, xpnet.MeanSquaredError, xpnet.SGD(0.1))
+
+
+def test_a_loss_whose_constructor_does_not_call_that_of_its_base_class(backend) -> None:
+    class Scaled(Loss):
+        def __init__(self, factor):
+            self.factor = factor
+
+        def per_row(self, outputs, targets):
+            losses, gradient = squares(outputs, targets)
+            return self.factor * losses, self.factor * gradient
+
+    outputs, targets = backend.asarray(OUTPUTS), backend.asarray(TARGETS)
+    expected = 3.0 * float(xpnet.MeanSquaredError()(backend, outputs, targets))
+    assert float(Scaled(3.0)(backend, outputs, targets)) == pytest.approx(expected, rel=1e-15)

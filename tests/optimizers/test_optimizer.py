@@ -470,3 +470,19 @@ def test_gradients_are_clipped_in_place_without_what_is_frozen(backend, limit) -
         for name, after in on_host(model, model.gradients).items():
             expected = before[name] if name == "0.W" else clipped(before[name])
             np.testing.assert_allclose(after, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("slots", ["velocity", ("weights",)])
+def test_slots_that_cannot_be(slots) -> None:
+    """Letters would be slots of their own; "weights" stands in checkpoints for the weights beside their average."""
+    own = type("Own", (Optimizer,), {"slots": slots, "rule": lambda *arguments: None})
+    model = xpnet.Linear(1, 1).initialize(xpnet.backend("cpu"))
+    with pytest.raises(xpnet.ConfigurationError, match=r"^slots of Own must be a tuple of names other than 'weights'"):
+        own(0.1).initialize(model)
+
+
+def test_a_rule_beside_an_operation_is_an_error() -> None:
+    own = type("Own", (Adam,), {"rule": lambda *arguments: None})
+    model = xpnet.Linear(1, 1).initialize(xpnet.backend("cpu"))
+    with pytest.raises(xpnet.ConfigurationError, match=r"^Own has a rule and its base class an operation"):
+        own().initialize(model)

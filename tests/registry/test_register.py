@@ -275,3 +275,32 @@ class TestWhatCannotBeBuilt:
             build("layer", {"type": register(Sum).__name__})
         with pytest.raises(ConfigurationError, match="branches must be a list, got 3"):
             build("layer", {"type": "Sum", "scale": 1, "branches": 3})
+
+
+class Typed(Layer):
+    def __init__(self, type):
+        self.type = type
+
+
+class Positional(Layer):
+    def __init__(self, features, /):
+        self.features = features
+
+
+class AnyKeywords(Layer):
+    def __init__(self, features, **scales):
+        self.features, self.scales = features, scales
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (Typed, "Typed has an argument 'type', which in a file is the name of the class: rename it"),
+        (Positional, "Positional takes 'features' by position only: remove the / after it"),
+        (AnyKeywords, "AnyKeywords takes any keywords, which a file cannot hold: name each argument"),
+    ],
+)
+def test_arguments_that_a_file_would_lose(cls, message) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{message}"):
+        register(cls)
+    assert cls.__name__ not in names("layer")

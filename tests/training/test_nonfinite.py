@@ -80,8 +80,7 @@ def test_the_model_is_as_the_bad_step_found_it(backend: Backend, optimizer: str)
     message = r"step 4 stopped being finite in the inputs \(sample 13 of the training set\), with"
     with pytest.raises(NonFiniteError, match=message):
         bad.fit((x, y), epochs=1, batch_size=4, sampler=InOrder())
-    # The buffers were overwritten when the step was taken again, to find the place.
-    assert state(bad) | {"buffers": b""} == state(good) | {"buffers": b""}
+    assert state(bad) == state(good)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

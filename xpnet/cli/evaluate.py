@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     fit_preprocessing(model, dataset.x_train)  # a model of imported weights, or of format 1, may not be fitted yet
     say(f"device: {backend.name}   file: {path}   data: {dataset.name}")
     began = time.perf_counter()
-    loss = build("loss", recipe.loss) if recipe else xpnet.SoftmaxCrossEntropy()
+    loss = build("loss", recipe.loss) if recipe and recipe.loss else xpnet.SoftmaxCrossEntropy()
     outcome = xpnet.evaluate(model, dataset.test, loss, batch_size=options.batch_size)
     metrics = {"accuracy": outcome.accuracy, "loss": outcome.loss, "samples": outcome.samples}
     return training.finite_or_null(

@@ -12,6 +12,7 @@ from xpnet import ops
 from xpnet.backends import Array, Backend
 from xpnet.context import Context
 from xpnet.data.samplers import InOrder, Sampler, epoch_order, steps_per_epoch
+from xpnet.errors import ShapeError
 
 
 class Batch(NamedTuple):
@@ -49,8 +50,8 @@ class Batch(NamedTuple):
 class Divides(Protocol):
     """A layer that divides its input by a number, which ``gather`` does in the same pass over the bytes."""
 
-    def divisor_for(self, is_bytes: bool) -> float:
-        """The number, for samples of bytes (uint8) or of floating point."""
+    def divisor_for(self, dtype: str) -> float:
+        """The number, for samples of that type."""
 
 
 class Batches:
@@ -77,6 +78,7 @@ class Batches:
 
     Raises:
         ConfigurationError: ``batch_size`` is not a whole number of at least 1.
+        ShapeError: another number of targets than of samples.
         OutOfMemoryError: the samples are too large for the device.
 
     >>> from xpnet.backends import backend
@@ -103,13 +105,15 @@ class Batches:
     ) -> None:
         self.backend = backend
         self.samples = int(x.shape[0])
+        if y is not None and np.shape(y)[:1] != (self.samples,):
+            raise ShapeError(f"expected as many targets as the {self.samples:,} samples, got shape {np.shape(y)}")
         self.batch_size = batch_size if not drop_last else min(batch_size, self.samples)
         self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
         if drop_last:
             self.steps_per_epoch = self.samples // self.batch_size
         self.seed = seed
         self.rescale: Any = rescale
-        self._divisor = 1.0 if rescale is None else rescale.divisor_for(str(x.dtype).rpartition(".")[2] == "uint8")
+        self._divisor = 1.0 if rescale is None else rescale.divisor_for(str(x.dtype).rpartition(".")[2])
         self._sampler = sampler or InOrder()
         self.dtype = dtype
         self._resident = resident

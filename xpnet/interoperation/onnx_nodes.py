@@ -117,7 +117,7 @@ def _gelu(graph: Graph, layer: layers.GELU, name: str, x: str) -> str:
 
 
 def _rescale(graph: Graph, layer: layers.Rescale, name: str, x: str) -> str:
-    divisor = np.array(layer.divisor_for(is_bytes=False), np.float32)  # the graph's input is floating point
+    divisor = np.array(layer.divisor_for("float32"), np.float32)  # the graph's input is floating point
     return graph.node("Div", x, graph.constant(f"{name}divisor", divisor))
 
 

@@ -99,7 +99,7 @@ def _layer_norm(layer: layers.LayerNorm, axes: int | None) -> list[str]:
 
 
 def _rescale(layer: layers.Rescale, axes: int | None) -> list[str]:
-    return [f"Rescale({layer.divisor_for(is_bytes=False)})"]
+    return [f"Rescale({layer.divisor_for('float32')})"]
 
 
 def _standardize(layer: layers.Standardize, axes: int | None) -> list[str]:

@@ -60,7 +60,7 @@ class Embedding(Layer):
 
     def backward(self, dy: Array, context: Context) -> Array:
         """Zeros, since indices are not differentiable; writes dW into ``gradients``."""
-        self.backward_parameters(dy, context)
+        Embedding.backward_parameters(self, dy, context)  # a subclass's may call this method
         return context.backend.xp.zeros(dy.shape[:-1], dtype=dy.dtype, device=context.backend.device)
 
     def backward_parameters(self, dy: Array, context: Context) -> None:

@@ -14,6 +14,7 @@ from xpnet.errors import CallOrderError, ConfigurationError, LayerError
 from xpnet.layers.allocation import ParameterSpec, Vectors, allocate, bind
 from xpnet.layers.checks import check_passes, require_free_names
 from xpnet.layers.prediction import predict
+from xpnet.layers.scaled_inputs import require_fitted
 from xpnet.layers.state import Unmatched, load_state
 from xpnet.layers.summary import summary
 from xpnet.layers.tree import described, find_instances, full_name, map_instances, walk
@@ -83,8 +84,11 @@ class Layer:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.partition(".")[0] != "xpnet":
-            require_free_names(cls, _BOUND_ATTRIBUTES)
+            require_free_names(cls, _BOUND_ATTRIBUTES | {"dtype", "input_dtype", "vectors"})
             check_passes(cls)
+            if "backward" in vars(cls) and "backward_parameters" not in vars(cls):
+                # A first layer would otherwise run that of its base class, which does not know the new backward.
+                cls.backward_parameters = Layer.backward_parameters  # type: ignore[method-assign]
 
     # Defined by subclasses.
 
@@ -199,8 +203,12 @@ class Layer:
         Args:
             x: (N, *input shape), on the model's backend; cast to the model's floating-point type, unless it takes
                 integers.
+
+        Raises:
+            CallOrderError: a preprocessing layer is not fitted.
         """
         backend = self.require_backend()
+        require_fitted(self)
         backend.require(x)
         return self.forward(backend.asarray(x, self.input_dtype), Context(backend))
 

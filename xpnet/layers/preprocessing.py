@@ -9,7 +9,15 @@ import numpy as np
 from xpnet import ops
 from xpnet.backends import Array
 from xpnet.context import Context
-from xpnet.errors import CallOrderError, ConfigurationError, DTypeError, ShapeError, finite_number, positive_integer
+from xpnet.errors import (
+    CallOrderError,
+    ConfigurationError,
+    DTypeError,
+    NonFiniteError,
+    ShapeError,
+    finite_number,
+    positive_integer,
+)
 from xpnet.initializers import Constant
 from xpnet.layers.layer import Layer, ParameterSpec
 from xpnet.layers.scaled_inputs import leading_preprocessing
@@ -79,16 +87,19 @@ class Rescale(Preprocessing):
         return self.divisor is not None
 
     def _fit(self, chunks: Chunks) -> None:
-        dtype = next(chunks()).dtype
-        if dtype != np.uint8 and dtype.kind != "f":
+        self.divisor = self.divisor_for(next(chunks()).dtype.name)
+
+    def divisor_for(self, dtype: str) -> float:
+        """The divisor; if it is not set, the default for samples of that type.
+
+        Raises:
+            DTypeError: there is no default.
+        """
+        if self.divisor is None and dtype != "uint8" and not dtype.startswith("float"):
             raise DTypeError(
                 f"Rescale() has a default divisor for uint8 and floating-point samples, not for {dtype}: give a divisor"
             )
-        self.divisor = self.divisor_for(dtype == np.uint8)
-
-    def divisor_for(self, is_bytes: bool) -> float:
-        """The divisor; if it is not set, the default for bytes or floating point."""
-        return self.divisor or (255.0 if is_bytes else 1.0)
+        return self.divisor or (255.0 if dtype == "uint8" else 1.0)
 
     def forward(self, x: Array, context: Context) -> Array:
         """y; x itself if it was divided while it was gathered."""
@@ -116,6 +127,7 @@ class Standardize(Preprocessing):
     Raises:
         ConfigurationError: ``features`` is not an integer of at least 1.
         ShapeError: samples with another number of features.
+        NonFiniteError: in ``fit``, samples that are infinite, NaN, or too large for the model's dtype.
         CallOrderError: in ``predict`` and evaluation, if it is not fitted.
 
     Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.3.
@@ -152,6 +164,20 @@ class Standardize(Preprocessing):
 
     def _fit(self, chunks: Chunks) -> None:
         backend = self.require_backend()
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            mean, deviation = (statistic.astype(self.dtype) for statistic in self._statistics(chunks))
+        bad = ~(np.isfinite(mean) & np.isfinite(deviation))
+        if bad.any():
+            raise NonFiniteError(
+                f"Standardize cannot be fitted: the samples of feature {int(bad.argmax())} are not all finite, or too "
+                f"large for {self.dtype}"
+            )
+        deviation[deviation == 0.0] = 1.0
+        self.buffers["mean"][...] = backend.asarray(mean)
+        self.buffers["deviation"][...] = backend.asarray(deviation)
+
+    def _statistics(self, chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each feature, float64."""
         # Relative to the first values: so the mean of a feature that never changes is exact, and its deviation 0.
         origin = self._by_feature(next(chunks()))[:, :1]
         count, total = 0, np.zeros(self.features)
@@ -160,10 +186,7 @@ class Standardize(Preprocessing):
         mean = origin[:, 0] + total / count
         # Two passes: E[x²] - E[x]² cancels where the mean is large.
         squares = sum(((values - mean[:, None]) ** 2).sum(axis=1) for values in map(self._by_feature, chunks()))
-        deviation = np.sqrt(squares / count)
-        deviation[deviation == 0.0] = 1.0
-        self.buffers["mean"][...] = backend.asarray(mean, self.dtype)
-        self.buffers["deviation"][...] = backend.asarray(deviation, self.dtype)
+        return mean, np.sqrt(squares / count)
 
     def _by_feature(self, x: np.ndarray) -> np.ndarray:
         """x as (features, values per feature), float64."""

@@ -24,9 +24,15 @@ def leading_preprocessing(model: Layer) -> list[Layer]:
 
 
 def leading_rescale(model: Layer) -> Divides | None:
-    """The Rescale that a model begins with, whose division can be fused with the gathering of a batch."""
+    """The Rescale that a model begins with, whose division can be fused with the gathering of a batch.
+
+    None for a subclass with a forward pass of its own, which may do more than divide.
+    """
     first = next(iter(leading_preprocessing(model)), None)
-    return first if isinstance(first, Divides) else None
+    if not isinstance(first, Divides):
+        return None
+    divides = next(cls for cls in type(first).__mro__ if "forward" in vars(cls))
+    return first if "divisor_for" in vars(divides) else None
 
 
 def require_fitted(model: Layer) -> None:

@@ -18,7 +18,8 @@ class FunctionLoss(Loss):
 
     Args:
         function: given outputs (N, …) and targets (N, …), arrays of one backend, returns the loss of each row, (N,),
-            and the gradient of each row's loss with respect to its outputs, of the outputs' shape.
+            and the gradient of each row's loss with respect to its outputs, of the outputs' shape. It must not write
+            into its arguments.
         reduction: "mean", "sum" or "none".
 
     Raises:
@@ -47,9 +48,14 @@ class FunctionLoss(Loss):
 def as_loss(loss: Loss | RowLoss | None) -> Loss:
     """A loss as it is, a function as a FunctionLoss, None as softmax cross-entropy.
 
+    Raises:
+        ConfigurationError: a class in place of a loss, or what cannot be called.
+
     >>> type(as_loss(None)).__name__
     'SoftmaxCrossEntropy'
     """
     if loss is None:
         return SoftmaxCrossEntropy()
+    if isinstance(loss, type):
+        raise ConfigurationError(f"a loss must be an object, not the class {loss.__name__}: call it, {loss.__name__}()")
     return loss if isinstance(loss, Loss) else FunctionLoss(loss)

@@ -39,6 +39,8 @@ class Loss:
     (0.8125, [[0.25], [0.5]])
     """
 
+    reduction: str = "mean"  # of a subclass whose constructor does not call this one
+
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = one_of("reduction", reduction, ops.REDUCTIONS)
 
@@ -57,9 +59,10 @@ class Loss:
                 "the gradient of each row's loss with respect to its outputs"
             )
         losses, row_gradients = result
-        return ops.batch_loss(
-            backend, outputs, losses, row_gradients if gradient else None, out, reduction=self.reduction
-        )
+        if gradient and row_gradients is None:
+            raise ConfigurationError("the loss returned None for the gradient: return losses, gradient")
+        row_gradients = row_gradients if gradient else None
+        return ops.batch_loss(backend, outputs, losses, row_gradients, out, reduction=self.reduction)
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
         """Raise if the targets of a data set, on the host, do not match outputs of that shape."""

@@ -17,6 +17,8 @@ from xpnet.schedules import Schedule, as_schedule
 # Set by initialize, and not pickled.
 _BOUND_ATTRIBUTES = {"_backend", "_parameters", "_groups", "_hyperparameters", "_current", "_segments"}
 
+_WEIGHTS = "weights"  # in checkpoints, beside the slots: the weights whose moving average is evaluated
+
 
 class CommonOptions(TypedDict, total=False):
     """The keyword options of every optimizer except ``weight_decay``, for type checkers."""
@@ -132,11 +134,21 @@ class Optimizer:
 
         Raises:
             ConfigurationError: a pattern matches no parameter of the model, all parameters are frozen, or the class has
-                no rule.
+                no rule, a rule and an operation, or invalid slots.
         """
         if self.rule is None and self.operation is None:
             raise ConfigurationError(
                 f"{type(self).__name__} has no rule: define rule(self, backend, values, gradients, learning_rate)"
+            )
+        if self.rule is not None and self.operation is not None:
+            raise ConfigurationError(
+                f"{type(self).__name__} has a rule and its base class an operation, so that the rule would not be "
+                "used: derive it from Optimizer"
+            )
+        if isinstance(self.slots, str) or _WEIGHTS in self.slots:
+            raise ConfigurationError(
+                f"slots of {type(self).__name__} must be a tuple of names other than {_WEIGHTS!r}, such as "
+                f"('velocity',), not {self.slots!r}"
             )
         parameters, gradients, _ = model.vectors
         for option in ("weight_decay_mask", "learning_rate_factors", "frozen"):

@@ -22,7 +22,7 @@ def first_non_finite(training_step: TrainingStep, batches: Batches, step: int, s
     """Run a step again, and name the first array that holds infinity or NaN; None when all are finite.
 
     Args:
-        training_step: its model has the parameters from before the step. They do not change; buffers and gradients are
+        training_step: its model has the parameters and buffers from before the step. They do not change; gradients are
             overwritten.
         batches: of the training set.
         step: the step's number, from 0.
@@ -80,9 +80,12 @@ def first_non_finite(training_step: TrainingStep, batches: Batches, step: int, s
     for name, layer in named_layers(model):
         if not layer.children():
             methods += check_layer(layer, name)
+    buffers = model.vectors.buffers.vector
+    before = backend.xp.asarray(buffers, copy=True)
     with hooked(methods), backend.ignoring_overflow():
         parts = batches.at(step).parts(training_step.micro_batch_size)
         for _ in training_step.results(batches, parts, step, context):
             if found:
                 break
+    buffers[...] = before
     return found[0] if found else None
