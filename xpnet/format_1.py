@@ -1,4 +1,4 @@
-"""Checkpoints of format 1, from before xpnet 0.2, which are still read: their metadata in format 2."""
+"""Checkpoints, records and recipes of format 1, which are still read: the same in format 2."""
 
 from __future__ import annotations
 

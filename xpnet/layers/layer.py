@@ -335,7 +335,7 @@ class Layer:
             )
         return saved
 
-    # Copies.
+    # For summary.py and scaled_inputs.py.
 
     @property
     def _known_shape(self) -> Shape:
@@ -345,6 +345,8 @@ class Layer:
     def _chain(self) -> dict[str, Layer]:
         """The layers, by name, through which the input passes one after the other."""
         return {"": self}
+
+    # Copies.
 
     def _own_attributes(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _BOUND_ATTRIBUTES}
