@@ -13,7 +13,7 @@ from numba.np.numpy_support import as_dtype
 from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output, pointer
 from .launch import launch, number, real, row_grid
 from .primitives import advance, device_function, given, lead, load_bytes, thread_index, width
-from .reductions import row_max
+from .reductions import block_minimum
 from .tiles import store_masked
 
 
@@ -52,7 +52,7 @@ def first_outside(indices: Any, count: int, row_count: int, threads: int) -> int
         if index < 0 or index >= row_count:
             first = min(first, i)
         i += threads
-    first = -row_max(-first, threads)
+    first = block_minimum(first, threads)
     return first if first < count else -1
 
 

@@ -20,11 +20,12 @@ from .arrays import (
     output,
     pointer,
 )
-from .cross_entropy_kernels import PREPARE, ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_bytes
+from .cross_entropy_kernels import PREPARE, ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_vectors
 from .launch import Dimensions, flag, launch, number, real
 from .primitives import BLOCK, WARP
 
 REDUCTIONS = ("mean", "sum", "none")
+MAX_COLUMNS = 2**30  # which the kernel counts in 32 bits
 
 
 def softmax_cross_entropy(
@@ -129,6 +130,8 @@ class CrossEntropy:
             raise ValueError(f"unknown reduction {reduction!r}; the choices are {', '.join(REDUCTIONS)}")
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must be a number from 0 to 1, not {label_smoothing!r}")
+        if columns > MAX_COLUMNS:
+            raise ValueError(f"logits have {columns} columns; the kernel takes at most {MAX_COLUMNS}")
         y = array("labels", labels, (*INTEGERS, element))
         probabilities = len(y.shape) == 2
         y = array("labels", labels, (element,) if probabilities else INTEGERS, shape=shape[: 1 + probabilities])
@@ -177,7 +180,7 @@ class CrossEntropy:
 
     def held_columns(self, element: types.Type) -> int:
         """How many columns of a row a thread keeps in registers."""
-        return held_bytes(self.smoothed) * 8 // accumulator(element).bitwidth
+        return held_vectors(self.smoothed) * 128 // element.bitwidth
 
     def rows(self, first: int, count: int) -> CrossEntropy:
         """The loss of ``count`` rows from ``first`` on; the summary is that of all rows."""
@@ -208,7 +211,7 @@ class CrossEntropy:
     ) -> None:
         """Queue the kernel."""
         total = accumulator(z.element)
-        tiles = max(1, -(-row_extent(z) // (block[0] * self.held_columns(z.element))))
+        steps = max(1, -(-row_extent(z) * z.element.bitwidth // (block[0] * 128)))  # of a vector for each thread
         ignore_index = -1 if self.ignore_index is None else self.ignore_index
         classes = None if self.probabilities else self.labels
         probabilities = self.labels if self.probabilities else z  # which is not read
@@ -218,7 +221,7 @@ class CrossEntropy:
             pointer(g, z.element), pointer(self.summary, types.float64), pointer(self.losses, total),
             pointer(self.log_sum_exp, total), pointer(self.predictions, types.int64), pointer(self.upstream, total),
             pointer(self.class_weights, total), pointer(self.row_weights, total), number(self.losses.shape[0]),
-            number(z.shape[1]), number(tiles), number(z.row_stride), number(probabilities.row_stride),
+            number(z.shape[1]), number(steps), number(z.row_stride), number(probabilities.row_stride),
             number(0 if g is None else g.row_stride), real(self.factor), flag(self.mean), real(self.label_smoothing),
             real(self.z_loss), flag(self.weighted), flag(self.ignore_index is not None), number(ignore_index),
         ]  # fmt: skip
