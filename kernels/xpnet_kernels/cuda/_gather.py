@@ -7,11 +7,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import cuda, int64, types
+from numba import int64, types
 from numba.np.numpy_support import as_dtype
 
 from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output, pointer
 from .launch import launch, number, real, row_grid
+from .numba_cuda import cuda
 from .primitives import advance, device_function, given, lead, thread_index, width
 from .reductions import row_max
 from .tiles import store_masked

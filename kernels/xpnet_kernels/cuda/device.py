@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cuda, types
+from numba import types
 from numba.core import cgutils
-from numba.cuda.extending import intrinsic
+
+from .numba_cuda import cuda
+
+intrinsic = cuda.extending.intrinsic
 
 WARP = 32  # threads that exchange values without a barrier
 BLOCK = 512  # threads in a block, at most

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
+from numba import types
 
 from xpnet_kernels.source_hash import source_hash
 
 from .arrays import Argument
+from .numba_cuda import cuda
 from .primitives import BLOCK, SIMULATED
 
 Dimensions = tuple[int, int]
