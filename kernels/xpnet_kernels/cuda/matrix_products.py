@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .arrays import BFLOAT16, DeviceArray, array
+from .arrays import BFLOAT16, DeviceArray, output
 from .primitives import SIMULATED
 
 # Values of cudaDataType_t and cublasComputeType_t. Sums are taken in float32, and never in TF32.
@@ -38,9 +38,9 @@ def filled(name: str, shape: tuple[int, ...], element: types.Type, value: float 
         import cupy as xp
     dtype = np.dtype(element.name)
     if value is None:
-        return array(name, xp.empty(shape, dtype), (element,))
+        return output(name, xp.empty(shape, dtype), (element,), shape=shape)
     bits = np.float32(value).view(np.uint32) >> 16 if element == BFLOAT16 else value
-    return array(name, xp.full(shape, bits, dtype), (element,))
+    return output(name, xp.full(shape, bits, dtype), (element,), shape=shape)
 
 
 def multiply(
