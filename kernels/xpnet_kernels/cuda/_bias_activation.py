@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from numba import cuda, int64, types
 
 from .activations import activate, activation_code
-from .arrays import REALS, DeviceArray, accumulator, array, output, pointer
-from .launch import launch, number, row_grid
+from .arrays import REALS, DeviceArray, accumulator, array, output
+from .launch import LaunchPlan, row_grid
 from .primitives import advance, lead, width
 from .tiles import load_masked, store_masked
 
@@ -37,11 +37,14 @@ def launch_forward(x: DeviceArray, bias: DeviceArray, y: DeviceArray, code: int,
     element, (rows, columns) = x.element, x.shape
     if rows == 0:
         return
-    arguments = [
-        pointer(x, element), pointer(bias, element), pointer(y, element), number(code), number(rows), number(columns),
-        number(x.row_stride), number(y.row_stride),
-    ]  # fmt: skip
-    launch(forward_kernel(accumulator(element)), arguments, *row_grid(rows, columns, element), stream)
+    grid, block = row_grid(rows, columns, element)
+    forward_plan(element).launch([x, bias, y, code, rows, columns, x.row_stride, y.row_stride], grid, block, stream)
+
+
+@cache
+def forward_plan(element: types.Type) -> LaunchPlan:
+    """The launch for one element type."""
+    return LaunchPlan(forward_kernel(accumulator(element)), element, element, element)
 
 
 @lru_cache

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from numba import cuda, int64, types
 
 from .activations import activation_code, slope
-from .arrays import REALS, DeviceArray, accumulator, array, output, pointer
-from .launch import launch, number
+from .arrays import REALS, DeviceArray, accumulator, array, output
+from .launch import LaunchPlan
 from .primitives import BLOCK, advance, given, lead, store, width
 from .reductions import column_sum
 from .tiles import load_masked, store_masked
@@ -41,15 +41,18 @@ def launch_backward(
 ) -> None:
     """Queue ``dz = dy · act′`` and its column sums ``db`` for checked arrays; None: dz is not computed."""
     element, (rows, columns) = dy.element, dy.shape
-    arguments = [
-        pointer(dy, element), pointer(y, element), pointer(dz, element), pointer(db, element), number(code),
-        number(rows), number(columns), number(dy.row_stride), number(y.row_stride),
-        number(0 if dz is None else dz.row_stride),
-    ]  # fmt: skip
     lanes = 2  # a block's columns: 32 bytes, the smallest memory transaction, so that many blocks have work
     grid = -(-columns * element.bitwidth // (lanes * 128))
     if grid:
-        launch(backward_kernel(accumulator(element)), arguments, grid, (lanes, BLOCK // lanes), stream)
+        dz_stride = 0 if dz is None else dz.row_stride
+        arguments = [dy, y, dz, db, code, rows, columns, dy.row_stride, y.row_stride, dz_stride]
+        backward_plan(element).launch(arguments, grid, (lanes, BLOCK // lanes), stream)
+
+
+@cache
+def backward_plan(element: types.Type) -> LaunchPlan:
+    """The launch for one element type."""
+    return LaunchPlan(backward_kernel(accumulator(element)), element, element, element, element)
 
 
 @lru_cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from numba import types
 
-from .arrays import REALS, accumulator, array, output, pointer
+from .arrays import REALS, accumulator, array, output
 from .flat_vectors import SMALL, grid_of, vectors
-from .launch import launch, number
+from .launch import LaunchPlan
 from .optimizer_kernels import CHECK, RESET, check_finite_kernel
 
 
@@ -16,11 +17,16 @@ def check_finite(gradients: Any, found_inf: Any, *, stream: int = 0) -> None:
     """``found_inf[0] = 1``, (1,) int32, if an element of a flat vector is NaN or infinite, else 0."""
     g = array("gradients", gradients, REALS, dimensions=1)
     flag = output("found_inf", found_inf, (types.int32,), shape=(1,))
-    kernel = check_finite_kernel(accumulator(g.element))
-    arguments = [pointer(g, g.element), pointer(flag, types.int32), number(g.shape[0])]
+    check, size = plan(g.element), g.shape[0]
     grid, block = grid_of(g)
     if vectors(g) <= SMALL:
-        launch(kernel, [number(RESET | CHECK), *arguments], 1, block, stream)
+        check.launch([RESET | CHECK, g, flag, size], 1, block, stream)
     else:
-        launch(kernel, [number(RESET), *arguments], 1, block, stream)
-        launch(kernel, [number(CHECK), *arguments], grid, block, stream)
+        check.launch([RESET, g, flag, size], 1, block, stream)
+        check.launch([CHECK, g, flag, size], grid, block, stream)
+
+
+@cache
+def plan(element: types.Type) -> LaunchPlan:
+    """The launches for one element type."""
+    return LaunchPlan(check_finite_kernel(accumulator(element)), element, types.int32)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from numbers import Integral
 from typing import Any
 
 from numba import cuda, int64, types
 
-from .arrays import REALS, accumulator, array, output, pointer
-from .launch import launch, number, real
+from .arrays import REALS, accumulator, array, output
+from .launch import LaunchPlan
 from .primitives import BLOCK, device_function, given, lead, width
 from .tiles import load_masked, store_masked
 
@@ -46,14 +46,17 @@ def dropout(x: Any, probability: float, key: tuple[int, int], step: Any, out: An
     if size > _MAX_ELEMENTS:
         raise ValueError(f"x has {size} elements, and a step has random words for {_MAX_ELEMENTS}")
     step_array = None if isinstance(step, Integral) else array("step", step, (types.int64,), shape=(1,))
-    arguments = [
-        pointer(source, source.element), pointer(target, source.element), pointer(step_array, types.int64),
-        number(step if step_array is None else 0), number(key[0]), number(key[1]),
-        number(math.ceil(probability * 2**32)), real(1 / (1 - probability)), number(size),
-    ]  # fmt: skip
     if size:
-        grid = -(-size // (_GROUP * BLOCK))
-        launch(dropout_kernel(accumulator(source.element)), arguments, grid, (BLOCK, 1), stream)
+        word = 0 if step_array is not None else step if step < 2**63 else step - 2**64  # the same 64 bits
+        threshold, scale = math.ceil(probability * 2**32), 1 / (1 - probability)
+        arguments = [source, target, step_array, word, key[0], key[1], threshold, scale, size]
+        plan(source.element).launch(arguments, -(-size // (_GROUP * BLOCK)), (BLOCK, 1), stream)
+
+
+@cache
+def plan(element: types.Type) -> LaunchPlan:
+    """The launch for one element type."""
+    return LaunchPlan(dropout_kernel(accumulator(element)), element, element, types.int64)
 
 
 @device_function

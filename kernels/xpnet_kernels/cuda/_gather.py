@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numba import cuda, int64, types
 from numba.np.numpy_support import as_dtype
 
-from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output, pointer
-from .launch import launch, number, real, row_grid
+from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output
+from .launch import LaunchPlan, row_grid
 from .primitives import advance, device_function, given, lead, thread_index, width
 from .reductions import row_max
 from .tiles import store_masked
@@ -35,11 +35,16 @@ def gather(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any = No
     report = optional_output("error", error, types.int64, (1,))
     grid, block = row_grid(max(count, 1), columns, target.element)
     arguments = [
-        pointer(source, types.uint8), pointer(positions, positions.element), real(divisor),
-        pointer(target, target.element), pointer(report, types.int64), number(source.shape[0]), number(count),
-        number(columns), number(source.row_stride), number(target.row_stride),
+        source, positions, divisor, target, report, source.shape[0], count, columns, source.row_stride,
+        target.row_stride,
     ]  # fmt: skip
-    launch(gather_kernel(accumulator(target.element)), arguments, grid, block, stream)
+    plan(positions.element, target.element).launch(arguments, grid, block, stream)
+
+
+@cache
+def plan(index: types.Type, element: types.Type) -> LaunchPlan:
+    """The launch for one type of indices and one element type."""
+    return LaunchPlan(gather_kernel(accumulator(element)), types.uint8, index, element, types.int64)
 
 
 @device_function

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from numbers import Real
 from typing import Any
 
@@ -18,10 +19,9 @@ from .arrays import (
     optional,
     optional_output,
     output,
-    pointer,
 )
 from .cross_entropy_kernels import PREPARE, ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_bytes
-from .launch import Dimensions, flag, launch, number, real
+from .launch import Dimensions, LaunchPlan
 from .primitives import BLOCK, WARP
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -98,7 +98,7 @@ def softmax_cross_entropy(
         loss.launch(TOTAL, z, g, 1, (BLOCK, 1), stream)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class CrossEntropy:
     """The checked arguments of a loss, without the logits and their gradient."""
 
@@ -115,6 +115,9 @@ class CrossEntropy:
     label_smoothing: float
     z_loss: float
     ignore_index: int | None
+    probabilities: bool = field(init=False)  # the labels are rows of probabilities, not class indices
+    smoothed: bool = field(init=False)  # the target of every class may be non-zero
+    weighted: bool = field(init=False)  # a row's weight in the mean may differ from 1
 
     @classmethod
     def checked(
@@ -131,7 +134,8 @@ class CrossEntropy:
             raise ValueError(f"label_smoothing must be a number from 0 to 1, not {label_smoothing!r}")
         y = array("labels", labels, (*INTEGERS, element))
         probabilities = len(y.shape) == 2
-        y = array("labels", labels, (element,) if probabilities else INTEGERS, shape=shape[: 1 + probabilities])
+        if probabilities or y.shape != (rows,) or y.element is element:
+            y = array("labels", labels, (element,) if probabilities else INTEGERS, shape=shape[: 1 + probabilities])
         if probabilities and ignore_index is not None:
             raise ValueError("ignore_index goes with integer labels; mask rows of probabilities with row_weights of 0")
         if ignore_index is not None and not -(2**63) <= operator.index(ignore_index) < 2**63:
@@ -159,21 +163,11 @@ class CrossEntropy:
             ignore_index=ignore_index,
         )
 
-    @property
-    def probabilities(self) -> bool:
-        """Whether the labels are rows of probabilities, not class indices."""
-        return len(self.labels.shape) == 2
-
-    @property
-    def smoothed(self) -> bool:
-        """Whether the target of every class may be non-zero."""
-        return self.probabilities or self.label_smoothing > 0
-
-    @property
-    def weighted(self) -> bool:
-        """Whether a row's weight in the mean may differ from 1."""
+    def __post_init__(self) -> None:
+        self.probabilities = len(self.labels.shape) == 2
+        self.smoothed = self.probabilities or self.label_smoothing > 0
         weights = self.row_weights if self.probabilities else self.class_weights or self.row_weights
-        return weights is not None or self.ignore_index is not None
+        self.weighted = weights is not None or self.ignore_index is not None
 
     def held_columns(self, element: types.Type) -> int:
         """How many columns of a row a thread keeps in registers."""
@@ -207,22 +201,28 @@ class CrossEntropy:
         self, phases: int, z: DeviceArray, g: DeviceArray | None, grid: int, block: Dimensions, stream: int
     ) -> None:
         """Queue the kernel."""
-        total = accumulator(z.element)
         tiles = max(1, -(-row_extent(z) // (block[0] * self.held_columns(z.element))))
-        ignore_index = -1 if self.ignore_index is None else self.ignore_index
+        ignoring = self.ignore_index is not None
         classes = None if self.probabilities else self.labels
         probabilities = self.labels if self.probabilities else z  # which is not read
         arguments = [
-            number(phases), pointer(z, z.element),
-            pointer(classes, types.int64 if classes is None else classes.element), pointer(probabilities, z.element),
-            pointer(g, z.element), pointer(self.summary, types.float64), pointer(self.losses, total),
-            pointer(self.log_sum_exp, total), pointer(self.predictions, types.int64), pointer(self.upstream, total),
-            pointer(self.class_weights, total), pointer(self.row_weights, total), number(self.losses.shape[0]),
-            number(z.shape[1]), number(tiles), number(z.row_stride), number(probabilities.row_stride),
-            number(0 if g is None else g.row_stride), real(self.factor), flag(self.mean), real(self.label_smoothing),
-            real(self.z_loss), flag(self.weighted), flag(self.ignore_index is not None), number(ignore_index),
+            phases, z, classes, probabilities, g, self.summary, self.losses, self.log_sum_exp, self.predictions,
+            self.upstream, self.class_weights, self.row_weights, self.losses.shape[0], z.shape[1], tiles, z.row_stride,
+            probabilities.row_stride, 0 if g is None else g.row_stride, self.factor, self.mean, self.label_smoothing,
+            self.z_loss, self.weighted, ignoring, self.ignore_index if ignoring else -1,
         ]  # fmt: skip
-        launch(cross_entropy_kernel(total, self.smoothed, self.probabilities), arguments, grid, block, stream)
+        index = types.int64 if self.probabilities else self.labels.element
+        plan(z.element, index, self.smoothed, self.probabilities).launch(arguments, grid, block, stream)
+
+
+@cache
+def plan(element: types.Type, index: types.Type, smoothed: bool, probabilities: bool) -> LaunchPlan:
+    """The launch for one element type, one type of class indices, and one kind of target."""
+    total = accumulator(element)
+    return LaunchPlan(
+        cross_entropy_kernel(total, smoothed, probabilities), element, index, element, element, types.float64, total,
+        total, types.int64, total, total, total,
+    )  # fmt: skip
 
 
 def row_extent(z: DeviceArray) -> int:
@@ -232,6 +232,7 @@ def row_extent(z: DeviceArray) -> int:
     return z.shape[1] + (0 if aligned else 16 // item - 1)
 
 
+@lru_cache
 def threads_per_row(extent: int, held_columns: int) -> int:
     """The number of threads for a row: the fewest whose registers hold it, but up to eight if their loads are adjacent.
 

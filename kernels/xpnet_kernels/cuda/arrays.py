@@ -1,11 +1,16 @@
-"""Array arguments: read from ``__cuda_array_interface__``, checked, and converted to kernel arguments."""
+"""Array arguments, checked. They are read from ``__cuda_array_interface__``, and CuPy's from their attributes.
+
+A step of a small network is limited by this work on the host; ``bench/launch_overhead.py`` measures it.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +18,6 @@ from numba import types
 from numba.np.numpy_support import from_dtype
 
 from .primitives import SIMULATED
-
-Argument = tuple[types.Type, Any]  # a kernel argument and its type
 
 BFLOAT16 = types.uint16  # its bits: the upper half of a float32
 REALS = (types.float32, types.float64, BFLOAT16, types.float16)
@@ -25,7 +28,7 @@ INTEGERS = (
 _INTERFACE = "__array_interface__" if SIMULATED else "__cuda_array_interface__"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)  # not frozen, which is slower
 class DeviceArray:
     """An array on the device whose rows are contiguous."""
 
@@ -35,6 +38,7 @@ class DeviceArray:
     row_stride: int  # in elements
     element: types.Type
     owner: Any  # of the memory
+    read_only: bool
 
     def rows(self, first: int, count: int) -> DeviceArray:
         """The ``count`` rows from ``first`` on."""
@@ -54,21 +58,20 @@ class DeviceArray:
         return np.ndarray(self.shape, self.element.name, buffer, strides=strides)
 
 
-def pointer(array: DeviceArray | None, element: types.Type) -> Argument:
-    """The array as a kernel argument; for ``None``, a null pointer of that element type."""
-    if not SIMULATED:
-        return types.CPointer(element), 0 if array is None else array.address
-    if array is None:
-        return types.CPointer(element), None
+def as_simulated(argument: Any) -> Any:
+    """A kernel argument in the simulator, in which pointers are flat arrays."""
+    if not isinstance(argument, DeviceArray):
+        return argument
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
-    extent = 0 if 0 in array.shape else (array.shape[0] - 1) * array.row_stride + math.prod(array.shape[1:])
-    return types.CPointer(element), FakeCUDAArray(replace(array, shape=(extent,), row_stride=1).as_numpy())
+    shape, row_stride = argument.shape, argument.row_stride
+    extent = 0 if 0 in shape else (shape[0] - 1) * row_stride + math.prod(shape[1:])
+    return FakeCUDAArray(replace(argument, shape=(extent,), row_stride=1).as_numpy())
 
 
 def accumulator(element: types.Type) -> types.Type:
     """The type in which values of this element type are summed."""
-    return types.float64 if element == types.float64 else types.float32
+    return types.float64 if element is types.float64 else types.float32
 
 
 def array(
@@ -80,32 +83,45 @@ def array(
     dimensions: int | None = None,
 ) -> DeviceArray:
     """Describe an input: one of these element types, of this shape or number of dimensions, with contiguous rows."""
-    interface = getattr(value, _INTERFACE, None)
-    if interface is None:
+    memory = _reader(type(value))(value)
+    if memory is None:
         raise TypeError(
             f"{name} must be an array on the GPU (one with __cuda_array_interface__, such as CuPy's or PyTorch's), "
             f"not {type(value).__name__}"
         )
-    element = _element(interface["typestr"])
-    if element not in elements:
+    address, read_only, actual, strides, dtype = memory
+    element = _element(dtype)
+    for accepted in elements:  # faster than ``in``, since Numba's types compare slowly
+        if accepted is element:
+            break
+    else:
         expected = " or ".join(_name(element) for element in elements)
-        raise TypeError(f"{name} must be {expected}, not {_name(element) if element else interface['typestr']}")
-    actual = tuple(interface["shape"])
+        raise TypeError(f"{name} must be {expected}, not {_name(element) if element else _typestr(dtype)}")
     if shape is not None and actual != shape:
         raise ValueError(f"{name} must have the shape {shape}, not {actual}")
     if dimensions is not None and len(actual) != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimension(s), not the shape {actual}")
-    item = element.bitwidth // 8
-    row_stride = _row_stride(name, actual, interface.get("strides"), item)
-    return DeviceArray(name, interface["data"][0], actual, row_stride, element, value)
+    if strides is None:
+        row_stride = actual[-1] if len(actual) > 1 else 1
+    else:
+        row_stride = _row_stride(name, actual, strides, element.bitwidth // 8)
+    return DeviceArray(name, address, actual, row_stride, element, value, read_only)
 
 
-def output(name: str, value: Any, elements: Sequence[types.Type], *, shape: tuple[int, ...]) -> DeviceArray:
+def output(
+    name: str,
+    value: Any,
+    elements: Sequence[types.Type],
+    *,
+    shape: tuple[int, ...] | None = None,
+    dimensions: int | None = None,
+) -> DeviceArray:
     """Describe an output: as an input, but writable, with rows that do not overlap."""
-    result = array(name, value, elements, shape=shape)
-    if getattr(value, _INTERFACE)["data"][1]:
+    result = array(name, value, elements, shape=shape, dimensions=dimensions)
+    if result.read_only:
         raise ValueError(f"{name} is an output, but this array is read-only")
-    if len(shape) == 2 and shape[0] > 1 and abs(result.row_stride) < shape[1]:
+    actual = result.shape
+    if len(actual) == 2 and actual[0] > 1 and abs(result.row_stride) < actual[1]:
         raise ValueError(f"{name} is an output, but its rows overlap: they are {result.row_stride} elements apart")
     return result
 
@@ -120,11 +136,39 @@ def optional_output(name: str, value: Any, element: types.Type, shape: tuple[int
     return None if value is None else output(name, value, (element,), shape=shape)
 
 
-def _element(typestr: str) -> types.Type | None:
-    if typestr == "<V2":  # bfloat16, as PyTorch and ml_dtypes spell it
+# What an array says of itself: address, whether it is read-only, shape, strides, NumPy's dtype or its string.
+_Memory = tuple[int, bool, tuple[int, ...], tuple[int, ...] | None, Any]
+
+
+@cache
+def _reader(kind: type) -> Callable[[Any], _Memory | None]:
+    """The function that reads arrays of this class."""
+    cupy = sys.modules.get("cupy")
+    return _read_cupy if cupy is not None and issubclass(kind, cupy.ndarray) else _read_interface
+
+
+def _read_cupy(value: Any) -> _Memory:
+    return value.data.ptr, False, value.shape, value.strides, value.dtype
+
+
+def _read_interface(value: Any) -> _Memory | None:
+    interface = getattr(value, _INTERFACE, None)
+    if interface is None:
+        return None
+    address, read_only = interface["data"]
+    return address, read_only, tuple(interface["shape"]), interface.get("strides"), interface["typestr"]
+
+
+@cache
+def _element(dtype: Any) -> types.Type | None:
+    if _typestr(dtype) == "<V2":  # bfloat16, as PyTorch and ml_dtypes spell it
         return BFLOAT16
-    dtype = np.dtype(typestr)
+    dtype = np.dtype(dtype)
     return from_dtype(dtype) if dtype.kind in "iuf" and dtype.isnative and dtype.itemsize <= 8 else None
+
+
+def _typestr(dtype: Any) -> str:
+    return getattr(dtype, "str", dtype)
 
 
 def _name(element: types.Type) -> str:
@@ -136,6 +180,10 @@ def _row_stride(name: str, shape: tuple[int, ...], strides: tuple[int, ...] | No
     packed = shape[-1] if len(shape) > 1 else 1
     if strides is None or 0 in shape:
         return packed
+    if len(shape) == 1 and strides[0] == item:  # these two cases are those of the loop, but faster
+        return 1
+    if len(shape) == 2 and strides[1] == item and strides[0] % item == 0 and shape[0] > 1:
+        return strides[0] // item
     distance = item
     for axis in reversed(range(len(shape))):
         outermost_of_two = axis == 0 and len(shape) == 2

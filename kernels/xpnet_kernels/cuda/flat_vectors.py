@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from numba import types
 
-from .arrays import REALS, DeviceArray, accumulator, array, optional, output, pointer
-from .launch import launch, number
+from .arrays import REALS, DeviceArray, accumulator, array, optional, output
+from .launch import LaunchPlan
 from .primitives import BLOCK
 
 _THREADS = min(256, BLOCK)  # in a block
@@ -27,20 +28,24 @@ def update(
     stream: int,
 ) -> None:
     """Check the arrays of an optimizer's update and queue it."""
-    element = array("values", values, REALS, dimensions=1).element
-    shape = array("values", values, REALS).shape
-    arrays = [
-        output("values", values, (element,), shape=shape),
-        array("gradients", gradients, (element,), shape=shape),
-        *(output(name, moment, (element,), shape=shape) for name, moment in moments),
-    ]
+    parameters = output("values", values, REALS, dimensions=1)
+    element, shape = parameters.element, parameters.shape
+    same = (element,)
     arguments = [
-        *(pointer(vector, element) for vector in arrays),
-        pointer(array("hyperparameters", hyperparameters, (types.float64,), shape=(length,)), types.float64),
-        pointer(optional("found_inf", found_inf, types.int32, (1,)), types.int32),
-        number(shape[0]),
+        parameters,
+        array("gradients", gradients, same, shape=shape),
+        *[output(name, moment, same, shape=shape) for name, moment in moments],
+        array("hyperparameters", hyperparameters, (types.float64,), shape=(length,)),
+        optional("found_inf", found_inf, types.int32, (1,)),
+        shape[0],
     ]
-    launch(kernel(accumulator(element)), arguments, *grid_of(arrays[0]), stream)
+    plan(kernel, element, 2 + len(moments)).launch(arguments, *grid_of(parameters), stream)
+
+
+@cache
+def plan(kernel: Callable, element: types.Type, vectors: int) -> LaunchPlan:
+    """The launch of an update of this many vectors."""
+    return LaunchPlan(kernel(accumulator(element)), *[element] * vectors, types.float64, types.int32)
 
 
 def vectors(flat: DeviceArray) -> int:

@@ -13,28 +13,50 @@ from numba import cuda, types
 
 from xpnet_kernels.source_hash import source_hash
 
-from .arrays import Argument
+from .arrays import DeviceArray, as_simulated
 from .compiled_kernel import CompiledKernel
 from .primitives import BLOCK, SIMULATED
 
 Dimensions = tuple[int, int]
+Argument = DeviceArray | float | None
 
 _ROW_BLOCK = min(128, BLOCK)
+_TYPES = {"int": types.int64, "float": types.float64, "bool": types.boolean}
 
 
-def number(value: int) -> Argument:
-    """A whole number as a kernel argument."""
-    return types.int64, value
+class Signature(tuple[types.Type, ...]):
+    """The types of a kernel's arguments. Its hash is kept: that of each of Numba's types takes 0.3 microseconds."""
+
+    def __init__(self, kinds: Sequence[types.Type]) -> None:
+        self._hash = hash(tuple(kinds))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
-def real(value: float) -> Argument:
-    """A real number as a kernel argument."""
-    return types.float64, value
+class LaunchPlan:
+    """A kernel and the types of its arguments, found once for each element type.
 
+    The types are the annotations of the kernel's parameters; ``Any`` is a pointer, to the next of ``elements``.
+    """
 
-def flag(value: bool) -> Argument:
-    """A truth value as a kernel argument."""
-    return types.boolean, value
+    def __init__(self, kernel: Callable, *elements: types.Type) -> None:
+        pointers = iter([types.CPointer(element) for element in elements])
+        kinds = [kind for name, kind in kernel.__annotations__.items() if name != "return"]
+        self._kernel = kernel
+        self._pointers = [position for position, kind in enumerate(kinds) if kind == "Any"]
+        self._signature = Signature([next(pointers) if kind == "Any" else _TYPES[kind] for kind in kinds])
+
+    def launch(self, arguments: list[Argument], grid: int, block: Dimensions, stream: int) -> None:
+        """Queue the kernel on the stream, and return at once; ``None`` is a null pointer."""
+        if SIMULATED:
+            cuda.jit(self._kernel)[grid, block](*map(as_simulated, arguments))
+            return
+        values: list[Any] = arguments.copy()
+        for position in self._pointers:
+            array = values[position]
+            values[position] = 0 if array is None else array.address
+        compiled(self._kernel, self._signature).launch(values, (grid, 1, 1), (*block, 1), stream)
 
 
 @cache
@@ -52,15 +74,6 @@ def jitted(kernel: Callable, signature: tuple[types.Type, ...]) -> Any:
     dispatcher = cuda.jit(types.void(*signature), cache=True, launch_bounds=BLOCK)(kernel)
     (overload,) = dispatcher.overloads.values()
     return overload
-
-
-def launch(kernel: Callable, arguments: Sequence[Argument], grid: int, block: Dimensions, stream: int) -> None:
-    """Queue the kernel on the stream, and return at once."""
-    signature, values = zip(*arguments, strict=True)
-    if SIMULATED:
-        cuda.jit(kernel)[grid, block](*values)
-    else:
-        compiled(kernel, signature).launch(values, (grid, 1, 1), (*block, 1), stream)
 
 
 def row_grid(rows: int, columns: int, element: types.Type) -> tuple[int, Dimensions]:
