@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from numba import cuda, int64, types
 
 from .activations import activate, activation_code
 from .arrays import REALS, DeviceArray, accumulator, array, output
-from .launch import LaunchPlan, row_grid
+from .launch import Launch, row_grid, typed
+from .prepared import run
 from .primitives import advance, lead, width
 from .tiles import load_masked, store_masked
 
@@ -25,26 +26,26 @@ def bias_activation(z: Any, bias: Any, activation: str | None, out: Any, *, stre
         out: (N, C), output; may be ``z``.
         stream: the CUDA stream's handle.
     """
+    run(prepare, stream, z, bias, activation, out)
+
+
+def prepare(z: Any, bias: Any, activation: str | None, out: Any) -> list[Launch]:
+    """Check the arguments and plan the launch."""
     code = activation_code(activation)
     x = array("z", z, REALS, dimensions=2)
     b = array("bias", bias, (x.element,), shape=x.shape[1:])
     y = output("out", out, (x.element,), shape=x.shape)
-    launch_forward(x, b, y, code, stream)
+    return forward_launches(x, b, y, code)
 
 
-def launch_forward(x: DeviceArray, bias: DeviceArray, y: DeviceArray, code: int, stream: int) -> None:
-    """Queue ``y = act(x + bias)`` for checked arrays."""
+def forward_launches(x: DeviceArray, bias: DeviceArray, y: DeviceArray, code: int) -> list[Launch]:
+    """The launch of ``y = act(x + bias)`` for checked arrays; none if there are no rows."""
     element, (rows, columns) = x.element, x.shape
     if rows == 0:
-        return
-    grid, block = row_grid(rows, columns, element)
-    forward_plan(element).launch([x, bias, y, code, rows, columns, x.row_stride, y.row_stride], grid, block, stream)
-
-
-@cache
-def forward_plan(element: types.Type) -> LaunchPlan:
-    """The launch for one element type."""
-    return LaunchPlan(forward_kernel(accumulator(element)), element, element, element)
+        return []
+    kernel = typed(forward_kernel(accumulator(element)), element, element, element)
+    arguments = [x, bias, y, code, rows, columns, x.row_stride, y.row_stride]
+    return [Launch(kernel, arguments, *row_grid(rows, columns, element))]
 
 
 @lru_cache

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from numba import cuda, int64, types
 
 from .activations import activation_code, slope
 from .arrays import REALS, DeviceArray, accumulator, array, output
-from .launch import LaunchPlan
+from .launch import Launch, typed
+from .prepared import run
 from .primitives import BLOCK, advance, given, lead, store, width
 from .reductions import column_sum
 from .tiles import load_masked, store_masked
@@ -27,32 +28,33 @@ def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, d
         db: (C,), output.
         stream: the CUDA stream's handle.
     """
+    run(prepare, stream, dy, y, activation, dz, db)
+
+
+def prepare(dy: Any, y: Any, activation: str | None, dz: Any, db: Any) -> list[Launch]:
+    """Check the arguments and plan the launch."""
     code = activation_code(activation)
     upstream = array("dy", dy, REALS, dimensions=2)
     element, shape = upstream.element, upstream.shape
     activated = upstream if activation is None else array("y", y, (element,), shape=shape)
     gradient = output("dz", dz, (element,), shape=shape)
     sums = output("db", db, (element,), shape=shape[1:])
-    launch_backward(upstream, activated, gradient, sums, code, stream)
+    return backward_launches(upstream, activated, gradient, sums, code)
 
 
-def launch_backward(
-    dy: DeviceArray, y: DeviceArray, dz: DeviceArray | None, db: DeviceArray, code: int, stream: int
-) -> None:
-    """Queue ``dz = dy · act′`` and its column sums ``db`` for checked arrays; None: dz is not computed."""
+def backward_launches(
+    dy: DeviceArray, y: DeviceArray, dz: DeviceArray | None, db: DeviceArray, code: int
+) -> list[Launch]:
+    """The launch of ``dz = dy · act′`` and its column sums ``db`` for checked arrays; None: dz is not computed."""
     element, (rows, columns) = dy.element, dy.shape
     lanes = 2  # a block's columns: 32 bytes, the smallest memory transaction, so that many blocks have work
     grid = -(-columns * element.bitwidth // (lanes * 128))
-    if grid:
-        dz_stride = 0 if dz is None else dz.row_stride
-        arguments = [dy, y, dz, db, code, rows, columns, dy.row_stride, y.row_stride, dz_stride]
-        backward_plan(element).launch(arguments, grid, (lanes, BLOCK // lanes), stream)
-
-
-@cache
-def backward_plan(element: types.Type) -> LaunchPlan:
-    """The launch for one element type."""
-    return LaunchPlan(backward_kernel(accumulator(element)), element, element, element, element)
+    if not grid:
+        return []
+    kernel = typed(backward_kernel(accumulator(element)), element, element, element, db.element)
+    dz_stride = 0 if dz is None else dz.row_stride
+    arguments = [dy, y, dz, db, code, rows, columns, dy.row_stride, y.row_stride, dz_stride]
+    return [Launch(kernel, arguments, grid, (lanes, BLOCK // lanes))]
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from numba import cuda, int64, types
 from numba.np.numpy_support import as_dtype
 
 from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output
-from .launch import LaunchPlan, row_grid
+from .launch import Launch, row_grid, typed
+from .prepared import run
 from .primitives import advance, device_function, given, lead, thread_index, width
 from .reductions import row_max
 from .tiles import store_masked
@@ -28,23 +29,23 @@ def gather(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any = No
         error: (1,) int64, output: the first position whose index is outside, or -1.
         stream: the CUDA stream's handle.
     """
+    run(prepare, stream, rows, indices, divisor, out, error)
+
+
+def prepare(rows: Any, indices: Any, divisor: float, out: Any, error: Any) -> list[Launch]:
+    """Check the arguments and plan the launch."""
     source = array("rows", rows, (types.uint8,), dimensions=2)
     positions = array("indices", indices, INTEGERS, dimensions=1)
     count, columns = positions.shape[0], source.shape[1]
     target = output("out", out, REALS, shape=(count, columns))
     report = optional_output("error", error, types.int64, (1,))
-    grid, block = row_grid(max(count, 1), columns, target.element)
+    element = target.element
+    kernel = typed(gather_kernel(accumulator(element)), types.uint8, positions.element, element, types.int64)
     arguments = [
         source, positions, divisor, target, report, source.shape[0], count, columns, source.row_stride,
         target.row_stride,
     ]  # fmt: skip
-    plan(positions.element, target.element).launch(arguments, grid, block, stream)
-
-
-@cache
-def plan(index: types.Type, element: types.Type) -> LaunchPlan:
-    """The launch for one type of indices and one element type."""
-    return LaunchPlan(gather_kernel(accumulator(element)), types.uint8, index, element, types.int64)
+    return [Launch(kernel, arguments, *row_grid(max(count, 1), columns, element))]
 
 
 @device_function

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -14,6 +13,7 @@ from .arrays import (
     INTEGERS,
     REALS,
     DeviceArray,
+    Memory,
     accumulator,
     array,
     optional,
@@ -21,7 +21,8 @@ from .arrays import (
     output,
 )
 from .cross_entropy_kernels import PREPARE, ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_bytes
-from .launch import Dimensions, LaunchPlan
+from .launch import Dimensions, Launch, typed
+from .prepared import run
 from .primitives import BLOCK, WARP
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -77,6 +78,18 @@ def softmax_cross_entropy(
     Raises:
         TypeError, ValueError: an array of a wrong type, shape or layout, or an invalid option.
     """
+    run(
+        prepare, stream, logits, labels, summary, losses, gradient, log_sum_exp, predictions, reduction, upstream,
+        label_smoothing, class_weights, row_weights, z_loss, ignore_index, in_place,
+    )  # fmt: skip
+
+
+def prepare(
+    logits: Any, labels: Any, summary: Any, losses: Any, gradient: Any, log_sum_exp: Any, predictions: Any,
+    reduction: str, upstream: Any, label_smoothing: float, class_weights: Any, row_weights: Any, z_loss: float,
+    ignore_index: int | None, in_place: bool,
+) -> list[Launch]:  # fmt: skip
+    """Check the arguments and plan the launches."""
     z = array("logits", logits, REALS, dimensions=2)
     g = optional_output("gradient", gradient, z.element, z.shape)
     if g is not None and g.address == z.address and not in_place and 0 not in z.shape:
@@ -91,14 +104,11 @@ def softmax_cross_entropy(
     if rows == 1 or (threads <= WARP and 0 < rows * threads <= BLOCK):  # a single block suffices
         whole_warps = -(-rows * threads // WARP) * WARP
         phases = (WEIGHTS if loss.weighted else 0) | PREPARE | ROWS | TOTAL
-        loss.launch(phases, z, g, 1, (threads, whole_warps // threads), stream)
-    else:
-        loss.launch_prepare(z, stream)
-        loss.launch_rows(z, g, stream)
-        loss.launch(TOTAL, z, g, 1, (BLOCK, 1), stream)
+        return [loss.launch(phases, z, g, 1, (threads, whole_warps // threads))]
+    return [*loss.before_rows(z), *loss.over_rows(z, g), loss.launch(TOTAL, z, g, 1, (BLOCK, 1))]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True)
 class CrossEntropy:
     """The checked arguments of a loss, without the logits and their gradient."""
 
@@ -115,9 +125,6 @@ class CrossEntropy:
     label_smoothing: float
     z_loss: float
     ignore_index: int | None
-    probabilities: bool = field(init=False)  # the labels are rows of probabilities, not class indices
-    smoothed: bool = field(init=False)  # the target of every class may be non-zero
-    weighted: bool = field(init=False)  # a row's weight in the mean may differ from 1
 
     @classmethod
     def checked(
@@ -134,8 +141,7 @@ class CrossEntropy:
             raise ValueError(f"label_smoothing must be a number from 0 to 1, not {label_smoothing!r}")
         y = array("labels", labels, (*INTEGERS, element))
         probabilities = len(y.shape) == 2
-        if probabilities or y.shape != (rows,) or y.element is element:
-            y = array("labels", labels, (element,) if probabilities else INTEGERS, shape=shape[: 1 + probabilities])
+        y = array("labels", labels, (element,) if probabilities else INTEGERS, shape=shape[: 1 + probabilities])
         if probabilities and ignore_index is not None:
             raise ValueError("ignore_index goes with integer labels; mask rows of probabilities with row_weights of 0")
         if ignore_index is not None and not -(2**63) <= operator.index(ignore_index) < 2**63:
@@ -145,7 +151,8 @@ class CrossEntropy:
         per_row = reduction == "none"
         if upstream is not None and not per_row and not isinstance(upstream, Real):
             raise TypeError(
-                f'upstream must be a number where the reduction is not "none", not {type(upstream).__name__}'
+                'upstream must be a number where the reduction is not "none", not '
+                + ("an array" if isinstance(upstream, Memory) else type(upstream).__name__)
             )
         return cls(
             labels=y,
@@ -163,11 +170,21 @@ class CrossEntropy:
             ignore_index=ignore_index,
         )
 
-    def __post_init__(self) -> None:
-        self.probabilities = len(self.labels.shape) == 2
-        self.smoothed = self.probabilities or self.label_smoothing > 0
+    @property
+    def probabilities(self) -> bool:
+        """Whether the labels are rows of probabilities, not class indices."""
+        return len(self.labels.shape) == 2
+
+    @property
+    def smoothed(self) -> bool:
+        """Whether the target of every class may be non-zero."""
+        return self.probabilities or self.label_smoothing > 0
+
+    @property
+    def weighted(self) -> bool:
+        """Whether a row's weight in the mean may differ from 1."""
         weights = self.row_weights if self.probabilities else self.class_weights or self.row_weights
-        self.weighted = weights is not None or self.ignore_index is not None
+        return weights is not None or self.ignore_index is not None
 
     def held_columns(self, element: types.Type) -> int:
         """How many columns of a row a thread keeps in registers."""
@@ -179,50 +196,45 @@ class CrossEntropy:
         some = {name: value.rows(first, count) for name in per_row if (value := getattr(self, name)) is not None}
         return replace(self, **some)
 
-    def launch_prepare(self, z: DeviceArray, stream: int) -> None:
-        """Queue the phases before the rows."""
+    def before_rows(self, z: DeviceArray) -> list[Launch]:
+        """The launches of the phases before the rows."""
+        launches = [self.launch(PREPARE, z, None, 1, (BLOCK, 1))]
         if self.weighted:
-            self.launch(WEIGHTS, z, None, max(-(-self.losses.shape[0] // BLOCK), 1), (BLOCK, 1), stream)
-        self.launch(PREPARE, z, None, 1, (BLOCK, 1), stream)
+            grid = max(-(-self.losses.shape[0] // BLOCK), 1)
+            launches.insert(0, self.launch(WEIGHTS, z, None, grid, (BLOCK, 1)))
+        return launches
 
-    def launch_rows(self, z: DeviceArray, g: DeviceArray | None, stream: int) -> None:
-        """Queue the phase over rows."""
+    def over_rows(self, z: DeviceArray, g: DeviceArray | None) -> list[Launch]:
+        """The launch of the phase over rows; none if there are no rows."""
         rows = z.shape[0]
         if rows == 0:
-            return
+            return []
         threads = threads_per_row(row_extent(z), self.held_columns(z.element))
         block_rows = 1
         if threads <= WARP:  # small blocks if there are few, so that every multiprocessor gets one
             warps = min(max(rows * threads // (WARP * 128), 1), 4)
             block_rows = warps * WARP // threads
-        self.launch(ROWS, z, g, -(-rows // block_rows), (threads, block_rows), stream)
+        return [self.launch(ROWS, z, g, -(-rows // block_rows), (threads, block_rows))]
 
-    def launch(
-        self, phases: int, z: DeviceArray, g: DeviceArray | None, grid: int, block: Dimensions, stream: int
-    ) -> None:
-        """Queue the kernel."""
+    def launch(self, phases: int, z: DeviceArray, g: DeviceArray | None, grid: int, block: Dimensions) -> Launch:
+        """A launch of the kernel for some phases."""
+        total = accumulator(z.element)
         tiles = max(1, -(-row_extent(z) // (block[0] * self.held_columns(z.element))))
-        ignoring = self.ignore_index is not None
         classes = None if self.probabilities else self.labels
         probabilities = self.labels if self.probabilities else z  # which is not read
+        kernel = typed(
+            cross_entropy_kernel(total, self.smoothed, self.probabilities), z.element,
+            types.int64 if classes is None else classes.element, z.element, z.element, types.float64, total, total,
+            types.int64, total, total, total,
+        )  # fmt: skip
+        ignoring = self.ignore_index is not None
         arguments = [
             phases, z, classes, probabilities, g, self.summary, self.losses, self.log_sum_exp, self.predictions,
             self.upstream, self.class_weights, self.row_weights, self.losses.shape[0], z.shape[1], tiles, z.row_stride,
             probabilities.row_stride, 0 if g is None else g.row_stride, self.factor, self.mean, self.label_smoothing,
             self.z_loss, self.weighted, ignoring, self.ignore_index if ignoring else -1,
         ]  # fmt: skip
-        index = types.int64 if self.probabilities else self.labels.element
-        plan(z.element, index, self.smoothed, self.probabilities).launch(arguments, grid, block, stream)
-
-
-@cache
-def plan(element: types.Type, index: types.Type, smoothed: bool, probabilities: bool) -> LaunchPlan:
-    """The launch for one element type, one type of class indices, and one kind of target."""
-    total = accumulator(element)
-    return LaunchPlan(
-        cross_entropy_kernel(total, smoothed, probabilities), element, index, element, element, types.float64, total,
-        total, types.int64, total, total, total,
-    )  # fmt: skip
+        return Launch(kernel, arguments, grid, block)
 
 
 def row_extent(z: DeviceArray) -> int:
@@ -232,7 +244,6 @@ def row_extent(z: DeviceArray) -> int:
     return z.shape[1] + (0 if aligned else 16 // item - 1)
 
 
-@lru_cache
 def threads_per_row(extent: int, held_columns: int) -> int:
     """The number of threads for a row: the fewest whose registers hold it, but up to eight if their loads are adjacent.
 

@@ -1,6 +1,6 @@
 """Array arguments, checked. They are read from ``__cuda_array_interface__``, and CuPy's from their attributes.
 
-A step of a small network is limited by this work on the host; ``bench/launch_overhead.py`` measures it.
+A step of a small network is limited by the work on the host; ``bench/launch_overhead.py`` measures it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -28,17 +28,27 @@ INTEGERS = (
 _INTERFACE = "__array_interface__" if SIMULATED else "__cuda_array_interface__"
 
 
-@dataclass(slots=True, eq=False)  # not frozen, which is slower
+class Memory(NamedTuple):
+    """What an array says of itself."""
+
+    address: int
+    read_only: bool
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    dtype: Any  # NumPy's, or the interface's string for it
+
+
+@dataclass(slots=True, eq=False)
 class DeviceArray:
-    """An array on the device whose rows are contiguous."""
+    """An array on the device whose rows are contiguous. It is never changed; frozen, it would take longer to make."""
 
     name: str
     address: int
     shape: tuple[int, ...]
     row_stride: int  # in elements
     element: types.Type
-    owner: Any  # of the memory
     read_only: bool
+    owner: Any = None  # of the memory, where nobody else holds it
 
     def rows(self, first: int, count: int) -> DeviceArray:
         """The ``count`` rows from ``first`` on."""
@@ -74,6 +84,31 @@ def accumulator(element: types.Type) -> types.Type:
     return types.float64 if element is types.float64 else types.float32
 
 
+def memory(value: Any) -> Memory | Any:
+    """What an array says of itself; anything else is returned as it is."""
+    return _reader(type(value))(value)
+
+
+@cache
+def _reader(kind: type) -> Callable[[Any], Memory | Any]:
+    """The function that reads arrays of this class."""
+    cupy = sys.modules.get("cupy")
+    return _read_cupy if cupy is not None and issubclass(kind, cupy.ndarray) else _read_interface
+
+
+def _read_cupy(value: Any) -> Memory:
+    return Memory(value.data.ptr, False, value.shape, value.strides, value.dtype)
+
+
+def _read_interface(value: Any) -> Memory | Any:
+    interface = getattr(value, _INTERFACE, None)
+    if interface is None:
+        return value
+    address, read_only = interface["data"]
+    strides = interface.get("strides")
+    return Memory(address, read_only, tuple(interface["shape"]), strides and tuple(strides), interface["typestr"])
+
+
 def array(
     name: str,
     value: Any,
@@ -82,16 +117,15 @@ def array(
     shape: tuple[int, ...] | None = None,
     dimensions: int | None = None,
 ) -> DeviceArray:
-    """Describe an input: one of these element types, of this shape or number of dimensions, with contiguous rows."""
-    memory = _reader(type(value))(value)
-    if memory is None:
+    """Check an input: one of these element types, of this shape or number of dimensions, with contiguous rows."""
+    if type(value) is not Memory:
         raise TypeError(
             f"{name} must be an array on the GPU (one with __cuda_array_interface__, such as CuPy's or PyTorch's), "
             f"not {type(value).__name__}"
         )
-    address, read_only, actual, strides, dtype = memory
+    address, read_only, actual, strides, dtype = value
     element = _element(dtype)
-    for accepted in elements:  # faster than ``in``, since Numba's types compare slowly
+    for accepted in elements:  # not ``in``, since Numba's types compare slowly
         if accepted is element:
             break
     else:
@@ -101,11 +135,8 @@ def array(
         raise ValueError(f"{name} must have the shape {shape}, not {actual}")
     if dimensions is not None and len(actual) != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimension(s), not the shape {actual}")
-    if strides is None:
-        row_stride = actual[-1] if len(actual) > 1 else 1
-    else:
-        row_stride = _row_stride(name, actual, strides, element.bitwidth // 8)
-    return DeviceArray(name, address, actual, row_stride, element, value, read_only)
+    row_stride = _row_stride(name, actual, strides, element.bitwidth // 8)
+    return DeviceArray(name, address, actual, row_stride, element, read_only)
 
 
 def output(
@@ -116,7 +147,7 @@ def output(
     shape: tuple[int, ...] | None = None,
     dimensions: int | None = None,
 ) -> DeviceArray:
-    """Describe an output: as an input, but writable, with rows that do not overlap."""
+    """Check an output: as an input, but writable, with rows that do not overlap."""
     result = array(name, value, elements, shape=shape, dimensions=dimensions)
     if result.read_only:
         raise ValueError(f"{name} is an output, but this array is read-only")
@@ -127,36 +158,13 @@ def output(
 
 
 def optional(name: str, value: Any, element: types.Type, shape: tuple[int, ...]) -> DeviceArray | None:
-    """Describe an optional input."""
+    """Check an optional input."""
     return None if value is None else array(name, value, (element,), shape=shape)
 
 
 def optional_output(name: str, value: Any, element: types.Type, shape: tuple[int, ...]) -> DeviceArray | None:
-    """Describe an optional output."""
+    """Check an optional output."""
     return None if value is None else output(name, value, (element,), shape=shape)
-
-
-# What an array says of itself: address, whether it is read-only, shape, strides, NumPy's dtype or its string.
-_Memory = tuple[int, bool, tuple[int, ...], tuple[int, ...] | None, Any]
-
-
-@cache
-def _reader(kind: type) -> Callable[[Any], _Memory | None]:
-    """The function that reads arrays of this class."""
-    cupy = sys.modules.get("cupy")
-    return _read_cupy if cupy is not None and issubclass(kind, cupy.ndarray) else _read_interface
-
-
-def _read_cupy(value: Any) -> _Memory:
-    return value.data.ptr, False, value.shape, value.strides, value.dtype
-
-
-def _read_interface(value: Any) -> _Memory | None:
-    interface = getattr(value, _INTERFACE, None)
-    if interface is None:
-        return None
-    address, read_only = interface["data"]
-    return address, read_only, tuple(interface["shape"]), interface.get("strides"), interface["typestr"]
 
 
 @cache
@@ -180,10 +188,6 @@ def _row_stride(name: str, shape: tuple[int, ...], strides: tuple[int, ...] | No
     packed = shape[-1] if len(shape) > 1 else 1
     if strides is None or 0 in shape:
         return packed
-    if len(shape) == 1 and strides[0] == item:  # these two cases are those of the loop, but faster
-        return 1
-    if len(shape) == 2 and strides[1] == item and strides[0] % item == 0 and shape[0] > 1:
-        return strides[0] // item
     distance = item
     for axis in reversed(range(len(shape))):
         outermost_of_two = axis == 0 and len(shape) == 2

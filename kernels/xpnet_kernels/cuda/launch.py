@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import cuda, types
 
@@ -34,29 +34,43 @@ class Signature(tuple[types.Type, ...]):
         return self._hash
 
 
-class LaunchPlan:
-    """A kernel and the types of its arguments, found once for each element type.
+class TypedKernel(NamedTuple):
+    """A kernel and the types of its arguments."""
 
-    The types are the annotations of the kernel's parameters; ``Any`` is a pointer, to the next of ``elements``.
-    """
+    kernel: Callable
+    signature: Signature
 
-    def __init__(self, kernel: Callable, *elements: types.Type) -> None:
-        pointers = iter([types.CPointer(element) for element in elements])
-        kinds = [kind for name, kind in kernel.__annotations__.items() if name != "return"]
-        self._kernel = kernel
-        self._pointers = [position for position, kind in enumerate(kinds) if kind == "Any"]
-        self._signature = Signature([next(pointers) if kind == "Any" else _TYPES[kind] for kind in kinds])
 
-    def launch(self, arguments: list[Argument], grid: int, block: Dimensions, stream: int) -> None:
-        """Queue the kernel on the stream, and return at once; ``None`` is a null pointer."""
+@cache
+def typed(kernel: Callable, *elements: types.Type) -> TypedKernel:
+    """The kernel with the types that annotate its parameters; ``Any`` is a pointer, to the next of ``elements``."""
+    pointers = iter([types.CPointer(element) for element in elements])
+    kinds = [kind for name, kind in kernel.__annotations__.items() if name != "return"]
+    return TypedKernel(kernel, Signature([next(pointers) if kind == "Any" else _TYPES[kind] for kind in kinds]))
+
+
+class Launch:
+    """A kernel with its arguments; ``None`` is a null pointer."""
+
+    def __init__(self, kernel: TypedKernel, arguments: Sequence[Argument], grid: int, block: Dimensions) -> None:
+        self._kernel, self._arguments, self._grid, self._block = kernel, arguments, (grid, 1, 1), (*block, 1)
+        self._values = [
+            argument.address if isinstance(argument, DeviceArray) else 0 if argument is None else argument
+            for argument in arguments
+        ]
+
+    def with_argument(self, position: int, value: float) -> Launch:
+        """The same launch with another number at this position."""
+        arguments = [*self._arguments[:position], value, *self._arguments[position + 1 :]]
+        return Launch(self._kernel, arguments, self._grid[0], (self._block[0], self._block[1]))
+
+    def queue(self, stream: int) -> None:
+        """Queue the kernel on the stream, and return at once."""
+        kernel, signature = self._kernel
         if SIMULATED:
-            cuda.jit(self._kernel)[grid, block](*map(as_simulated, arguments))
-            return
-        values: list[Any] = arguments.copy()
-        for position in self._pointers:
-            array = values[position]
-            values[position] = 0 if array is None else array.address
-        compiled(self._kernel, self._signature).launch(values, (grid, 1, 1), (*block, 1), stream)
+            cuda.jit(kernel)[self._grid, self._block](*map(as_simulated, self._arguments))
+        else:
+            compiled(kernel, signature).launch(self._values, self._grid, self._block, stream)
 
 
 @cache
