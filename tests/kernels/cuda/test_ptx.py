@@ -202,33 +202,53 @@ def test_layers_and_data(launches, element):
 
 def test_linear(launches, element, monkeypatch):
     """The products are cuBLAS's: which they are, and what is launched around them."""
-    from contextlib import nullcontext
-
     from xpnet_kernels.cuda import _linear, _linear_backward, linear, linear_backward
 
     products = []
-    streams = []
+
+    def product(a, b, out, **flips):
+        planned = (a.name, b.name, out.name, flips)
+        return [SimpleNamespace(queue=lambda stream: products.append((*planned, stream)))]
+
     for module in (_linear, _linear_backward):
-        monkeypatch.setattr(module, "on_stream", lambda stream: streams.append(stream) or nullcontext())
-        monkeypatch.setattr(
-            module, "multiply", lambda a, b, out, **flips: products.append((a.name, b.name, out.name, flips))
-        )
+        monkeypatch.setattr(module, "product", product)
     x, W, b, y = (OnDevice(shape, element) for shape in ((100, 784), (784, 64), (64,), (100, 64)))
     for activation in (None, "relu"):
         linear(x, W, b, activation, y, stream=5)
-        assert launches[-1].stream == streams.pop() == 5
+        assert launches[-1].stream == 5
         check(launches, element, loads=2, stores=1)
         dz = y if activation else None
         linear_backward(y, x, dz, W, activation, W, b, dz, x, stream=6)
-        assert launches[-1].stream == streams.pop() == 6
+        assert launches[-1].stream == 6
         check(launches, element, loads=2, stores=1)
         gradient = "dz" if activation else "dy"
         assert products == [
-            ("x", "W", "out", {}), ("x", gradient, "dW", {"flip_a": True}), (gradient, "W", "dx", {"flip_b": True}),
+            ("x", "W", "out", {}, 5), ("x", gradient, "dW", {"flip_a": True}, 6),
+            (gradient, "W", "dx", {"flip_b": True}, 6),
         ]  # fmt: skip
         products.clear()
     linear_backward(y, x, None, W, None, W, b, None)
     assert [product[2] for product in products] == ["dW"]
+
+
+def test_gradients_of_parameters_in_float32(launches):
+    """dW and db of layers in bfloat16 may be float32."""
+    from xpnet_kernels.cuda import linear_backward
+    from xpnet_kernels.cuda.matrix_products import Product
+    from xpnet_kernels.cuda.prepared import _kept
+
+    _kept.cache_clear()
+    x, W, y = (OnDevice(shape, "<V2") for shape in ((100, 784), (784, 50), (100, 50)))
+    queued = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Product, "queue", lambda product, stream: queued.append(product._arguments))
+        linear_backward(y, x, y, W, "relu", OnDevice((784, 50), "<f4"), OnDevice((50,), "<f4"), y, x)
+    half, single, sums = 14, 0, 68
+    assert [(p[7], p[10], p[14], p[16]) for p in queued] == [(half, half, single, sums), (half, half, half, sums)]
+    code = check(launches, "<V2", loads=2, stores=1)
+    assert "st.global.f32" in code or "st.global.b32" in code
+    with pytest.raises(TypeError, match=r"dW must be bfloat16 \(or its bits, uint16\) or float32, not float64"):
+        linear_backward(y, x, y, W, "relu", OnDevice((784, 50), "<f8"), OnDevice((50,), "<f4"), y, x)
 
 
 def test_compiled_kernels_are_found_again_on_disk():
