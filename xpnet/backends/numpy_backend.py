@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import array_api_compat
 import numpy as np
-
 from xpnet_kernels.cpu.gemm.numpy_product import matmul
 
 from xpnet.backends.backend import ALIGNMENT, Array, Backend
