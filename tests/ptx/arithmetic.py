@@ -95,7 +95,7 @@ def _integer(name: str, modifiers: tuple[str, ...], kind: str) -> Operation | No
 
 
 def _integer_only(name: str, modifiers: tuple[str, ...], kind: str) -> Operation | None:
-    if kind[0] not in "sub" or (kind[0] == "b") != (name in ("shl", "bfi")) and name not in ("shr",):
+    if kind[0] not in "sub" or (name != "shr" and (kind[0] == "b") != (name in ("shl", "bfi"))):
         return None
     bits = DTYPES[kind].itemsize * 8
     match name, *modifiers[:-1]:
