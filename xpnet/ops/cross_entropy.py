@@ -97,10 +97,13 @@ def softmax_cross_entropy(
     if logits.ndim > 2:
         options = {"label_smoothing": label_smoothing, "class_weights": class_weights, "ignore_index": ignore_index}
         return _with_leading_axes(backend, logits, labels, gradient, out, {**options, "reduction": reduction})
+    if labels.ndim == 2:  # of the logits' type
+        logits = backend.widened(logits)
     fused = backend.kernel("softmax_cross_entropy", *((logits, labels) if labels.ndim == 2 else (logits,)))
     if fused is not None:
         wanted = gradient, out, label_smoothing, class_weights, ignore_index, reduction
         return _fused(backend, fused, logits, labels, *wanted)
+    logits = backend.widened(logits)
     xp, dtype, classes = backend.xp, logits.dtype, logits.shape[1]
     counts = bad_row = None
     if labels.ndim == 1:
@@ -153,7 +156,8 @@ def _fused(
 ) -> BatchLoss:
     xp, device = backend.xp, backend.device
     summary = xp.empty((4,), dtype=xp.float64, device=device)
-    losses = xp.empty(logits.shape[:1], dtype=logits.dtype, device=device)
+    dtype = logits.dtype if backend.activation_dtype is None else xp.float32
+    losses = xp.empty(logits.shape[:1], dtype=dtype, device=device)
     if gradient and out is None:
         out = xp.empty(logits.shape, dtype=logits.dtype, device=device)
     out = out if gradient else None

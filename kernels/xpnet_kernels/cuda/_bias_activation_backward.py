@@ -24,7 +24,7 @@ def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, d
         y: (N, C), the output of the activation; may be ``None`` for the activation ``None``.
         activation: ``None``, "relu", "sigmoid" or "tanh".
         dz: (N, C), output; may be ``dy``.
-        db: (C,), output.
+        db: (C,), output; of the element type, or of the type in which it is summed (float32 for 16 bits).
         stream: the CUDA stream's handle.
     """
     code = activation_code(activation)
@@ -32,7 +32,7 @@ def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, d
     element, shape = upstream.element, upstream.shape
     activated = upstream if activation is None else array("y", y, (element,), shape=shape)
     gradient = output("dz", dz, (element,), shape=shape)
-    sums = output("db", db, (element,), shape=shape[1:])
+    sums = output("db", db, (element, accumulator(element)), shape=shape[1:])
     launch_backward(upstream, activated, gradient, sums, code, stream)
 
 
@@ -42,7 +42,7 @@ def launch_backward(
     """Queue ``dz = dy · act′`` and its column sums ``db`` for checked arrays; None: dz is not computed."""
     element, (rows, columns) = dy.element, dy.shape
     arguments = [
-        pointer(dy, element), pointer(y, element), pointer(dz, element), pointer(db, element), number(code),
+        pointer(dy, element), pointer(y, element), pointer(dz, element), pointer(db, db.element), number(code),
         number(rows), number(columns), number(dy.row_stride), number(y.row_stride),
         number(0 if dz is None else dz.row_stride),
     ]  # fmt: skip

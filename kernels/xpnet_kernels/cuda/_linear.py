@@ -10,7 +10,7 @@ from .arrays import REALS, array, output
 from .matrix_products import multiply, on_stream
 
 
-def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: int = 0) -> None:
+def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, tf32: bool = False, stream: int = 0) -> None:
     """``out = act(x W + b)``, queued on the stream.
 
     Needs CuPy, for cuBLAS; cannot be captured in a graph, as CuPy's matrix products cannot.
@@ -21,6 +21,7 @@ def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: 
         b: (outputs,).
         activation: ``None``, "relu", "sigmoid" or "tanh".
         out: (N, outputs), output.
+        tf32: whether the factors of a float32 product may be rounded to TF32.
         stream: the CUDA stream's handle.
     """
     code = activation_code(activation)
@@ -31,5 +32,5 @@ def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: 
     bias = array("b", b, (element,), shape=(columns,))
     result = output("out", out, (element,), shape=(rows, columns))
     with on_stream(stream):
-        multiply(inputs, weights, result)
+        multiply(inputs, weights, result, tf32=tf32)
     launch_forward(result, bias, result, code, stream)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ._bias_activation_backward import launch_backward
 from .activations import activation_code
-from .arrays import REALS, array, optional_output, output
+from .arrays import REALS, accumulator, array, optional_output, output
 from .matrix_products import multiply, on_stream
 
 
@@ -21,6 +21,7 @@ def linear_backward(
     dz: Any,
     dx: Any = None,
     *,
+    tf32: bool = False,
     stream: int = 0,
 ) -> None:
     """With dz = dy · act′: ``dW = xᵀ dz``, ``db = Σ_rows dz``, ``dx = dz Wᵀ``; queued on the stream.
@@ -31,11 +32,12 @@ def linear_backward(
         y: (N, outputs), its output, from which act′ is computed.
         W: (inputs, outputs).
         activation: as in the forward pass.
-        dW: (inputs, outputs), output.
+        dW: (inputs, outputs), output; like db of the element type, or of the type in which it is summed (float32).
         db: (outputs,), output.
         dz: (N, outputs), output. With the activation ``None`` dz is dy itself; then ``y`` and ``dz`` are
             not read, and may be ``None``.
         dx: (N, inputs), output; ``None``: it is not computed.
+        tf32: whether the factors of a float32 product may be rounded to TF32.
         stream: the CUDA stream's handle.
     """
     code = activation_code(activation)
@@ -44,8 +46,9 @@ def linear_backward(
     depth = array("W", W, (element,), dimensions=2).shape[0]
     weights = array("W", W, (element,), shape=(depth, columns))
     inputs = array("x", x, (element,), shape=(rows, depth))
-    d_weights = output("dW", dW, (element,), shape=(depth, columns))
-    d_bias = output("db", db, (element,), shape=(columns,))
+    sums = (element, accumulator(element))
+    d_weights = output("dW", dW, sums, shape=(depth, columns))
+    d_bias = output("db", db, sums, shape=(columns,))
     d_inputs = optional_output("dx", dx, element, (rows, depth))
     if activation is None:
         launch_backward(upstream, upstream, None, d_bias, code, stream)
@@ -55,6 +58,6 @@ def linear_backward(
         gradient = output("dz", dz, (element,), shape=(rows, columns))
         launch_backward(upstream, activated, gradient, d_bias, code, stream)
     with on_stream(stream):
-        multiply(inputs, gradient, d_weights, flip_a=True)
+        multiply(inputs, gradient, d_weights, flip_a=True, tf32=tf32)
         if d_inputs is not None:
-            multiply(gradient, weights, d_inputs, flip_b=True)
+            multiply(gradient, weights, d_inputs, flip_b=True, tf32=tf32)

@@ -12,9 +12,9 @@ from numba import types
 from .arrays import BFLOAT16, DeviceArray, array
 from .primitives import SIMULATED
 
-# Values of cudaDataType_t and cublasComputeType_t. Sums are taken in float32, and never in TF32.
+# Values of cudaDataType_t and cublasComputeType_t. Sums are taken in float32.
 _CUDA_TYPES = {types.float32: 0, types.float64: 1, types.float16: 2, BFLOAT16: 14}
-_COMPUTE_32, _COMPUTE_64 = 68, 70
+_COMPUTE_32, _COMPUTE_64, _COMPUTE_32_FROM_TF32 = 68, 70, 77
 _DEFAULT_ALGORITHM = -1
 
 
@@ -44,7 +44,14 @@ def filled(name: str, shape: tuple[int, ...], element: types.Type, value: float 
 
 
 def multiply(
-    a: DeviceArray, b: DeviceArray, out: DeviceArray, *, flip_a: bool = False, flip_b: bool = False, add: bool = False
+    a: DeviceArray,
+    b: DeviceArray,
+    out: DeviceArray,
+    *,
+    flip_a: bool = False,
+    flip_b: bool = False,
+    add: bool = False,
+    tf32: bool = False,
 ) -> None:
     """``out = a b``, or ``out += a b``; ``flip_a`` and ``flip_b`` take the transposed matrix."""
     for matrix in (a, b, out):
@@ -68,6 +75,8 @@ def multiply(
     real = np.float64 if out.element == types.float64 else np.float32
     one, beta = np.ones(1, real), np.full(1, float(add), real)
     compute = _COMPUTE_64 if out.element == types.float64 else _COMPUTE_32
+    if tf32 and a.element == types.float32:
+        compute = _COMPUTE_32_FROM_TF32
     # cuBLAS is column-major: it sees every matrix transposed, so the factors are exchanged.
     cublas.gemmEx(
         device.get_cublas_handle(), int(flip_b), int(flip_a), columns, rows, inner,
