@@ -63,11 +63,26 @@ def _kernel_problem(cupy: Any, package: str) -> str | None:
         if cupy.asnumpy(values).tolist() != [0.5] * 4:
             return "a fused test kernel ran and gave wrong numbers: the GPU or its driver is faulty"
     except Exception as error:
-        if is_memory_full(error):
-            return _explain(error, package)
-        text = f"{type(error).__name__}: {first_line(error)}"
-        return f"the fused kernels do not run ({text}): pip install --force-reinstall '{extra}', or update the driver"
+        return _explain(error, package) if is_memory_full(error) else _explain_kernel(error, extra)
     return None
+
+
+def _explain_kernel(error: Exception, extra: str) -> str:
+    lines = str(error).strip().splitlines()
+    if len(lines) > 1 and lines[0].startswith("Failed in "):  # Numba's step of the compilation; what failed follows
+        lines.pop(0)
+    text = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    lowered = text.lower().replace("_", "")
+    libraries = ("libnvvm", "libdevice", "libnvrtc", "libnvjitlink", "dynamiclibnotfound")
+    if isinstance(error, ImportError | OSError) or any(name in lowered for name in libraries):
+        return f"a library of the fused kernels' compiler is missing ({text}): pip install --force-reinstall '{extra}'"
+    if "unsupportedptx" in lowered or "insufficientdriver" in lowered:
+        return f"the driver is older than the fused kernels' compiler ({text}): update the driver"
+    versions = " and ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numba-cuda", "numpy"))
+    return (
+        f"a fused test kernel fails to compile or to run ({text}; {versions}): install releases that fit each other, "
+        "or pip uninstall numba-cuda to train without the fused kernels"
+    )
 
 
 def _device_problem(cupy: Any, package: str, number: int | None = None) -> str | None:

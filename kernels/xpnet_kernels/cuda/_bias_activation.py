@@ -6,11 +6,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from numba import cuda, int64, types
+from numba import int64, types
 
 from .activations import activate, activation_code
 from .arrays import REALS, DeviceArray, accumulator, array, output, pointer
 from .launch import launch, number, row_grid
+from .numba_cuda import cuda
 from .primitives import advance, lead, width
 from .tiles import load_masked, store_masked
 

@@ -8,10 +8,11 @@ from functools import lru_cache
 from numbers import Integral
 from typing import Any
 
-from numba import cuda, int64, types
+from numba import int64, types
 
 from .arrays import REALS, accumulator, array, output, pointer
 from .launch import launch, number, real
+from .numba_cuda import cuda
 from .primitives import BLOCK, device_function, given, lead, width
 from .tiles import load_masked, store_masked
 

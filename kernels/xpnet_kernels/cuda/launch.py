@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
+from numba import types
 
 from xpnet_kernels.source_hash import source_hash
 
 from .arrays import Argument
+from .compiled_kernel import CompiledKernel
+from .numba_cuda import cuda
 from .primitives import BLOCK, SIMULATED
 
 Dimensions = tuple[int, int]
@@ -37,8 +39,16 @@ def flag(value: bool) -> Argument:
 
 
 @cache
-def compiled(kernel: Callable, signature: tuple[types.Type, ...]) -> Any:
-    """The kernel for these argument types on the current device, compiled or read from Numba's cache on disk."""
+def compiled(kernel: Callable, signature: tuple[types.Type, ...]) -> CompiledKernel:
+    """The kernel for these argument types on the current device. Tests replace this function."""
+    try:
+        return CompiledKernel(kernel.__name__, jitted(kernel, signature), signature)
+    except ImportError as error:
+        raise ImportError("the CUDA kernels need numba-cuda: pip install 'numba-cuda[cu13]', or [cu12]") from error
+
+
+def jitted(kernel: Callable, signature: tuple[types.Type, ...]) -> Any:
+    """Numba's overload of the kernel, compiled for the current device or read from the cache on disk."""
     kernel.__qualname__ = f"{kernel.__name__}_{source_hash('cuda')}"  # its name in the cache
     dispatcher = cuda.jit(types.void(*signature), cache=True, launch_bounds=BLOCK)(kernel)
     (overload,) = dispatcher.overloads.values()
@@ -50,12 +60,8 @@ def launch(kernel: Callable, arguments: Sequence[Argument], grid: int, block: Di
     signature, values = zip(*arguments, strict=True)
     if SIMULATED:
         cuda.jit(kernel)[grid, block](*values)
-        return
-    try:
-        from cuda.core import Stream
-    except ImportError as error:
-        raise ImportError("the CUDA kernels need numba-cuda: pip install 'numba-cuda[cu13]', or [cu12]") from error
-    compiled(kernel, signature).launch(values, (grid, 1, 1), (*block, 1), Stream.from_handle(stream))
+    else:
+        compiled(kernel, signature).launch(values, (grid, 1, 1), (*block, 1), stream)
 
 
 def row_grid(rows: int, columns: int, element: types.Type) -> tuple[int, Dimensions]:

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba.cuda.simulator.kernel import _get_kernel_context
+
+from .numba_cuda import cuda
+
+_get_kernel_context = cuda.simulator.kernel._get_kernel_context
 
 WARP = 4  # small, since every thread is a Python thread
 BLOCK = 16
@@ -106,6 +109,12 @@ def store_vector(pointer: Values, index: int, buffer: Values, offset: int) -> No
     """Round 16 bytes' worth of ``buffer[offset:]`` to the element type and store them at ``index``."""
     for k in range(width(pointer)):
         store(pointer, index + k, buffer[offset + k])
+
+
+def load_bytes(pointer: Values, index: int, like: Values, buffer: Values) -> None:
+    """Fill ``buffer`` with the unsigned bytes at ``index``, as many as ``like`` has elements in 16 bytes."""
+    for k in range(width(like)):
+        buffer[k] = pointer[index + k]
 
 
 def exponential(x: Any) -> Any:

@@ -60,7 +60,6 @@ def launches(device, monkeypatch):
 
     # Numba asks the current device which code a device function needs.
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
-    monkeypatch.setattr("cuda.core.Stream", SimpleNamespace(from_handle=lambda handle: handle))
     monkeypatch.setattr(launch, "compiled", compile_kernel)
     return collected
 
@@ -266,7 +265,7 @@ def test_the_cache_on_disk_knows_a_kernel_by_the_hash_of_all_sources(monkeypatch
     monkeypatch.setattr(cuda, "jit", lambda *_, **__: lambda kernel: SimpleNamespace(overloads={0: kernel}))
 
     def name() -> str:
-        kernel = launch.compiled.__wrapped__(_gather.gather_kernel(types.float32), ())
+        kernel = launch.jitted(_gather.gather_kernel(types.float32), ())
         return CUDACache(kernel)._impl.filename_base
 
     assert name().split("-")[0].endswith(f"_{source_hash('cuda')}")
