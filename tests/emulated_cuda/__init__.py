@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 from .record import Record, recorded
 
 __all__ = ["Record", "emulated_cuda", "recorded"]
+
+
+@cache
+def _launcher() -> Any:
+    from .kernels import KernelLauncher
+
+    return KernelLauncher()  # one for the process, which keeps what it has compiled
 
 
 @contextmanager
@@ -15,8 +24,7 @@ def emulated_cuda() -> Iterator[None]:
     """A context in which ``xpnet.backend("cuda")`` works, without a GPU."""
     from tests.ptx.device import interpreted
 
-    from .kernels import KernelLauncher
     from .modules import in_place_of_cupy
 
-    with in_place_of_cupy(), interpreted(KernelLauncher()):
+    with in_place_of_cupy(), interpreted(_launcher()):
         yield

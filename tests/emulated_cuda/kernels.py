@@ -11,7 +11,7 @@ from typing import Any
 from tests.ptx.device import InterpretedDevice
 
 from .memory import pool
-from .streams import queue
+from .streams import CUDARuntimeError, current_device, queue
 
 
 class KernelLauncher:
@@ -41,6 +41,8 @@ class KernelLauncher:
                 [pool().chunk_at(region.start) for region in regions if region.writable == writable]
                 for writable in (False, True)
             )
+            if any(chunk.device != current_device() for chunk in (*reads, *writes)):
+                raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
             queue(f"kernel {kernel.__name__}", reads, writes, stream)
             device.compiled(kernel, signature).launch(values, grid, block, stream)
             device.launches.clear()

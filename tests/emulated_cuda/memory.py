@@ -35,22 +35,27 @@ class Chunk:
         accesses: which stream wrote it last and which read it since, see :mod:`tests.emulated_cuda.streams`.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, device: int) -> None:
         self.room = np.full(size + 2 * GUARD + ALIGNMENT, UNINITIALISED, np.uint8)
         start = self.room.__array_interface__["data"][0]
         self.offset = GUARD + -(start + GUARD) % ALIGNMENT
         self.address = start + self.offset
-        self.size = size
+        self.size, self.device = size, device
         self.accesses: Any = None
 
 
 class Block:
     """The memory of an array and its views; it goes back to the pool when the last of them is gone."""
 
-    __slots__ = ("__weakref__", "chunk", "device", "nbytes", "stream")
+    __slots__ = ("__weakref__", "chunk", "nbytes", "stream")
 
-    def __init__(self, chunk: Chunk, nbytes: int, device: int, stream: int) -> None:
-        self.chunk, self.nbytes, self.device, self.stream = chunk, nbytes, device, stream
+    def __init__(self, chunk: Chunk, nbytes: int, stream: int) -> None:
+        self.chunk, self.nbytes, self.stream = chunk, nbytes, stream
+
+    @property
+    def device(self) -> int:
+        """The number of the device."""
+        return self.chunk.device
 
     @property
     def address(self) -> int:
@@ -87,13 +92,13 @@ class MemoryPool:
                 chunk.room.fill(UNINITIALISED)
             else:
                 self._require_room(size)
-                chunk = Chunk(size)
+                chunk = Chunk(size, device)
                 self._held += size
             self._used += size
             self._chunks[chunk.address] = chunk
             if nbytes:
                 self.memory.add(chunk.address, nbytes)
-        return Block(chunk, nbytes, device, stream)
+        return Block(chunk, nbytes, stream)
 
     def _require_room(self, size: int) -> None:
         limit = self._limit or CAPACITY

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from .memory import Chunk, pool
+from .memory import CAPACITY, Chunk, pool
 from .record import note_operation, note_synchronization
 
 DEVICES = 2
@@ -49,6 +49,7 @@ class _Current(threading.local):
     def __init__(self) -> None:
         self.device = 0
         self.streams: dict[int, BaseStream] = {}
+        self.entered: list[Any] = []  # what contexts of devices and streams go back to
 
 
 _current = _Current()
@@ -59,7 +60,6 @@ class Device:
 
     def __init__(self, device: int | Device | None = None) -> None:
         self.id = _current.device if device is None else int(device)
-        self._previous: list[int] = []
 
     def __int__(self) -> int:
         return self.id
@@ -79,12 +79,12 @@ class Device:
         _current.device = self.id
 
     def __enter__(self) -> Device:
-        self._previous.append(_current.device)
+        _current.entered.append(_current.device)
         self.use()
         return self
 
     def __exit__(self, *error: object) -> None:
-        _current.device = self._previous.pop()
+        _current.device = _current.entered.pop()
 
     def synchronize(self) -> None:
         note_synchronization("Device.synchronize")
@@ -102,8 +102,6 @@ class CUDARuntimeError(RuntimeError):
 
 def memory_info() -> tuple[int, int]:
     """Free and total bytes, as ``cudaMemGetInfo`` gives them."""
-    from .memory import CAPACITY
-
     return CAPACITY - pool().total_bytes(), CAPACITY
 
 
@@ -119,7 +117,6 @@ class BaseStream:
 
     def __init__(self, ptr: int, device_id: int) -> None:
         self.ptr, self.device_id = ptr, device_id
-        self._previous: list[BaseStream] = []
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BaseStream) and self.ptr == other.ptr
@@ -135,11 +132,11 @@ class BaseStream:
         return self
 
     def __enter__(self) -> BaseStream:
-        self._previous.append(get_current_stream())
+        _current.entered.append(get_current_stream())
         return self.use()
 
     def __exit__(self, *error: object) -> None:
-        self._previous.pop().use()
+        _current.entered.pop().use()
 
     def synchronize(self) -> None:
         note_synchronization("Stream.synchronize")
