@@ -99,7 +99,7 @@ def _require_output(layer: Layer, x: Array, y: Any, context: Context) -> None:
             f"{_name_of(layer)}: forward returned shape {tuple(y.shape)}, but output_shape gives {expected}: define "
             "output_shape(self, input_shape), which maps the shape of one sample"
         )
-    if context.backend.xp.isdtype(x.dtype, "real floating"):
+    if context.backend.is_bfloat16(x) or context.backend.xp.isdtype(x.dtype, "real floating"):
         _require_dtype(layer, "forward", y, x)
 
 

@@ -78,7 +78,7 @@ class Loss:
         """The loss of a batch and, under ``context.training``, its gradient."""
         for array in (outputs, targets):
             context.backend.require(array)
-        if not self.takes_bfloat16:
-            outputs = context.backend.widened(outputs)
+        if context.backend.activation_dtype is not None and not (self.takes_bfloat16 and targets.ndim < outputs.ndim):
+            outputs = context.backend.widened(outputs)  # targets of the outputs' shape are not rounded to their type
         out = context.empty(self, "gradient", outputs.shape, outputs.dtype) if context.training else None
         return self.compute(context.backend, outputs, targets, context.training, out)
