@@ -44,7 +44,8 @@ def test_a_model_is_trained_evaluated_and_asked_there(cpu: Backend, second: Back
         trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.Momentum(0.02), ema_decay=0.5)
         trainer.fit(SMALL, epochs=2, batch_size=20, validation=SMALL)
         histories.append(trainer.history[-1])
-        with trainer.average.applied() if trainer.average else pytest.fail():
+        assert trainer.average is not None
+        with trainer.average.applied():
             answers.append(model.predict(DIGITS.x_test[:9] / 16))
     assert devices_of(model) | {array.device.id for array in model.gradients.values()} == {1}
     assert {vector.vector.device.id for vector in trainer.optimizer.state.values()} == {1}
