@@ -26,7 +26,7 @@ def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, d
         y: (N, C), the output of the activation; may be ``None`` for the activation ``None``.
         activation: ``None``, "relu", "sigmoid" or "tanh".
         dz: (N, C), output; may be ``dy``.
-        db: (C,), output.
+        db: (C,), output; of the element type, or of the type in which it is summed (float32 for 16 bits).
         stream: the CUDA stream's handle.
     """
     run(prepare, stream, dy, y, activation, dz, db)
@@ -39,7 +39,7 @@ def prepare(dy: Any, y: Any, activation: str | None, dz: Any, db: Any) -> list[L
     element, shape = upstream.element, upstream.shape
     activated = upstream if activation is None else array("y", y, (element,), shape=shape)
     gradient = output("dz", dz, (element,), shape=shape)
-    sums = output("db", db, (element,), shape=shape[1:])
+    sums = output("db", db, (element, accumulator(element)), shape=shape[1:])
     return backward_launches(upstream, activated, gradient, sums, code)
 
 
