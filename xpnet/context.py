@@ -43,6 +43,20 @@ class Context:
         self.reuse = reuse
         self.prescaled: Any = None
         self._buffers: dict[tuple[int, str], Array] = {}  # by id: a dataclass may not be hashable
+        self._in_float32: Context | None = None
+
+    def in_float32(self) -> Context:
+        """The context for layers that compute in float32 within a pass in bfloat16.
+
+        >>> import xpnet
+        >>> context = Context(xpnet.backend("cpu-reference").at_precision("bf16"), seed=3)
+        >>> context.in_float32().backend.precision, context.in_float32().seed
+        ('float32', 3)
+        """
+        if self._in_float32 is None:
+            self._in_float32 = Context(self.backend.at_precision("float32"), self.training, self.seed, self.reuse)
+        self._in_float32.step, self._in_float32.prescaled = self.step, self.prescaled
+        return self._in_float32
 
     def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
         """Uninitialised memory for the result ``name`` of ``owner``; None where a new array must be allocated.

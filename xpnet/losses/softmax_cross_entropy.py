@@ -43,6 +43,8 @@ class SoftmaxCrossEntropy(Loss):
     0.693147
     """
 
+    takes_bfloat16 = True
+
     def __init__(
         self,
         label_smoothing: float = 0.0,
@@ -103,13 +105,14 @@ class SoftmaxCrossEntropy(Loss):
 
     def _weights_for(self, backend: Backend, logits: Array) -> Array:
         """The class weights on the device and in the dtype of the logits, copied once."""
+        dtype = logits.dtype if backend.activation_dtype is None else backend.xp.float32
         if (
             self._device_weights is None
             or self._device_weights[0] is not backend
-            or self._device_weights[1].dtype != logits.dtype
+            or self._device_weights[1].dtype != dtype
         ):
             weights = backend.asarray(self.class_weights, "float64")
-            self._device_weights = backend, backend.xp.astype(weights, logits.dtype)
+            self._device_weights = backend, backend.xp.astype(weights, dtype)
         return self._device_weights[1]
 
 

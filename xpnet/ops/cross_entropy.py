@@ -73,7 +73,7 @@ def softmax_cross_entropy(
         gradient: whether to compute the gradient.
         out: of the logits' shape, C-contiguous, receives the gradient when given.
         label_smoothing: s, from 0 to 1.
-        class_weights: (C,) of the logits' type, w; None is 1.
+        class_weights: (C,) of the logits' type (of float32 for bfloat16), w; None is 1.
         ignore_index: rows with this label have loss 0, gradient 0 and weight 0, and are never correct.
         reduction: "mean", "sum" or "none"; under "none" row i of the gradient is that of loss i.
 
@@ -101,6 +101,18 @@ def softmax_cross_entropy(
     if fused is not None:
         wanted = gradient, out, label_smoothing, class_weights, ignore_index, reduction
         return _fused(backend, fused, logits, labels, *wanted)
+    if backend.is_bfloat16(logits):  # computed in float32, and rounded once
+        wide = softmax_cross_entropy(
+            backend,
+            backend.widened(logits),
+            backend.widened(labels),
+            gradient,
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+        return wide._replace(gradient=store(backend.narrowed(wide.gradient), out) if gradient else None)
     xp, dtype, classes = backend.xp, logits.dtype, logits.shape[1]
     counts = bad_row = None
     if labels.ndim == 1:
@@ -153,7 +165,8 @@ def _fused(
 ) -> BatchLoss:
     xp, device = backend.xp, backend.device
     summary = xp.empty((4,), dtype=xp.float64, device=device)
-    losses = xp.empty(logits.shape[:1], dtype=logits.dtype, device=device)
+    dtype = logits.dtype if backend.activation_dtype is None else xp.float32
+    losses = xp.empty(logits.shape[:1], dtype=dtype, device=device)
     if gradient and out is None:
         out = xp.empty(logits.shape, dtype=logits.dtype, device=device)
     out = out if gradient else None
