@@ -26,7 +26,7 @@ def numbers(kind, count, seed=0):
     return [
         *special,
         *(-x for x in special),
-        *(math.ldexp(int(m), int(e) - precision + 1) for m, e in zip(many, exponents)),
+        *(math.ldexp(int(m), int(e) - precision + 1) for m, e in zip(many, exponents, strict=True)),
     ]
 
 
@@ -35,7 +35,7 @@ def rows(kind, arity, count=900):
     special = list(itertools.islice(itertools.product(numbers(kind, 0), repeat=min(arity, 2)), 500))
     special = [row + (1.0,) * (arity - len(row)) for row in special]
     columns = [numbers(kind, count, seed)[22:] for seed in range(arity)]
-    return (special + list(zip(*columns)))[:1000]
+    return (special + list(zip(*columns, strict=True)))[:1000]
 
 
 def compare(actual, expected, operands):
@@ -100,7 +100,7 @@ def test_fma_rounds_once(evaluate, kind):
     unit = 2.0 ** (1 - precision)
     near = [  # products that end in a tie which the sum breaks, or does not; sums that cancel; tiny and huge terms
         (1 + unit, 1 + unit, -1.0), (1 + unit, 1 - unit, -1.0), (1 + unit, 1 + unit / 2 * 0, 2.0 ** -(2 * precision)),
-        (1.0, 1 + unit, 2.0 ** (-precision) * (1 + unit)), (1.0, 1 + unit, 2.0**-precision), (1.0, 1.0, 2.0**-precision),
+        (1.0, 1 + unit, 2.0**-precision * (1 + unit)), (1.0, 1 + unit, 2.0**-precision), (1.0, 1.0, 2.0**-precision),
         (1.0, 1.0, -(2.0 ** (-precision - 1))), (3.0, 1 / 3, -1.0), (2.0**lowest, 0.5, 2.0 ** (lowest - precision)),
         (2.0**lowest, 2.0 ** -(precision - 1), -(2.0 ** (lowest - precision + 1))), (0.0, -1.0, -0.0), (1.0, 0.0, -0.0),
         (-(2.0 ** (lowest // 2 - 20)), 2.0 ** (lowest // 2 - 20), 0.0), (2.0**100, 2.0 ** (lowest + 1), 1.0),
@@ -109,7 +109,9 @@ def test_fma_rounds_once(evaluate, kind):
     random = np.random.default_rng(1)
     close = [  # c near −a b: what remains is the product's error, rounded
         (a, b, nearest(-Fraction(a) * Fraction(b) * (1 + int(k) * Fraction(unit)), kind))
-        for a, b, k in zip(numbers(kind, 150, 3)[22:], numbers(kind, 150, 4)[22:], random.integers(-2, 3, 150))
+        for a, b, k in zip(
+            numbers(kind, 150, 3)[22:], numbers(kind, 150, 4)[22:], random.integers(-2, 3, 150), strict=True
+        )
     ]
     operands = near + [row for row in close if math.isfinite(row[2])] + rows(kind, 3)
     operands = operands[:1024]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import struct
 from fractions import Fraction
 
@@ -136,10 +137,8 @@ def test_inserted_bits(launch, kind, position, length):
 @pytest.mark.parametrize("kind", INTEGERS)
 def test_comparisons(evaluate, kind):
     operands = pairs(kind)
-    for name, function in (
-        ("eq", int.__eq__), ("ne", int.__ne__), ("lt", int.__lt__), ("le", int.__le__), ("gt", int.__gt__), ("ge", int.__ge__),
-    ):  # fmt: skip
-        expected = [function(*row) for row in operands]
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        expected = [getattr(operator, name)(*row) for row in operands]
         assert evaluate(f"setp.{name}.{kind}", f"{kind} {kind} pred", operands) == expected
 
 

@@ -10,10 +10,13 @@ import pytest
 
 from xpnet import random as philox
 
+at_length = pytest.mark.cuda_compile  # in the interpreter not with each `make test`
+
 SHAPES = [
     (1, 1), (100, 10), (700, 10), (40, 64), (64, 1000), (33, 1001), (16, 2048), (5, 4099), (4, 32000), (4, 32768),
     (3, 50257), (2, 128256),
 ]  # fmt: skip
+SOME = [(1, 1), (100, 10), (33, 1001), (5, 4099)]
 
 
 ACTIVATIONS = {
@@ -70,7 +73,9 @@ def test_cross_entropy(cp, random, equations, rows, columns):
     check(cross_entropy(cp, logits, labels), equations(logits, labels), scale=1 / rows)
 
 
-@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+@pytest.mark.parametrize(
+    ("rows", "columns"), [shape if shape in SOME else pytest.param(*shape, marks=at_length) for shape in SHAPES]
+)
 def test_cross_entropy_of_every_element_type(cp, random, equations, element, as_float64, rows, columns):
     logits = element.cast(random.normal(scale=2, size=(rows, columns)))
     labels = random.integers(0, columns, rows).astype(np.int32)
@@ -93,7 +98,7 @@ def test_options(cp, random, equations, options):
         check(cross_entropy(cp, logits, targets, **options), equations(logits, targets, **options), scale=6)
 
 
-@pytest.mark.parametrize("ignoring", [False, True])
+@pytest.mark.parametrize("ignoring", [False, pytest.param(True, marks=at_length)])
 def test_options_over_many_rows(cp, random, equations, ignoring):
     """More than a block of rows: weights, rows and total in launches of their own."""
     logits = random.normal(scale=2, size=(40_000, 37)).astype(np.float32)
@@ -254,7 +259,7 @@ def test_captured_in_a_graph(gpu):
     assert bits(captured) == bits(eager)
 
 
-@pytest.mark.parametrize("size", [1, 1003, 3_000_001])
+@pytest.mark.parametrize("size", [1, 1003, pytest.param(3_000_001, marks=at_length)])
 def test_optimizers(cp, random, element, as_float64, size):
     from xpnet_kernels.cuda import adam_update, check_finite, momentum_update, sgd_update
 
@@ -284,8 +289,8 @@ def test_optimizers(cp, random, element, as_float64, size):
     adam_update(values, gradients, m, square, cp.array([0.01, 0.9, 0.99, 1e-3, 0.19, 0.0199, 0.1]))
     close(m, mean, size_m, 4)
     close(square, squares, squares, 4)
-    # Of a step's factors: the rate over its correction 3 roundings, the mean 4, the root of the squares 3, the
-    # correction's 4, ε 1; then a product, a sum, a quotient and a product. The weights: their factor 3, a product, a sum.
+    # Roundings of a step: the rate over its correction 3, the mean 4, the root of the squares 3, the correction's 4,
+    # ε 1; then a product, a sum, a quotient and a product. Of the weights: their factor 3, a product, a sum.
     divisor = np.sqrt(squares) / np.sqrt(0.0199) + 1e-3
     close(values, (1 - 0.001) * x - 0.01 / 0.19 * mean / divisor, np.abs(x) + 0.01 / 0.19 * size_m / divisor, 20)
     gradients[-1] = element.cast(np.array(np.nan))
@@ -308,7 +313,9 @@ def test_gather(cp, random):
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh"])
-@pytest.mark.parametrize(("rows", "columns"), [(100, 50), (33, 1001), (5000, 10), (1, 70_000)])
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(100, 50), (33, 1001), (5000, 10), pytest.param(1, 70_000, marks=at_length)]
+)
 def test_bias_and_activation(cp, random, element, as_float64, activation, rows, columns):
     from xpnet_kernels.cuda import bias_activation, bias_activation_backward
 
@@ -354,7 +361,7 @@ def test_linear(cp, random, element, as_float64, activation, rows, depth, column
         assert (np.abs(as_float64(actual.get()).reshape(scale.shape) - left @ right) <= error).all()
 
 
-@pytest.mark.parametrize("size", [1, 1003, 1_000_000])
+@pytest.mark.parametrize("size", [1, 1003, pytest.param(1_000_000, marks=at_length)])
 def test_dropout(cp, random, element, as_float64, size):
     from xpnet_kernels.cuda import dropout
 
