@@ -19,6 +19,7 @@ class Context:
 
     Attributes:
         step: the step that random numbers are drawn for; set by the trainer.
+        part: the number of the micro-batch within its batch; set by the trainer.
         prescaled: the :class:`~xpnet.layers.Rescale` that was applied while the input was gathered; None: none was.
 
     >>> import xpnet
@@ -35,6 +36,7 @@ class Context:
         self.training = training
         self.seed = seed
         self.step = 0
+        self.part = 0
         self.reuse = reuse
         self.prescaled: Any = None
         self._buffers: dict[tuple[int, str], Array] = {}  # by id: a dataclass may not be hashable

@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet import ops
 from xpnet.backends import Array, Backend
+from xpnet.context import Context
 from xpnet.errors import ConfigurationError, DTypeError, OutOfRangeError, ShapeError, finite_number
 from xpnet.losses.loss import Loss
 from xpnet.parameters import Shape
@@ -56,16 +57,17 @@ class SoftmaxCrossEntropy(Loss):
         self.ignore_index = None if ignore_index is None else _label("ignore_index", ignore_index)
         self._device_weights: tuple[Backend, Array] | None = None
 
-    def compute(
-        self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
-    ) -> ops.BatchLoss:
+    def compute(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:
         """:func:`xpnet.ops.softmax_cross_entropy`."""
+        backend, part = context.backend, context.part  # the results of all parts of a batch live together
         return ops.softmax_cross_entropy(
             backend,
             outputs,
             targets,
-            gradient,
-            out,
+            context.training,
+            self._gradient_memory(outputs, context),
+            losses=context.empty(self, f"losses {part}", outputs.shape[:-1], outputs.dtype),
+            summary=context.empty(self, f"summary {part}", (4,), backend.xp.float64),
             label_smoothing=self.label_smoothing,
             class_weights=None if self.class_weights is None else self._weights_for(backend, outputs),
             ignore_index=self.ignore_index,

@@ -41,6 +41,7 @@ class BatchLoss(NamedTuple):
     rows: Array | int
     reduction: str = "mean"
     bad_row: Array | None = None
+    summary: Array | None = None
 
 
 def batch_loss(

@@ -10,7 +10,6 @@ from xpnet.context import Context
 from xpnet.data import Batch, Batches
 from xpnet.layers import Layer
 from xpnet.losses import Loss
-from xpnet.ops.batch_loss import counted_loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import reports
 from xpnet.training.accumulation import GradientAccumulation
@@ -65,13 +64,14 @@ class TrainingStep:
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.micro_batch_size, self.average = micro_batch_size, average
-        self.skip_after_nonfinite = skip_after_nonfinite
         self.backend = model.require_backend()
         self.report = reports.new_report(self.backend)
         parameters, gradients, buffers = model.vectors
         self._parameters, self._gradients, self._buffers = parameters.vector, gradients.vector, buffers.vector
         self._reads_found_inf = optimizer.reads_found_inf
         self._found_inf = self.backend.aligned_zeros(1, "int32")
+        self._guard = ops.Guard(self._gradients, self._found_inf, skip_after_nonfinite)
+        self._earlier_buffers = self.backend.xp.zeros_like(self._buffers)
         self.gradients: Callable[[Array, Array, Context], ops.BatchLoss] = self._backpropagate
         self.reduce: Callable[[Iterable[ops.BatchLoss], int], ops.BatchLoss] = GradientAccumulation(gradients)
         self.update: Callable[[int, Array], None] = self._optimize
@@ -80,24 +80,22 @@ class TrainingStep:
         """Take a step, under a training context, and return the number of rows in its batch."""
         batch = batches.at(step)
         parts = batch.parts(self.micro_batch_size)
-        buffers = self.backend.xp.asarray(self._buffers, copy=True) if self._buffers.shape[0] else None
+        if self._buffers.shape[0]:
+            self._earlier_buffers[...] = self._buffers
         result = self.reduce(self.results(batches, parts, step, context), len(parts))
-        context.step = step
-        ops.check_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._found_inf)
-        if self.skip_after_nonfinite:
-            reports.skip_after_nonfinite(self.backend, self.report, self._found_inf)
+        context.step, context.part = step, 0
+        ops.end_step(self.backend, self.report, result, step + 1, self._guard)
         self._guarded_update(step)
         if self.average is not None:
             self.average.update(self._found_inf)
-        if buffers is not None:
-            ops.restore_if_found_inf(self.backend, self._buffers, buffers, self._found_inf)
-        reports.accumulate(self.backend, self.report, result, step + 1, self._found_inf)
+        if self._buffers.shape[0]:
+            ops.restore_if_found_inf(self.backend, self._buffers, self._earlier_buffers, self._found_inf)
         return batch.rows
 
     def results(self, batches: Batches, parts: list[Batch], step: int, context: Context) -> Iterator[ops.BatchLoss]:
         """The results of the parts of a step's batch, lazily; the model has the gradient of the last one taken."""
         for part in parts:
-            context.step = step + part.number * RNG_STRIDE  # each part gets its own RNG step
+            context.step, context.part = step + part.number * RNG_STRIDE, part.number  # each draws numbers of its own
             yield self.gradients(*batches.gather(part, context), context)
 
     def _backpropagate(self, x: Array, y: Array, context: Context) -> ops.BatchLoss:

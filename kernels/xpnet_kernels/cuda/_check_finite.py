@@ -17,7 +17,7 @@ def check_finite(gradients: Any, found_inf: Any, *, stream: int = 0) -> None:
     g = array("gradients", gradients, REALS, dimensions=1)
     flag = output("found_inf", found_inf, (types.int32,), shape=(1,))
     kernel = check_finite_kernel(accumulator(g.element))
-    arguments = [pointer(g, g.element), pointer(flag, types.int32), number(g.shape[0])]
+    arguments = [pointer(g, g.element), pointer(flag, types.int32), number(g.shape[0]), number(1)]
     grid, block = grid_of(g)
     if vectors(g) <= SMALL:
         launch(kernel, [number(RESET | CHECK), *arguments], 1, block, stream)
