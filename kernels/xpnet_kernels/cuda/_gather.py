@@ -12,7 +12,7 @@ from numba.np.numpy_support import as_dtype
 
 from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output, pointer
 from .launch import launch, number, real, row_grid
-from .primitives import advance, device_function, given, lead, thread_index, width
+from .primitives import advance, device_function, given, lead, load_bytes, thread_index, width
 from .reductions import row_max
 from .tiles import store_masked
 
@@ -78,11 +78,16 @@ def gather_kernel(accumulator: types.Type) -> Callable:
         target = advance(out, i * out_stride)
         values = cuda.local.array(8, accumulator)
         first = cuda.threadIdx.x * width(target) - lead(target)
+        aligned = (lead(source) + first) % width(target) == 0
         while first < columns:
+            if known and aligned and first >= 0 and first + width(target) <= columns:
+                load_bytes(source, first, target, values)
+            else:
+                for k in range(width(target)):
+                    inside = known and first + k >= 0 and first + k < columns
+                    values[k] = accumulator(source[first + k]) if inside else nan
             for k in range(width(target)):
-                values[k] = nan
-                if known and first + k >= 0 and first + k < columns:
-                    values[k] = accumulator(source[first + k]) / accumulator(divisor)
+                values[k] /= accumulator(divisor)
             store_masked(target, first, columns, True, values, 0)
             first += cuda.blockDim.x * width(target)
 

@@ -247,6 +247,32 @@ def store_vector(
 
 
 @intrinsic
+def load_bytes(
+    typing_context: Any, pointer: types.Type, index: types.Type, like: types.Type, buffer: types.Type
+) -> Any:
+    """Fill ``buffer`` with the unsigned bytes at ``index``, as many as ``like`` has elements in 16 bytes, in one load.
+
+    Their address is a multiple of their number.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        data, index, _, array = arguments
+        count = 16 // _item_bytes(like)
+        bits = min(8 * count, 32)  # a word; eight bytes are two
+        address = builder.gep(data, [index])
+        vector = ir.VectorType(ir.IntType(bits), 8 * count // bits)
+        words = builder.load(builder.bitcast(address, vector.as_pointer()), align=count)
+        for k in range(count):
+            word = builder.extract_element(words, ir.Constant(_WORD, 8 * k // bits))
+            byte = builder.and_(builder.lshr(word, ir.Constant(word.type, 8 * k % bits)), ir.Constant(word.type, 255))
+            value = builder.uitofp(byte, context.get_data_type(buffer.dtype))
+            builder.store(value, _buffer_address(context, builder, signature.args[3], array, index.type(0), k))
+        return context.get_dummy_value()
+
+    return types.void(pointer, index, like, buffer), generate
+
+
+@intrinsic
 def exponential(typing_context: Any, x: types.Type) -> Any:
     """The exponential of ``x``, in the type of ``x``: in float32 to a few units in the last place, 0 below 2**-126."""
 

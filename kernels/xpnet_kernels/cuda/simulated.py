@@ -108,6 +108,12 @@ def store_vector(pointer: Values, index: int, buffer: Values, offset: int) -> No
         store(pointer, index + k, buffer[offset + k])
 
 
+def load_bytes(pointer: Values, index: int, like: Values, buffer: Values) -> None:
+    """Fill ``buffer`` with the unsigned bytes at ``index``, as many as ``like`` has elements in 16 bytes."""
+    for k in range(width(like)):
+        buffer[k] = pointer[index + k]
+
+
 def exponential(x: Any) -> Any:
     """The exponential of ``x``, in the type of ``x``."""
     return type(x)(math.exp(x)) if not math.isnan(x) else x

@@ -38,6 +38,17 @@ def test_gather_into_every_type(element, as_float64):
     assert as_float64(out) == pytest.approx(rows[[1, 0]] / 255, rel=element.epsilon, abs=0)
 
 
+@pytest.mark.parametrize("offset", range(5))
+@pytest.mark.parametrize("columns", [16, 21])
+def test_gather_from_rows_at_any_alignment(offset, columns, element, as_float64):
+    memory = np.arange(offset + 5 * columns, dtype=np.uint8)
+    rows = memory[offset:].reshape(5, columns)
+    out = element.cast(np.full((4, columns + 1), 7))
+    gather(rows, np.array([4, 0, 3, 3]), 255, out[:, 1:])
+    assert as_float64(out[:, 1:]) == pytest.approx(rows[[4, 0, 3, 3]] / 255, rel=element.epsilon, abs=0)
+    assert (as_float64(out[:, 0]) == 7).all()
+
+
 def test_gather_reports_bad_indices_and_reads_nothing():
     rows = np.arange(12, dtype=np.uint8).reshape(3, 4)
     out, error = np.zeros((40, 4), np.float32), np.array([7])
