@@ -19,6 +19,8 @@ class Context:
 
     Attributes:
         step: the step that random numbers are drawn for; set by the trainer.
+        device_step: the same number on the device, (1,) int64, which fused kernels read instead, so that a captured
+            step can be replayed; None: there is none.
         part: the number of the micro-batch within its batch; set by the trainer.
         prescaled: the :class:`~xpnet.layers.Rescale` that was applied while the input was gathered; None: none was.
 
@@ -36,6 +38,7 @@ class Context:
         self.training = training
         self.seed = seed
         self.step = 0
+        self.device_step: Array | None = None
         self.part = 0
         self.reuse = reuse
         self.prescaled: Any = None
