@@ -17,6 +17,10 @@ class Context:
         reuse: whether ``empty`` returns the same memory at every step, as in a training run. If not, every result is a
             new array, which later passes do not overwrite.
 
+    Raises:
+        BackendError: the backend is one of several GPUs, and another one is the current device: compute under
+            ``with backend.on_device():``, as :class:`~xpnet.Trainer` and ``predict`` do.
+
     Attributes:
         step: the step that random numbers are drawn for; set by the trainer.
         device_step: the same number on the device, (1,) int64, which fused kernels read instead, so that a captured
@@ -34,6 +38,7 @@ class Context:
     """
 
     def __init__(self, backend: Backend, training: bool = False, seed: int = 0, reuse: bool = False) -> None:
+        backend.require_on_device()
         self.backend = backend
         self.training = training
         self.seed = seed

@@ -5,7 +5,7 @@ state: each model has one backend.
 """
 
 from xpnet.backends.backend import ALIGNMENT, FLOATING, Array, Backend
-from xpnet.backends.by_name import NAMES, backend
+from xpnet.backends.by_name import NAMES, backend, cuda_devices
 from xpnet.backends.cuda_problem import cuda_problem
 from xpnet.backends.host import require_indices
 from xpnet.backends.memory import is_memory_full
@@ -19,6 +19,7 @@ __all__ = [
     "Backend",
     "NumPyBackend",
     "backend",
+    "cuda_devices",
     "cuda_problem",
     "is_memory_full",
     "require_indices",

@@ -31,7 +31,7 @@ class Backend:
     Subclasses override what their library does differently or faster.
 
     Attributes:
-        name: "cpu", "cuda", "cpu-reference", "float64", or the caller's own name.
+        name: "cpu", "cuda", "cuda:1", "cpu-reference", "float64", or the caller's own name.
         xp: the array-API namespace.
         device: a device of that namespace.
         dtype: the default floating-point type of parameters.
@@ -76,6 +76,10 @@ class Backend:
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
         """The same numbers in another shape, in C order: a view where the layout allows one."""
         return self.xp.reshape(x, shape)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """The product of two matrices."""
+        return self.xp.matmul(a, b)
 
     def aligned_zeros(self, count: int, dtype: str) -> Array:
         """A vector of ``count`` zeros, aligned to 256 bytes where the library gives access to addresses."""
@@ -203,6 +207,20 @@ class Backend:
         return xp.where(first < count, first, xp.full_like(first, -1.0))
 
     # The device
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        """A context to compute with this backend's arrays in: its device is the current one, where there are several.
+
+        >>> from xpnet.backends import backend
+        >>> cpu = backend("cpu")
+        >>> with cpu.on_device():
+        ...     cpu.asarray([1.0]) + 1.0
+        array([2.])
+        """
+        return nullcontext()
+
+    def require_on_device(self) -> None:
+        """Raise BackendError unless the code runs in that context, where it matters."""
 
     def synchronize(self) -> None:
         """Wait until the device has finished its queued work; here nothing, as the array API has no such call."""

@@ -1,4 +1,9 @@
-"""CuPy: arrays in a CUDA device's memory. Kernels are queued on CuPy's current stream, and run asynchronously."""
+"""CuPy: arrays in a CUDA device's memory. Kernels are queued on its current stream, and run asynchronously.
+
+CuPy allocates and computes on the thread's current device. A method of the backend makes its own device current; code
+that computes with arrays runs under ``with backend.on_device()``, once for a whole training or prediction, since each
+switch of the device is a call of CUDA.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +16,57 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends.backend import Array, Backend
+from xpnet.errors import BackendError
 
 
 @dataclass(frozen=True)
 class CuPyBackend(Backend):
     """CuPy on a CUDA device."""
 
+    def on_device(self) -> AbstractContextManager[Any]:
+        """A context in which the backend's device is the current one; it may be nested."""
+        return self.device
+
+    def require_on_device(self) -> None:
+        """Raise BackendError unless the backend's device is the current one."""
+        import cupy
+
+        if (current := cupy.cuda.runtime.getDevice()) != self.device.id:
+            raise BackendError(
+                f"backend {self.name!r} computes on GPU {self.device.id}, but GPU {current} is the current one: "
+                "compute under 'with backend.on_device():'"
+            )
+
     def to_numpy(self, array: Array) -> np.ndarray:
         """A copy on the host; waits for the device."""
         import cupy
 
-        return cupy.asnumpy(array)
+        with self.device:
+            return cupy.asnumpy(array)
+
+    def asarray(self, value: Any, dtype: str | None = None) -> Array:
+        """See :meth:`Backend.asarray`."""
+        with self.device:
+            return super().asarray(value, dtype)
+
+    def aligned_zeros(self, count: int, dtype: str) -> Array:
+        """See :meth:`Backend.aligned_zeros`."""
+        with self.device:
+            return super().aligned_zeros(count, dtype)
 
     def synchronize(self) -> None:
         """Wait until the current stream has finished its queued work."""
         import cupy
 
-        cupy.cuda.get_current_stream().synchronize()
+        with self.device:
+            cupy.cuda.get_current_stream().synchronize()
 
     def mark(self) -> Any:
         """An event, recorded in the current stream."""
         import cupy
 
-        return cupy.cuda.get_current_stream().record()
+        with self.device:
+            return cupy.cuda.get_current_stream().record()
 
     def seconds_between(self, began: Any, ended: Any) -> float:
         """The device's time between two events."""
@@ -51,16 +84,18 @@ class CuPyBackend(Backend):
         """The size of CuPy's memory pool, which does not shrink."""
         import cupy
 
-        return int(cupy.get_default_memory_pool().total_bytes())
+        with self.device:
+            return int(cupy.get_default_memory_pool().total_bytes())
 
 
-def cupy_backend() -> CuPyBackend:
-    """The current device, with the fused kernels where numba-cuda is installed."""
+def cupy_backend(number: int | None = None) -> CuPyBackend:
+    """The device of that number, or the current one, with the fused kernels where numba-cuda is installed."""
     import array_api_compat.cupy as namespace
     import cupy
 
+    name = "cuda" if number is None else f"cuda:{number}"
     kernels = CudaKernels() if importlib.util.find_spec("numba_cuda") else None
-    return CuPyBackend("cuda", namespace, cupy.cuda.Device(), kernels=kernels)
+    return CuPyBackend(name, namespace, cupy.cuda.Device(number), kernels=kernels)
 
 
 @dataclass(frozen=True)

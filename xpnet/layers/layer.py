@@ -210,7 +210,8 @@ class Layer:
         backend = self.require_backend()
         require_fitted(self)
         backend.require(x)
-        return self.forward(backend.asarray(x, self.input_dtype), Context(backend))
+        with backend.on_device():
+            return self.forward(backend.asarray(x, self.input_dtype), Context(backend))
 
     def predict(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
         """The outputs in inference mode, computed in batches and copied to the host.

@@ -68,7 +68,8 @@ class Loss:
 
     def __call__(self, backend: Backend, outputs: Any, targets: Any) -> Array:
         """The loss, a 0-d float64 array on the device; under the reduction "none" the losses."""
-        result = self.forward(outputs, targets, Context(backend))
+        with backend.on_device():
+            result = self.forward(outputs, targets, Context(backend))
         return result.losses if self.reduction == "none" else result.loss
 
     def forward(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:

@@ -40,7 +40,7 @@ def linear(
         out = xp.empty((x.shape[0], W.shape[1]), dtype=x.dtype) if out is None else out
         fused(x, W, b, activation, out)
         return out
-    y = xp.matmul(x, W) + b
+    y = backend.matmul(x, W) + b
     return store(y, out) if activation is None else ACTIVATIONS[activation].forward(backend, y, out)
 
 
@@ -99,6 +99,6 @@ def linear_backward(
         fused(dy, x, y, W, activation, dW, db, dz, dx)
         return dx
     dz = dy if activation is None else ACTIVATIONS[activation].backward(backend, dy, y)
-    dW[...] = xp.matmul(xp.matrix_transpose(x), dz)
+    dW[...] = backend.matmul(xp.matrix_transpose(x), dz)
     db[...] = xp.sum(dz, axis=0)
-    return store(xp.matmul(dz, xp.matrix_transpose(W)), out) if input_gradient else None
+    return store(backend.matmul(dz, xp.matrix_transpose(W)), out) if input_gradient else None

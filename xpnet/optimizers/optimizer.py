@@ -270,8 +270,9 @@ class Optimizer:
             self.initialize(self.model)
             self.schedule.restore(schedule)
             self.total_steps = total_steps
-            for slot, vector in state["state"].items():
-                self.state[slot].vector[...] = vector.vector
+            with self._backend.on_device():
+                for slot, vector in state["state"].items():
+                    self.state[slot].vector[...] = vector.vector
 
     def _clip(self) -> None:
         if self.clip_norm is not None:

@@ -72,9 +72,9 @@ def evaluate_batches(model: Layer, batches: Batches, loss: Loss) -> Evaluation:
     5
     """
     backend = batches.backend
-    context, report = Context(backend, reuse=True), reports.new_report(backend)
     purpose = f"an evaluation with batches of {batches.batch_size:,} rows: make them smaller, or use the CPU"
-    with backend.memory_for(purpose):
+    with backend.on_device(), backend.memory_for(purpose):
+        context, report = Context(backend, reuse=True), reports.new_report(backend)
         for number, batch in enumerate(batches.epoch()):
             x, y = batches.gather(batch, context)
             ops.end_step(backend, report, loss.forward(model.forward(x, context), y, context), step=number)

@@ -70,7 +70,7 @@ class TrainingStep:
         self._found_inf = self.backend.aligned_zeros(1, "int32")
         self._guard = ops.Guard(self._gradients, self._found_inf, skip_after_nonfinite)
         self._device_steps = DeviceSteps(self.backend)
-        self._earlier_buffers = self.backend.xp.zeros_like(self._buffers)
+        self._earlier_buffers = self.backend.aligned_zeros(self._buffers.shape[0], buffers.dtype)
         self.gradients: Callable[[Array, Array, Context], ops.BatchLoss] = self._backpropagate
         self.reduce: Callable[[Iterable[ops.BatchLoss], int], ops.BatchLoss] = GradientAccumulation(gradients)
         self.update: Callable[[int, Array], None] = self._optimize

@@ -174,25 +174,26 @@ class Trainer:
         )
         self.optimizer.set_total_steps(self.intervals.total_steps, self.step)
         self._batches, self._stopping = batches, False
-        context = Context(self.backend, training=True, seed=self.seed, reuse=True)
-        try:
-            self._notify("on_fit_begin")
-            self.diagnose("inputs out of range", diagnoses.inputs_out_of_range(self.model, batches))
-            with (
-                self.backend.ignoring_overflow(),  # the report records it
-                self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
-            ):
-                while self.step < self.intervals.stop:
-                    self._train_until_due(context)
-                    report = self._finite_report()
-                    if self.intervals.evaluates_after(self.step):
-                        with nullcontext() if self.average is None else self.average.applied():
-                            self._evaluate(held_out, evaluate_train, report)
-                    self._notify("on_checkpoint")
-                    if self._stopping:
-                        break
-        finally:
-            self._notify("on_fit_end")
+        with self.backend.on_device():
+            context = Context(self.backend, training=True, seed=self.seed, reuse=True)
+            try:
+                self._notify("on_fit_begin")
+                self.diagnose("inputs out of range", diagnoses.inputs_out_of_range(self.model, batches))
+                with (
+                    self.backend.ignoring_overflow(),  # the report records it
+                    self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
+                ):
+                    while self.step < self.intervals.stop:
+                        self._train_until_due(context)
+                        report = self._finite_report()
+                        if self.intervals.evaluates_after(self.step):
+                            with nullcontext() if self.average is None else self.average.applied():
+                                self._evaluate(held_out, evaluate_train, report)
+                        self._notify("on_checkpoint")
+                        if self._stopping:
+                            break
+            finally:
+                self._notify("on_fit_end")
         return self.history
 
     def stop(self) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from numbers import Real
 from typing import Any
 
-from numba import cuda, float64, types
+from numba import float64, types
 
-from .arrays import REALS, DeviceArray, accumulator, array, optional_output, output, pointer
+from .arrays import REALS, DeviceArray, Memory, accumulator, array, optional_output, output
 from .flat_vectors import SMALL, grid_of, vectors
-from .launch import flag, launch, number, real
+from .launch import Launch, typed
+from .numba_cuda import cuda
 from .optimizer_kernels import CHECK, check_finite_kernel, mark_not_finite
+from .prepared import planned, queue
 from .primitives import BLOCK, barrier, given, lead, width
 
 _NOT_FINITE = 2  # in ``found_inf``, between the check of the gradients and the decision; an earlier step leaves 0 or 1
 _THREADS = min(256, BLOCK)
+_STEP = 5  # the position of the step among the kernel's arguments
 
 
 def end_step(
@@ -53,39 +55,44 @@ def end_step(
         hyperparameters: (H,) float64, output: the row of this step.
         stream: the CUDA stream's handle.
     """
-    totals = array("summary", summary, (types.float64,), shape=(4,))
-    sums = output("report", report, (types.float64,), shape=(8,))
-    rows_array = None if isinstance(rows, Real) else array("rows", rows, (types.float64,), shape=(1,))
-    g = None if gradients is None else array("gradients", gradients, REALS, dimensions=1)
-    if (g is None) != (found_inf is None):
+    *check, end = planned(
+        prepare, summary, report, rows, mean, gradients, found_inf, skip_after_nonfinite, steps, table, hyperparameters
+    )
+    queue([*check, end if steps is not None else end.with_argument(_STEP, step)], stream)
+
+
+def prepare(
+    summary: Any, report: Any, rows: Any, mean: bool, gradients: Any, found_inf: Any, skip_after_nonfinite: bool,
+    steps: Any, table: Any, hyperparameters: Any,
+) -> list[Launch]:  # fmt: skip
+    """Check the arguments and plan the launches, of which the last gets the number of the step later."""
+    if (gradients is None) != (found_inf is None):
         raise ValueError("gradients and found_inf go together: give both or neither")
     if table is not None and (steps is None or hyperparameters is None):
         raise ValueError("table needs steps, which choose its row, and hyperparameters, which receive it")
-    flags = optional_output("found_inf", found_inf, types.int32, (1,))
-    counters = None if steps is None else output("steps", steps, (types.int64,), shape=_shape(steps))
-    rows_of_table = None if table is None else array("table", table, (types.float64,), dimensions=2)
-    columns = 0 if rows_of_table is None else rows_of_table.shape[1]
+    totals = array("summary", summary, (types.float64,), shape=(4,))
+    sums = output("report", report, (types.float64,), shape=(8,))
+    counted = type(rows) is Memory
+    rows_array = array("rows", rows, (types.float64,), shape=(1,)) if counted else None
+    g = None if gradients is None else array("gradients", gradients, REALS, dimensions=1)
+    flag = optional_output("found_inf", found_inf, types.int32, (1,))
+    counters = None if steps is None else output("steps", steps, (types.int64,), dimensions=1)
+    future = None if table is None else array("table", table, (types.float64,), dimensions=2)
+    columns = 0 if future is None else future.shape[1]
     current = None if table is None else output("hyperparameters", hyperparameters, (types.float64,), shape=(columns,))
-    element = types.float32 if g is None else g.element
+    element, launches = types.float32 if g is None else g.element, []
     if g is not None and vectors(g) > SMALL:
-        check = check_finite_kernel(accumulator(element))
-        arguments = [
-            number(CHECK), pointer(g, element), pointer(flags, types.int32), number(g.shape[0]), number(_NOT_FINITE)
-        ]  # fmt: skip
-        launch(check, arguments, *grid_of(g), stream)
+        check = typed(check_finite_kernel(accumulator(element)), element, types.int32)
+        launches.append(Launch(check, [CHECK, g, flag, g.shape[0], _NOT_FINITE], *grid_of(g)))
         g = None
     arguments = [
-        pointer(totals, types.float64), pointer(sums, types.float64), pointer(rows_array, types.float64),
-        real(rows if rows_array is None else 0.0), flag(mean), number(step if counters is None else 0),
-        pointer(g, element), number(_length(g)), pointer(flags, types.int32), flag(skip_after_nonfinite),
-        pointer(counters, types.int64), number(_length(counters)), pointer(rows_of_table, types.float64),
-        number(_length(rows_of_table)), number(columns), pointer(current, types.float64),
+        totals, sums, rows_array, 0.0 if counted else float(rows), mean, 0, g, _length(g), flag, skip_after_nonfinite,
+        counters, _length(counters), future, _length(future), columns, current,
     ]  # fmt: skip
-    launch(end_step_kernel(accumulator(element)), arguments, 1, (_THREADS, 1), stream)
-
-
-def _shape(steps: Any) -> tuple[int, ...]:
-    return array("steps", steps, (types.int64,), dimensions=1).shape
+    numbers = types.float64
+    elements = numbers, numbers, numbers, element, types.int32, types.int64, numbers, numbers
+    kernel = typed(end_step_kernel(accumulator(element)), *elements)
+    return [*launches, Launch(kernel, arguments, 1, (_THREADS, 1))]
 
 
 def _length(vector: DeviceArray | None) -> int:

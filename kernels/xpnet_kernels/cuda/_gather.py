@@ -1,4 +1,4 @@
-"""Gathering a batch: rows selected by index, and divided by a number, and their labels, in one pass."""
+"""Gathering a batch: rows selected by index, and divided by a number, in one pass, and their labels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import cuda, int64, types, uint32
+from numba import int64, types, uint32
 from numba.np.numpy_support import as_dtype
 
-from .arrays import INTEGERS, REALS, accumulator, array, optional, optional_output, output, pointer
-from .launch import launch, number, real, row_grid
+from .arrays import INTEGERS, REALS, accumulator, array, optional, optional_output, output
+from .launch import Launch, row_grid, typed
+from .numba_cuda import cuda
+from .prepared import run
 from .primitives import advance, device_function, given, lead, load_bytes, thread_index, width
 from .reductions import row_max
 from .tiles import store_masked
@@ -47,6 +49,16 @@ def gather(
         batch_size: the distance between batches.
         stream: the CUDA stream's handle.
     """
+    run(
+        prepare, stream, rows, indices, divisor, out, labels, labels_out, error, step, steps_per_epoch, batch_size
+    )  # fmt: skip
+
+
+def prepare(
+    rows: Any, indices: Any, divisor: float, out: Any, labels: Any, labels_out: Any, error: Any, step: Any,
+    steps_per_epoch: int, batch_size: int,
+) -> list[Launch]:  # fmt: skip
+    """Check the arguments and plan the launch."""
     source = array("rows", rows, (types.uint8,), dimensions=2)
     positions = array("indices", indices, INTEGERS, dimensions=1)
     columns = source.shape[1]
@@ -55,21 +67,21 @@ def gather(
     if not 1 <= steps_per_epoch < 2**32:
         raise ValueError(f"steps_per_epoch must be a number from 1 to below 2**32, not {steps_per_epoch}")
     counter = optional("step", step, types.int64, (1,))
-    count = positions.shape[0] if counter is None else array("out", out, REALS, dimensions=2).shape[0]
-    target = output("out", out, REALS, shape=(count, columns))
+    target = output("out", out, REALS, dimensions=2)
+    count, element = positions.shape[0] if counter is None else target.shape[0], target.element
+    if target.shape != (count, columns):
+        raise ValueError(f"out must have the shape {(count, columns)}, not {target.shape}")
     classes = None if labels is None else array("labels", labels, INTEGERS, shape=source.shape[:1])
     label = types.int64 if classes is None else classes.element
     taken = optional_output("labels_out", labels_out, label, (count,))
     report = optional_output("error", error, types.int64, (1,))
-    grid, block = row_grid(max(count, 1), columns, target.element)
+    elements = types.uint8, positions.element, element, label, label, types.int64, types.int64
     arguments = [
-        pointer(source, types.uint8), pointer(positions, positions.element), real(divisor),
-        pointer(target, target.element), pointer(classes, label), pointer(taken, label), pointer(report, types.int64),
-        pointer(counter, types.int64), number(steps_per_epoch), number(batch_size), number(source.shape[0]),
-        number(positions.shape[0]), number(count), number(columns), number(source.row_stride),
-        number(target.row_stride),
+        source, positions, divisor, target, classes, taken, report, counter, steps_per_epoch, batch_size,
+        source.shape[0], positions.shape[0], count, columns, source.row_stride, target.row_stride,
     ]  # fmt: skip
-    launch(gather_kernel(accumulator(target.element)), arguments, grid, block, stream)
+    kernel = typed(gather_kernel(accumulator(element)), *elements)
+    return [Launch(kernel, arguments, *row_grid(max(count, 1), columns, element))]
 
 
 @device_function

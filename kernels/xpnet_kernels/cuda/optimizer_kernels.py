@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from numba import cuda, int64, types
+from numba import int64, types
 
+from .numba_cuda import cuda
 from .primitives import barrier, device_function, given, lead, width
 from .tiles import load_masked, store_masked
 
