@@ -14,7 +14,7 @@ from .record import note_synchronization, note_transfer
 from .streams import Device, access, current_device, get_current_stream, queue, wait_for
 
 SCALARS = (bool, int, float, complex, np.generic)
-_SUPPORTED = "?bhilqBHILQefdFD"  # CuPy's element types
+_SUPPORTED = "?bhilqBHILQefdFDE"  # CuPy's element types; E is bfloat16, of ml_dtypes
 
 OPERATORS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",

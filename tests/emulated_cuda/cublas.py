@@ -10,7 +10,8 @@ import numpy as np
 from .memory import pool
 from .streams import queue
 
-CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_64F = 68, 70
+CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_64F, CUBLAS_COMPUTE_32F_FAST_TF32 = 68, 70, 77
+_TF32_BITS = 10  # of its fraction, of float32's 23
 _TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: np.uint16}  # cudaDataType_t; 14 is bfloat16
 _BFLOAT16 = 14
 HANDLE = 7
@@ -25,7 +26,8 @@ def gemmEx(  # noqa: N802 (CuPy's name)
     b_type: int, ldb: int, beta: int, c: int, c_type: int, ldc: int, compute_type: int, algorithm: int,
 ) -> None:  # fmt: skip
     """C ← α op(A) op(B) + β C, of column-major matrices at addresses."""
-    sums = {CUBLAS_COMPUTE_32F: np.float32, CUBLAS_COMPUTE_64F: np.float64}.get(compute_type)
+    tf32 = compute_type == CUBLAS_COMPUTE_32F_FAST_TF32
+    sums = np.float32 if tf32 else {CUBLAS_COMPUTE_32F: np.float32, CUBLAS_COMPUTE_64F: np.float64}.get(compute_type)
     if handle != HANDLE or sums is None or min(m, n) < 1 or k < 1:
         raise CUBLASError("CUBLAS_STATUS_INVALID_VALUE")
     scalar = np.ctypeslib.as_ctypes_type(sums)
@@ -34,7 +36,8 @@ def gemmEx(  # noqa: N802 (CuPy's name)
     right = _matrix(b, b_type, *((n, k) if transb else (k, n)), ldb)
     out = _matrix(c, c_type, m, n, ldc)
     with np.errstate(all="ignore"):
-        product = _wide(left, a_type, sums, transa) @ _wide(right, b_type, sums, transb)
+        wide = [_wide(left, a_type, sums, transa), _wide(right, b_type, sums, transb)]
+        product = np.matmul(*map(_tf32, wide) if tf32 else wide)
         result = factors[0] * product if factors[0] != 1 else product
         if factors[1]:  # β = 0 does not read C, which may be uninitialised
             result = result + factors[1] * _wide(out, c_type, sums, 0)
@@ -71,6 +74,13 @@ def _wide(matrix: np.ndarray, kind: int, sums: Any, transposed: int) -> np.ndarr
         matrix = (matrix.astype(np.uint32) << 16).view(np.float32)
     matrix = matrix.astype(sums, copy=False)
     return matrix.T if transposed else matrix
+
+
+def _tf32(x: np.ndarray) -> np.ndarray:
+    """Float32 numbers with the fraction of TF32, to nearest."""
+    bits = np.ascontiguousarray(x).view(np.uint32).astype(np.uint64)
+    unused = 23 - _TF32_BITS
+    return ((bits + (1 << unused - 1) >> unused << unused).astype(np.uint32)).view(np.float32)
 
 
 def _bfloat16(x: np.ndarray) -> np.ndarray:

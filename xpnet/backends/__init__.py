@@ -10,11 +10,13 @@ from xpnet.backends.cuda_problem import cuda_problem
 from xpnet.backends.host import require_indices
 from xpnet.backends.memory import is_memory_full
 from xpnet.backends.numpy_backend import NumPyBackend
+from xpnet.backends.precision import PRECISIONS
 
 __all__ = [
     "ALIGNMENT",
     "FLOATING",
     "NAMES",
+    "PRECISIONS",
     "Array",
     "Backend",
     "NumPyBackend",

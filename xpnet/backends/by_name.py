@@ -11,6 +11,7 @@ from xpnet.backends.backend import Backend
 from xpnet.backends.cuda_problem import cuda_problem
 from xpnet.backends.cupy_backend import CuPyBackend, cupy_backend
 from xpnet.backends.numpy_backend import NumPyBackend
+from xpnet.backends.precision import PRECISIONS
 from xpnet.errors import BackendError, ConfigurationError, one_of
 
 NAMES = ("auto", "cpu", "cuda", "cpu-reference", "float64")
@@ -70,14 +71,14 @@ def cuda_devices() -> dict[str, str]:
 
 
 def _pickled(one: Backend) -> tuple[Any, ...]:
-    """A pickle holds the name and dtype alone; unpickling opens the backend of that name."""
+    """A pickle holds name, dtype and precision alone; unpickling opens the backend of that name."""
     if one.name not in NAMES and not _NUMBERED.fullmatch(one.name):
         return one.__reduce__()  # raises
-    return _unpickled, (one.name, one.dtype)
+    return _unpickled, (one.name, one.dtype, one.precision)
 
 
-def _unpickled(name: str, dtype: str) -> Backend:
-    return replace(backend(name), dtype=dtype)
+def _unpickled(name: str, dtype: str, precision: str = PRECISIONS[0]) -> Backend:
+    return replace(backend(name), dtype=dtype).at_precision(precision)
 
 
 def _with_kernels() -> Backend:

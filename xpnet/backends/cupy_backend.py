@@ -10,13 +10,16 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from xpnet.backends.backend import Array, Backend
+from xpnet.backends.precision import bfloat16
 from xpnet.errors import BackendError
+
+_WITH_PRODUCTS = ("linear", "linear_backward")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,19 @@ class CuPyBackend(Backend):
                 f"backend {self.name!r} computes on GPU {self.device.id}, but GPU {current} is the current one: "
                 "compute under 'with backend.on_device():'"
             )
+
+    def at_precision(self, precision: str) -> CuPyBackend:
+        """See :meth:`Backend.at_precision`."""
+        changed = super().at_precision(precision)
+        return changed if self.kernels is None else replace(changed, kernels=CudaKernels(tf32=precision == "tf32"))
+
+    def _require_precision(self, precision: str) -> None:
+        if self.dtype != "float32":
+            super()._require_precision(precision)
+        if self.kernels is None:
+            raise BackendError(f"{precision} needs the fused kernels: pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]')")
+        if precision == "bf16":
+            bfloat16()
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """A copy on the host; waits for the device."""
@@ -100,7 +116,13 @@ def cupy_backend(number: int | None = None) -> CuPyBackend:
 
 @dataclass(frozen=True)
 class CudaKernels:
-    """The CUDA kernels, each launched on CuPy's current stream. All objects of this class are equal."""
+    """The CUDA kernels, each launched on CuPy's current stream.
+
+    Attributes:
+        tf32: whether the factors of float32 products may be rounded to TF32.
+    """
+
+    tf32: bool = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         import cupy
@@ -108,9 +130,10 @@ class CudaKernels:
 
         kernel = getattr(xpnet_kernels.cuda, name)
         current_stream = cupy.cuda.get_current_stream
+        options = {"tf32": True} if self.tf32 and name in _WITH_PRODUCTS else {}
 
         def launch(*arguments: Any, **keywords: Any) -> Any:
-            return kernel(*arguments, stream=current_stream().ptr, **keywords)
+            return kernel(*arguments, stream=current_stream().ptr, **options, **keywords)
 
         vars(self)[name] = launch  # so that the next access does not call __getattr__
         return launch

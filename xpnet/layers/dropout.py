@@ -35,6 +35,8 @@ class Dropout(Layer):
     array([[1., 2., 3., 4.]], dtype=float32)
     """
 
+    takes_bfloat16 = True
+
     def __init__(self, rate: float = 0.5) -> None:
         self.rate = finite_number("rate", rate, low=0.0, below=1.0)
 

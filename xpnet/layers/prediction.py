@@ -36,5 +36,5 @@ def predict(model: Layer, x: Any, batch_size: int) -> np.ndarray:
         for batch in batches.epoch():
             context = Context(backend)
             inputs, _ = batches.gather(batch, context)
-            outputs.append(backend.to_numpy(model.forward(inputs, context)))
+            outputs.append(backend.to_numpy(backend.widened(model.forward(inputs, context))))
     return np.concatenate(outputs)

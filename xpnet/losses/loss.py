@@ -40,6 +40,7 @@ class Loss:
     """
 
     reduction: str = "mean"  # of a subclass whose constructor does not call this one
+    takes_bfloat16: bool = False  # others get outputs in float32
 
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = one_of("reduction", reduction, ops.REDUCTIONS)
@@ -76,6 +77,8 @@ class Loss:
         """The loss of a batch and, under ``context.training``, its gradient."""
         for array in (outputs, targets):
             context.backend.require(array)
+        if context.backend.activation_dtype is not None and not (self.takes_bfloat16 and targets.ndim < outputs.ndim):
+            outputs = context.backend.widened(outputs)  # targets of the outputs' shape are not rounded to their type
         return self.compute(outputs, targets, context)
 
     def _gradient_memory(self, outputs: Array, context: Context) -> Array | None:

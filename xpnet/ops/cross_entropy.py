@@ -74,10 +74,11 @@ def softmax_cross_entropy(
             (…, C) for logits with more axes, whose losses are (…).
         gradient: whether to compute the gradient.
         out: of the logits' shape, C-contiguous, receives the gradient when given.
-        losses: of the logits' type, (N,) or with their leading axes (…), C-contiguous; receives the losses when given.
+        losses: (N,), or (…) for logits with more axes, C-contiguous, of the logits' type (of float32 for bfloat16):
+            receives the losses when given.
         summary: (4,) float64 memory, which a fused kernel leaves in the result's ``summary``.
         label_smoothing: s, from 0 to 1.
-        class_weights: (C,) of the logits' type, w; None is 1.
+        class_weights: (C,) of the logits' type (of float32 for bfloat16), w; None is 1.
         ignore_index: rows with this label have loss 0, gradient 0 and weight 0, and are never correct.
         reduction: "mean", "sum" or "none"; under "none" row i of the gradient is that of loss i.
 
@@ -106,6 +107,19 @@ def softmax_cross_entropy(
     if fused is not None:
         wanted = gradient, out, losses, summary, label_smoothing, class_weights, ignore_index, reduction
         return _fused(backend, fused, logits, labels, *wanted)
+    if backend.is_bfloat16(logits):  # computed in float32, and rounded once
+        wide = softmax_cross_entropy(
+            backend,
+            backend.widened(logits),
+            backend.widened(labels),
+            gradient,
+            losses=losses,
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+        return wide._replace(gradient=store(backend.narrowed(wide.gradient), out) if gradient else None)
     xp, dtype, classes = backend.xp, logits.dtype, logits.shape[1]
     counts = bad_row = None
     if labels.ndim == 1:
@@ -164,7 +178,8 @@ def _fused(
     if summary is None:
         summary = xp.empty((4,), dtype=xp.float64, device=device)
     if losses is None:
-        losses = xp.empty(logits.shape[:1], dtype=logits.dtype, device=device)
+        dtype = logits.dtype if backend.activation_dtype is None else xp.float32
+        losses = xp.empty(logits.shape[:1], dtype=dtype, device=device)
     if gradient and out is None:
         out = xp.empty(logits.shape, dtype=logits.dtype, device=device)
     out = out if gradient else None

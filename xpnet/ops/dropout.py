@@ -46,4 +46,5 @@ def dropout(
         return out
     kept = random.words(key, step, x.size) * 2.0**-32 >= rate  # on the host: the same bits on every backend
     kept = xp.reshape(backend.asarray(kept), x.shape)
-    return store(xp.where(kept, x, xp.zeros_like(x)) * (1 / (1 - rate)), out)
+    x = backend.widened(x)
+    return store(backend.narrowed(xp.where(kept, x, xp.zeros_like(x)) * (1 / (1 - rate))), out)
