@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import array_api_strict
 import numpy as np
 import pytest
 
@@ -46,6 +45,8 @@ class StrictBackend(Backend):
 
 def strict_backend() -> Backend:
     """array-api-strict on ``device1``: refuses what the standard lacks, and host arrays among its own."""
+    import array_api_strict
+
     return StrictBackend("strict", array_api_strict, array_api_strict.Device("device1"))
 
 
@@ -71,9 +72,9 @@ def strict() -> Backend:
 
 @pytest.fixture
 def cuda() -> Backend:
-    """CUDA; skips the test where it cannot be used."""
+    """CUDA; where it cannot be used the test is skipped, or fails if it was required."""
     if problem := xpnet.cuda_problem():
-        pytest.skip(problem)
+        (pytest.fail if "XPNET_REQUIRE_CUDA" in os.environ else pytest.skip)(problem)
     return xpnet.backend("cuda")
 
 

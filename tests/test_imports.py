@@ -68,6 +68,13 @@ def test_imports_run_downwards(path: Path) -> None:
             assert own == "backends", f"{path} imports cupy: only backends/ knows devices"
 
 
+@pytest.mark.parametrize("path", modules_of(ROOT / "tests"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_are_collected_where_a_package_of_few_tests_is_missing(path: Path) -> None:
+    """As on a machine with a GPU where nothing can be installed."""
+    at_top = {name for name, at_top in imports_of(path) if at_top}
+    assert not at_top & {"array_api_strict", "pooch", "tomli_w"}, "import them in the tests that use them"
+
+
 def test_floors_have_no_circles() -> None:
     above: dict[str, set[str]] = {}
     for path in XPNET:

@@ -224,4 +224,4 @@ def _peaks(backend: Backend, dtype: str) -> dict[str, float]:
             clock.time(str(repeat), "", call)
         return min(seconds for (seconds,) in clock.seconds().values())
 
-    return {"FLOP": 2 * _PEAK_SIZE**3 / best(lambda: xp.matmul(a, a)), "B": 2 * _PEAK_BYTES / best(copy)}
+    return {"FLOP": 2 * _PEAK_SIZE**3 / best(lambda: backend.matmul(a, a)), "B": 2 * _PEAK_BYTES / best(copy)}

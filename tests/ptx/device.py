@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -70,11 +71,8 @@ class InterpretedDevice:
             self.arrays.clear()
             self._launched = False
         item = array.element.bitwidth // 8
-        rows, columns = (1, *array.shape)[-2:] if len(array.shape) < 3 else (1, -1)
-        if columns == -1:
-            columns = 1
-            for length in array.shape:
-                columns *= length
+        rows = array.shape[0] if len(array.shape) == 2 else 1
+        columns = math.prod(array.shape[1:] if len(array.shape) == 2 else array.shape)
         self.arrays.append(Region(array.address, columns * item, rows, array.row_stride * item, writable))
         return array
 
@@ -111,14 +109,13 @@ def interpreted(device: InterpretedDevice) -> Iterator[InterpretedDevice]:
                     patches.enter_context(patch.object(module, name, replacement))
         launch = import_module("xpnet_kernels.cuda.launch")
         patches.enter_context(patch.object(launch, "compiled", device.compiled))
-        # Launches name their stream by its handle, which only a driver makes an object of.
-        patches.enter_context(patch("cuda.core.Stream", SimpleNamespace(from_handle=lambda handle: handle)))
         yield device
 
 
 def compiled_ptx(kernel: Callable, signature: tuple[Any, ...], compute_capability: tuple[int, int]) -> str:
     """The PTX of a kernel for these argument types, compiled or read from the cache."""
-    from numba import cuda, types
+    from numba import types
+    from xpnet_kernels.cuda.numba_cuda import cuda
     from xpnet_kernels.cuda.primitives import BLOCK
     from xpnet_kernels.source_hash import source_hash
 

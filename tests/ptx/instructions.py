@@ -101,7 +101,7 @@ def _compute(instruction: Instruction, program: Program) -> Step:
     if what is None or len(operands) != len(what.sources) or "|" in target:
         raise PtxError(f"unknown instruction {instruction.text!r}")
     sources = [reader(operand, kind, program) for operand, kind in zip(operands, what.sources, strict=True)]
-    write, function, dtype = _writer(target, what.result, program), what.function, DTYPES[what.result]
+    write, function = _writer(target, what.result, program), what.function
     if len(sources) == 1:
         (only,) = sources
         return lambda registers, wave: write(registers, function(only(registers)))
@@ -197,9 +197,9 @@ def _store(instruction: Instruction, program: Program) -> Step:
 
 
 def _reduction(instruction: Instruction, program: Program) -> Step:
-    space, *how, kind = instruction.modifiers if instruction.modifiers[0] == "global" else ("", *instruction.modifiers)
+    *how, kind = instruction.modifiers
     place, data = instruction.operands
-    if how != ["add"]:
+    if how not in (["add"], ["global", "add"]):
         raise PtxError(f"unknown instruction {instruction.text!r}")
     address, value = _address(place, program), reader(data, kind, program)
 

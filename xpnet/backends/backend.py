@@ -81,6 +81,10 @@ class Backend:
         """The same numbers in another shape, in C order: a view where the layout allows one."""
         return self.xp.reshape(x, shape)
 
+    def matmul(self, a: Array, b: Array) -> Array:
+        """The product of two matrices."""
+        return self.xp.matmul(a, b)
+
     def aligned_zeros(self, count: int, dtype: str) -> Array:
         """A vector of ``count`` zeros, aligned to 256 bytes where the library gives access to addresses."""
         return self.xp.zeros((count,), dtype=getattr(self.xp, dtype), device=self.device)

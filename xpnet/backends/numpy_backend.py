@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import array_api_compat
 import numpy as np
+from xpnet_kernels.cpu.gemm.numpy_product import matmul
 
 from xpnet.backends.backend import ALIGNMENT, Array, Backend
 from xpnet.backends.host import host_array, require_indices
@@ -35,6 +36,8 @@ class NumPyBackend(Backend):
     xp: Any = np
     device: Any = "cpu"
     synchronous: ClassVar[bool] = True
+
+    matmul = staticmethod(matmul)  # type: ignore[assignment]
 
     # Not defined with def: a step calls if_true often, and calling a Python function costs more than they do.
     to_numpy = staticmethod(np.asarray)  # type: ignore[assignment]

@@ -43,7 +43,7 @@ def linear(
     if backend.is_bfloat16(x):  # computed in float32, and rounded once
         y = linear(backend, backend.widened(x), backend.widened(W), backend.widened(b), activation)
         return store(backend.narrowed(y), out)
-    y = xp.matmul(x, W) + b
+    y = backend.matmul(x, W) + b
     return store(y, out) if activation is None else ACTIVATIONS[activation].forward(backend, y, out)
 
 
@@ -108,6 +108,6 @@ def linear_backward(
         dx = linear_backward(backend, dy, x, y, W, None, dW, db, input_gradient)
         return None if dx is None else store(backend.narrowed(dx), out)
     dz = dy if activation is None else ACTIVATIONS[activation].backward(backend, dy, y)
-    dW[...] = xp.matmul(xp.matrix_transpose(x), dz)
+    dW[...] = backend.matmul(xp.matrix_transpose(x), dz)
     db[...] = xp.sum(dz, axis=0)
-    return store(xp.matmul(dz, xp.matrix_transpose(W)), out) if input_gradient else None
+    return store(backend.matmul(dz, xp.matrix_transpose(W)), out) if input_gradient else None

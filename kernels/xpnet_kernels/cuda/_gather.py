@@ -10,9 +10,10 @@ import numpy as np
 from numba import int64, types
 from numba.np.numpy_support import as_dtype
 
-from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output, pointer
-from .launch import launch, number, real, row_grid
+from .arrays import INTEGERS, REALS, accumulator, array, optional_output, output
+from .launch import Launch, row_grid, typed
 from .numba_cuda import cuda
+from .prepared import run
 from .primitives import advance, device_function, given, lead, load_bytes, thread_index, width
 from .reductions import row_max
 from .tiles import store_masked
@@ -29,18 +30,23 @@ def gather(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any = No
         error: (1,) int64, output: the first position whose index is outside, or -1.
         stream: the CUDA stream's handle.
     """
+    run(prepare, stream, rows, indices, divisor, out, error)
+
+
+def prepare(rows: Any, indices: Any, divisor: float, out: Any, error: Any) -> list[Launch]:
+    """Check the arguments and plan the launch."""
     source = array("rows", rows, (types.uint8,), dimensions=2)
     positions = array("indices", indices, INTEGERS, dimensions=1)
     count, columns = positions.shape[0], source.shape[1]
     target = output("out", out, REALS, shape=(count, columns))
     report = optional_output("error", error, types.int64, (1,))
-    grid, block = row_grid(max(count, 1), columns, target.element)
+    element = target.element
+    kernel = typed(gather_kernel(accumulator(element)), types.uint8, positions.element, element, types.int64)
     arguments = [
-        pointer(source, types.uint8), pointer(positions, positions.element), real(divisor),
-        pointer(target, target.element), pointer(report, types.int64), number(source.shape[0]), number(count),
-        number(columns), number(source.row_stride), number(target.row_stride),
+        source, positions, divisor, target, report, source.shape[0], count, columns, source.row_stride,
+        target.row_stride,
     ]  # fmt: skip
-    launch(gather_kernel(accumulator(target.element)), arguments, grid, block, stream)
+    return [Launch(kernel, arguments, *row_grid(max(count, 1), columns, element))]
 
 
 @device_function

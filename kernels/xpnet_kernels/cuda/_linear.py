@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._bias_activation import launch_forward
+from ._bias_activation import forward_launches
 from .activations import activation_code
 from .arrays import REALS, array, output
-from .matrix_products import multiply, on_stream
+from .matrix_products import product
+from .prepared import Work, run
 
 
 def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, tf32: bool = False, stream: int = 0) -> None:
@@ -24,6 +25,11 @@ def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, tf32: bo
         tf32: whether the factors of a float32 product may be rounded to TF32.
         stream: the CUDA stream's handle.
     """
+    run(prepare, stream, x, W, b, activation, out, tf32)
+
+
+def prepare(x: Any, W: Any, b: Any, activation: str | None, out: Any, tf32: bool) -> list[Work]:
+    """Check the arguments and plan the work."""
     code = activation_code(activation)
     inputs = array("x", x, REALS, dimensions=2)
     element, (rows, depth) = inputs.element, inputs.shape
@@ -31,6 +37,4 @@ def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, tf32: bo
     weights = array("W", W, (element,), shape=(depth, columns))
     bias = array("b", b, (element,), shape=(columns,))
     result = output("out", out, (element,), shape=(rows, columns))
-    with on_stream(stream):
-        multiply(inputs, weights, result, tf32=tf32)
-    launch_forward(result, bias, result, code, stream)
+    return [*product(inputs, weights, result, tf32=tf32), *forward_launches(result, bias, result, code)]

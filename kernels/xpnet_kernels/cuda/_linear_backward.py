@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._bias_activation_backward import launch_backward
+from ._bias_activation_backward import backward_launches
 from .activations import activation_code
 from .arrays import REALS, accumulator, array, optional_output, output
-from .matrix_products import multiply, on_stream
+from .matrix_products import product
+from .prepared import Work, run
 
 
 def linear_backward(
@@ -32,7 +33,7 @@ def linear_backward(
         y: (N, outputs), its output, from which act′ is computed.
         W: (inputs, outputs).
         activation: as in the forward pass.
-        dW: (inputs, outputs), output; like db of the element type, or of the type in which it is summed (float32).
+        dW: (inputs, outputs), output; it and ``db`` may also be float32 for bfloat16 and float16.
         db: (outputs,), output.
         dz: (N, outputs), output. With the activation ``None`` dz is dy itself; then ``y`` and ``dz`` are
             not read, and may be ``None``.
@@ -40,24 +41,29 @@ def linear_backward(
         tf32: whether the factors of a float32 product may be rounded to TF32.
         stream: the CUDA stream's handle.
     """
+    run(prepare, stream, dy, x, y, W, activation, dW, db, dz, dx, tf32)
+
+
+def prepare(
+    dy: Any, x: Any, y: Any, W: Any, activation: str | None, dW: Any, db: Any, dz: Any, dx: Any, tf32: bool
+) -> list[Work]:
+    """Check the arguments and plan the work."""
     code = activation_code(activation)
     upstream = array("dy", dy, REALS, dimensions=2)
     element, (rows, columns) = upstream.element, upstream.shape
+    summed = (element, accumulator(element))
     depth = array("W", W, (element,), dimensions=2).shape[0]
     weights = array("W", W, (element,), shape=(depth, columns))
     inputs = array("x", x, (element,), shape=(rows, depth))
-    sums = (element, accumulator(element))
-    d_weights = output("dW", dW, sums, shape=(depth, columns))
-    d_bias = output("db", db, sums, shape=(columns,))
+    d_weights = output("dW", dW, summed, shape=(depth, columns))
+    d_bias = output("db", db, summed, shape=(columns,))
     d_inputs = optional_output("dx", dx, element, (rows, depth))
-    if activation is None:
-        launch_backward(upstream, upstream, None, d_bias, code, stream)
-        gradient = upstream
-    else:
+    gradient, launches = upstream, backward_launches(upstream, upstream, None, d_bias, code)
+    if activation is not None:
         activated = array("y", y, (element,), shape=(rows, columns))
         gradient = output("dz", dz, (element,), shape=(rows, columns))
-        launch_backward(upstream, activated, gradient, d_bias, code, stream)
-    with on_stream(stream):
-        multiply(inputs, gradient, d_weights, flip_a=True, tf32=tf32)
-        if d_inputs is not None:
-            multiply(gradient, weights, d_inputs, flip_b=True, tf32=tf32)
+        launches = backward_launches(upstream, activated, gradient, d_bias, code)
+    products = product(inputs, gradient, d_weights, flip_a=True, tf32=tf32)
+    if d_inputs is not None:
+        products += product(gradient, weights, d_inputs, flip_b=True, tf32=tf32)
+    return [*launches, *products]
