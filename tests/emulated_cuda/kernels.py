@@ -8,7 +8,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from tests.ptx.device import InterpretedDevice
+from tests.ptx import InterpretedDevice, Region
 
 from .memory import pool
 from .streams import CUDARuntimeError, current_device, queue
@@ -18,7 +18,7 @@ class KernelLauncher:
     """What :func:`tests.ptx.device.interpreted` runs kernels on: each launch is counted, and ordered on its stream."""
 
     def __init__(self) -> None:
-        self._of_thread = threading.local()  # each declares the arrays of the function that it calls
+        self._of_thread = threading.local()  # each declares the arrays of its launches
         self.compiled = lru_cache(None)(self._compiled)
 
     @property
@@ -27,9 +27,9 @@ class KernelLauncher:
             self._of_thread.device = InterpretedDevice(pool().memory)
         return self._of_thread.device
 
-    def declare(self, array: Any, writable: bool) -> Any:
+    def declare(self, arrays: list[Region]) -> None:
         """See :meth:`InterpretedDevice.declare`."""
-        return self._device.declare(array, writable)
+        self._device.declare(arrays)
 
     def _compiled(self, kernel: Callable, signature: tuple[Any, ...]) -> Any:
         """See :meth:`InterpretedDevice.compiled`."""

@@ -6,14 +6,12 @@ import hashlib
 import math
 import os
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from pkgutil import iter_modules
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -46,70 +44,57 @@ class InterpretedDevice:
     compute_capability: tuple[int, int] = (9, 0)
     counting: bool = False
     races: bool = False
-    edit: Callable[[str], str] | None = None  # of a kernel's PTX
+    edit: Callable[[str], str] | None = None  # of a kernel's PTX, before it is run
     launches: list[Launch] = field(default_factory=list)
-    arrays: list[Region] = field(default_factory=list)  # what the function that launches next has declared
-    _launched: bool = False
+    arrays: list[Region] | None = None  # the arguments of the next launch; None: not known
+
+    def declare(self, arrays: list[Region]) -> None:
+        """Say what the next launch may read, and what write."""
+        self.arrays = arrays
 
     def compiled(self, kernel: Callable, signature: tuple[Any, ...]) -> Any:
         """Replaces ``xpnet_kernels.cuda.launch.compiled``."""
         text = compiled_ptx(kernel, signature, self.compute_capability)
-        program = parsed(self.edit(text) if self.edit else text)
+        program = _parsed(self.edit(text) if self.edit else text)
 
-        def launch(values: tuple[Any, ...], grid: Dimensions, block: Dimensions, stream: int) -> None:
-            self._launched = True
+        def launch(values: Sequence[Any], grid: Dimensions, block: Dimensions, stream: int) -> None:
             counts = run(
                 program, values, grid, block, self.memory, arrays=self.arrays, counting=self.counting, races=self.races
             )
+            self.arrays = None
             self.launches.append(Launch(kernel.__name__, tuple(values), grid, block, stream, counts))
 
         return SimpleNamespace(launch=launch)
 
-    def declare(self, array: Any, writable: bool) -> Any:
-        """Let the launches that follow use an array of ``xpnet_kernels.cuda.arrays``; return the array."""
-        if self._launched:  # a new function has begun, since each checks its arrays before it launches
-            self.arrays.clear()
-            self._launched = False
-        item = array.element.bitwidth // 8
-        rows = array.shape[0] if len(array.shape) == 2 else 1
-        columns = math.prod(array.shape[1:] if len(array.shape) == 2 else array.shape)
-        self.arrays.append(Region(array.address, columns * item, rows, array.row_stride * item, writable))
-        return array
 
-
-parsed = cache(Program)
+_parsed = cache(Program)
 
 
 @contextmanager
-def interpreted(device: InterpretedDevice) -> Iterator[InterpretedDevice]:
-    """Run the kernels of ``xpnet_kernels.cuda`` on this device.
+def interpreted(device: Any) -> Iterator[Any]:
+    """Run the kernels of ``xpnet_kernels.cuda`` on an :class:`InterpretedDevice`, or on an object with its methods.
 
-    An array that a kernel's function describes with ``array`` may be read by its launches, and one that it describes
-    with ``output`` written; nothing else may be.
+    A launch may read the arrays among its arguments, and write those that its function has checked with ``output``.
     """
-    package = import_module("xpnet_kernels.cuda")
-    modules = [
-        import_module(f"{package.__name__}.{found.name}")
-        for found in iter_modules(package.__path__)
-        if found.name != "simulated"
-    ]
-    arrays = import_module("xpnet_kernels.cuda.arrays")
-    described, output = arrays.array, arrays.output
+    from xpnet_kernels.cuda import launch
+    from xpnet_kernels.cuda.arrays import DeviceArray
 
-    def array(*arguments: Any, **options: Any) -> Any:
-        return device.declare(described(*arguments, **options), writable=False)
+    queue = launch.Launch.queue
 
-    def declared_output(*arguments: Any, **options: Any) -> Any:
-        return device.declare(output(*arguments, **options), writable=True)
+    def declare_and_queue(self: launch.Launch, stream: int) -> None:
+        device.declare([_region(argument) for argument in self._arguments if isinstance(argument, DeviceArray)])
+        queue(self, stream)
 
-    with ExitStack() as patches:
-        for module in modules:
-            for name, replacement, original in (("array", array, described), ("output", declared_output, output)):
-                if getattr(module, name, None) is original:
-                    patches.enter_context(patch.object(module, name, replacement))
-        launch = import_module("xpnet_kernels.cuda.launch")
-        patches.enter_context(patch.object(launch, "compiled", device.compiled))
+    with patch.object(launch.Launch, "queue", declare_and_queue), patch.object(launch, "compiled", device.compiled):
         yield device
+
+
+def _region(array: Any) -> Region:
+    """The memory of an array of ``xpnet_kernels.cuda``."""
+    item = array.element.bitwidth // 8
+    rows = array.shape[0] if len(array.shape) == 2 else 1
+    columns = math.prod(array.shape[1:] if len(array.shape) == 2 else array.shape)
+    return Region(array.address, columns * item, rows, array.row_stride * item, not array.read_only)
 
 
 def compiled_ptx(kernel: Callable, signature: tuple[Any, ...], compute_capability: tuple[int, int]) -> str:

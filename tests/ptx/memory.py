@@ -76,6 +76,11 @@ class Memory:
         return bisect_right(self._regions, address, key=lambda region: region.address) - 1
 
 
+def _allocated(array: Region, memory: Memory) -> bool:
+    region = memory.at(array.start)
+    return region is not None and array.end <= region.end and array.writable <= region.writable
+
+
 class GlobalMemory:
     """What one launch may use of the memory: the regions that its arguments point into, or the arrays it declares."""
 
@@ -85,11 +90,7 @@ class GlobalMemory:
             found = (memory.at(value) for value in values if isinstance(value, int) and value)
             self.regions = list(dict.fromkeys(region for region in found if region))
             return
-        self.regions = [array for array in arrays if array.row_bytes and array.rows]
-        for array in self.regions:
-            region = memory.at(array.start)
-            if region is None or array.end > region.end or (array.writable and not region.writable):
-                raise PtxError(f"{array} is not inside memory that was allocated, or is read-only there")
+        self.regions = [array for array in arrays if array.row_bytes and array.rows and _allocated(array, memory)]
 
     def watch(self, memory: Memory, granule: int) -> None:
         """Note who accesses the memory that may be written."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from numba import float64, int64, types, uint32
 
-from .activations import activation_code, multiply_by_slopes
+from .activations import LINEAR, activation_code, multiply_by_slopes
 from .arrays import REALS, DeviceArray, accumulator, array, output
 from .launch import Launch, typed
 from .numba_cuda import cuda
@@ -26,7 +26,7 @@ def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, d
         y: (N, C), the output of the activation; may be ``None`` for the activation ``None``.
         activation: ``None``, "relu", "sigmoid" or "tanh".
         dz: (N, C), output; may be ``dy``.
-        db: (C,), output.
+        db: (C,), output; of the element type, or of the type in which it is summed (float32 for 16 bits).
         stream: the CUDA stream's handle.
     """
     run(prepare, stream, dy, y, activation, dz, db)
@@ -39,7 +39,7 @@ def prepare(dy: Any, y: Any, activation: str | None, dz: Any, db: Any) -> list[L
     element, shape = upstream.element, upstream.shape
     activated = upstream if activation is None else array("y", y, (element,), shape=shape)
     gradient = output("dz", dz, (element,), shape=shape)
-    sums = output("db", db, (element,), shape=shape[1:])
+    sums = output("db", db, (element, accumulator(element)), shape=shape[1:])
     return backward_launches(upstream, activated, gradient, sums, code)
 
 
@@ -84,7 +84,8 @@ def backward_kernel(real: types.Type, vectors: bool) -> Callable:
                 i = first + slot * cuda.blockDim.y
                 if i < last:
                     load_part(dy, i * dy_stride + column, vectors, upstream, slot)
-                    load_part(y, i * y_stride + column, vectors, activated, slot)
+                    if code != LINEAR:
+                        load_part(y, i * y_stride + column, vectors, activated, slot)
             for slot in range(slots):
                 i = first + slot * cuda.blockDim.y
                 if i < last:

@@ -1,4 +1,4 @@
-"""The linear layer and its activation: a product by cuBLAS, and a fused kernel for bias and activation."""
+"""The linear layer and its activation: one kernel by cuBLASLt, or a product and a kernel for bias and activation."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Any
 from ._bias_activation import forward_launches
 from .activations import activation_code
 from .arrays import REALS, array, output
-from .matrix_products import product
+from .cublaslt import Epilogue
+from .matrix_products import fused_product, product
 from .prepared import Work, run
+
+_FUSED = {None: Epilogue.ADD_BIAS, "relu": Epilogue.ADD_BIAS_RELU}
 
 
 def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, tf32: bool = False, stream: int = 0) -> None:
     """``out = act(x W + b)``, queued on the stream.
 
-    Needs CuPy, for cuBLAS; cannot be captured in a graph, as CuPy's matrix products cannot.
+    Needs nvmath-python or CuPy, for cuBLASLt or cuBLAS; CuPy's matrix products cannot be captured in a graph.
 
     Args:
         x: (N, inputs) of any element type.
@@ -37,4 +40,6 @@ def prepare(x: Any, W: Any, b: Any, activation: str | None, out: Any, tf32: bool
     weights = array("W", W, (element,), shape=(depth, columns))
     bias = array("b", b, (element,), shape=(columns,))
     result = output("out", out, (element,), shape=(rows, columns))
+    if activation in _FUSED and (fused := fused_product(inputs, weights, result, _FUSED[activation], bias, tf32=tf32)):
+        return fused
     return [*product(inputs, weights, result, tf32=tf32), *forward_launches(result, bias, result, code)]

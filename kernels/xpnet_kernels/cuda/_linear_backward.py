@@ -1,4 +1,4 @@
-"""The gradients of the linear layer and its activation: products by cuBLAS, and a fused kernel for dz and db."""
+"""The gradients of the linear layer and its activation: matrix products, and a kernel for dz and db if need be."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 from ._bias_activation_backward import backward_launches
 from .activations import activation_code
 from .arrays import REALS, accumulator, array, optional_output, output
-from .matrix_products import product
+from .cublaslt import Epilogue
+from .matrix_products import fused_product, product
 from .prepared import Work, run
 
 
@@ -58,12 +59,18 @@ def prepare(
     d_weights = output("dW", dW, summed, shape=(depth, columns))
     d_bias = output("db", db, summed, shape=(columns,))
     d_inputs = optional_output("dx", dx, element, (rows, depth))
-    gradient, launches = upstream, backward_launches(upstream, upstream, None, d_bias, code)
-    if activation is not None:
+    gradient = upstream
+    works: list[Work] = []
+    if activation is None:
+        works += fused_product(inputs, upstream, d_weights, Epilogue.SUM_ROWS_OF_B, d_bias, flip_a=True, tf32=tf32)
+        if not works:
+            works += backward_launches(upstream, upstream, None, d_bias, code)
+            works += product(inputs, upstream, d_weights, flip_a=True, tf32=tf32)
+    else:
         activated = array("y", y, (element,), shape=(rows, columns))
         gradient = output("dz", dz, (element,), shape=(rows, columns))
-        launches = backward_launches(upstream, activated, gradient, d_bias, code)
-    products = product(inputs, gradient, d_weights, flip_a=True, tf32=tf32)
+        works += backward_launches(upstream, activated, gradient, d_bias, code)
+        works += product(inputs, gradient, d_weights, flip_a=True, tf32=tf32)
     if d_inputs is not None:
-        products += product(gradient, weights, d_inputs, flip_b=True, tf32=tf32)
-    return [*launches, *products]
+        works += product(gradient, weights, d_inputs, flip_b=True, tf32=tf32)
+    return works

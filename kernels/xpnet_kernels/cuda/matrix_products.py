@@ -1,4 +1,7 @@
-"""Matrix products by cuBLAS, through CuPy, for every element type; written or added to a given matrix."""
+"""Matrix products for every element type, written or added to a given matrix.
+
+They are computed by cuBLASLt where nvmath-python is installed, and else by cuBLAS through CuPy.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .arrays import BFLOAT16, DeviceArray, array, memory
+from . import cublaslt
+from .arrays import BFLOAT16, DeviceArray, memory, output
 from .prepared import Work
 from .primitives import SIMULATED
 
@@ -35,6 +39,8 @@ def product(
 
     The sums are taken in float64 for float64, in TF32 where that is asked for, and else in float32; they are rounded
     once, to the type of ``out``, which may differ from that of ``a`` and ``b``.
+
+    Every product of the kernels is made here or in :func:`fused_product`.
     """
     for matrix in (a, b, out):
         if matrix.shape[0] > 1 and matrix.row_stride < matrix.shape[1]:
@@ -47,11 +53,62 @@ def product(
         return []
     if inner == 0 and not SIMULATED:
         return [Zeros(out)]
+    if cublaslt.available() and not SIMULATED:
+        plan = cublaslt.plan(_problem(a, b, out, flip_a, flip_b, tf32, cublaslt.Epilogue.NOTHING, 0))
+        if plan.found:
+            return [cublaslt.LtProduct(plan, (b.address, a.address, out.address), 0, add)]
     return [Product(a, b, out, flip_a, flip_b, add, tf32)]
 
 
+def fused_product(
+    a: DeviceArray,
+    b: DeviceArray,
+    out: DeviceArray,
+    epilogue: cublaslt.Epilogue,
+    vector: DeviceArray,
+    *,
+    flip_a: bool = False,
+    tf32: bool = False,
+) -> list[Work]:
+    """``out = a b`` and the epilogue in one kernel, for rows that cuBLAS can read; empty where that is not possible.
+
+    The epilogue is computed in the type of the sums, and rounded with them. Its vector is of the type of ``out``.
+    """
+    ordered = all(matrix.shape[0] <= 1 or matrix.row_stride >= matrix.shape[1] for matrix in (a, b, out))
+    inner = a.shape[0] if flip_a else a.shape[1]
+    if SIMULATED or not cublaslt.available() or not ordered or 0 in (*out.shape, inner):
+        return []
+    if vector.element is not out.element or (epilogue is cublaslt.Epilogue.SUM_ROWS_OF_B and inner == 1):
+        return []  # which cuBLASLt does not have, or not in all versions
+    plan = cublaslt.plan(_problem(a, b, out, flip_a, False, tf32, epilogue, vector.address))
+    return [cublaslt.LtProduct(plan, (b.address, a.address, out.address), vector.address, False)] if plan.found else []
+
+
+def _problem(
+    a: DeviceArray, b: DeviceArray, out: DeviceArray, flip_a: bool, flip_b: bool, tf32: bool,
+    epilogue: cublaslt.Epilogue, vector: int,
+) -> cublaslt.Problem:  # fmt: skip
+    """What cuBLASLt is asked. It is column-major: it sees every matrix transposed, so the factors are exchanged."""
+    matrices = (b, a, out)
+    return cublaslt.Problem(
+        device=cublaslt.current_device(),
+        compute=_compute_type(out, tf32),
+        scale=_CUDA_TYPES[types.float64 if out.element is types.float64 else types.float32],
+        kinds=tuple(_CUDA_TYPES[matrix.element] for matrix in matrices),
+        shapes=tuple((matrix.shape[1], matrix.shape[0]) for matrix in matrices),
+        leading=tuple(max(matrix.row_stride, matrix.shape[1]) for matrix in matrices),
+        flips=(int(flip_b), int(flip_a)),
+        epilogue=epilogue,
+        alignments=(*(cublaslt.alignment(matrix.address) for matrix in matrices), cublaslt.alignment(vector)),
+    )
+
+
+def _compute_type(out: DeviceArray, tf32: bool) -> int:
+    return _COMPUTE_64 if out.element is types.float64 else _COMPUTE_TF32 if tf32 else _COMPUTE_32
+
+
 class Product:
-    """A product that cuBLAS computes."""
+    """A product by cuBLAS, through CuPy."""
 
     def __init__(
         self, a: DeviceArray, b: DeviceArray, out: DeviceArray, flip_a: bool, flip_b: bool, add: bool, tf32: bool
@@ -59,14 +116,13 @@ class Product:
         self._matrices, self._flips, self._add = (a, b, out), (flip_a, flip_b), add
         rows, columns = out.shape
         inner = a.shape[0] if flip_a else a.shape[1]
-        double = out.element == types.float64
-        self._scalars = np.array([1.0, float(add)], np.float64 if double else np.float32)
+        self._scalars = np.array([1.0, float(add)], np.float64 if out.element is types.float64 else np.float32)
         one = self._scalars.ctypes.data
         # cuBLAS is column-major: it sees every matrix transposed, so the factors are exchanged.
         self._arguments = (
             int(flip_b), int(flip_a), columns, rows, inner, one, *_operand(b), *_operand(a),
             one + self._scalars.itemsize, *_operand(out),
-            _COMPUTE_64 if double else _COMPUTE_TF32 if tf32 else _COMPUTE_32, _DEFAULT_ALGORITHM,
+            _compute_type(out, tf32), _DEFAULT_ALGORITHM,
         )  # fmt: skip
 
     def queue(self, stream: int) -> None:
@@ -111,7 +167,7 @@ class Zeros:
 
 
 def _operand(matrix: DeviceArray) -> tuple[int, int, int]:
-    return matrix.address, _CUDA_TYPES[matrix.element], max(matrix.row_stride, 1)
+    return matrix.address, _CUDA_TYPES[matrix.element], max(matrix.row_stride, matrix.shape[1])
 
 
 @contextmanager
@@ -140,4 +196,4 @@ def filled(name: str, shape: tuple[int, ...], element: types.Type, value: float 
         owner = xp.empty(shape, dtype)
     else:
         owner = xp.full(shape, np.float32(value).view(np.uint32) >> 16 if element == BFLOAT16 else value, dtype)
-    return replace(array(name, memory(owner), (element,)), owner=owner)
+    return replace(output(name, memory(owner), (element,), shape=shape), owner=owner)

@@ -1,16 +1,14 @@
-"""The kernels on a GPU, against their equations in float64: values, bits, streams, graphs, bad input."""
+"""The kernels against their equations in float64: values, bits, streams, graphs, bad input.
+
+On two devices: in the PTX interpreter, which needs no GPU, and on a GPU.
+"""
 
 from __future__ import annotations
-
-import importlib.util
-import os
 
 import numpy as np
 import pytest
 
 from xpnet import random as philox
-
-pytestmark = pytest.mark.gpu
 
 SHAPES = [
     (1, 1), (100, 10), (700, 10), (40, 64), (64, 1000), (33, 1001), (16, 2048), (5, 4099), (4, 32000), (4, 32768),
@@ -24,20 +22,6 @@ ACTIVATIONS = {
     "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
     "tanh": (np.tanh, lambda y: 1 - y * y),
 }
-
-
-@pytest.fixture(scope="module")
-def cp():
-    """CuPy, on a machine whose GPU works."""
-    if importlib.util.find_spec("cupy") is None or importlib.util.find_spec("numba_cuda") is None:
-        pytest.skip("needs CuPy and numba-cuda")
-    import cupy
-
-    if not cupy.is_available():
-        pytest.skip("needs a GPU")
-    if os.environ.get("XPNET_TEST_POOL") == "none":  # `make sanitize`
-        cupy.cuda.set_allocator(None)
-    return cupy
 
 
 @pytest.fixture
@@ -177,16 +161,17 @@ def test_rows_that_are_not_finite(cp, random, columns):
     assert (written["predictions"] == [np.argmax(row) for row in logits]).all()
 
 
-def test_more_than_2_to_the_31_elements(cp, equations, as_float64):
+@pytest.mark.gpu
+def test_more_than_2_to_the_31_elements(gpu, equations, as_float64):
     from xpnet_kernels.cuda import softmax_cross_entropy
 
     rows, columns = 17_000, 128_256
-    if cp.cuda.runtime.memGetInfo()[0] < 3 * rows * columns * 2:
+    if gpu.cuda.runtime.memGetInfo()[0] < 3 * rows * columns * 2:
         pytest.skip("needs 13 GB of GPU memory")
-    logits = cp.full((rows, columns), 0x3F80, np.uint16)  # 1 in bfloat16
-    logits[-1] = cp.arange(columns) % 7 << 4 | 0x3F80
-    labels = cp.full(rows, columns - 1)
-    written = outputs(cp, logits)
+    logits = gpu.full((rows, columns), 0x3F80, np.uint16)  # 1 in bfloat16
+    logits[-1] = gpu.arange(columns) % 7 << 4 | 0x3F80
+    labels = gpu.full(rows, columns - 1)
+    written = outputs(gpu, logits)
     softmax_cross_entropy(logits, labels, **written)
     expected = equations(as_float64(logits[-1:].get()), np.array([columns - 1]))
     assert written["losses"][:-1].get() == pytest.approx(np.log(columns), rel=1e-6)
@@ -239,24 +224,26 @@ def test_same_bits_on_every_run_and_stream(cp):
     assert results[0] == results[1] == results[2]
 
 
-def test_two_streams_at_once(cp):
-    streams = [cp.cuda.Stream(non_blocking=True) for _ in range(2)]
-    runs = [run_everything(cp, stream.ptr) for stream in streams]
-    cp.cuda.Device().synchronize()
+@pytest.mark.gpu
+def test_two_streams_at_once(gpu):
+    streams = [gpu.cuda.Stream(non_blocking=True) for _ in range(2)]
+    runs = [run_everything(gpu, stream.ptr) for stream in streams]
+    gpu.cuda.Device().synchronize()
     for _ in range(20):
         for _, step in runs:
             step()
-    cp.cuda.Device().synchronize()
+    gpu.cuda.Device().synchronize()
     assert bits(runs[0][0]) == bits(runs[1][0])
 
 
-def test_captured_in_a_graph(cp):
-    eager, step = run_everything(cp, 0)
+@pytest.mark.gpu
+def test_captured_in_a_graph(gpu):
+    eager, step = run_everything(gpu, 0)
     for _ in range(4):
         step()
-    stream = cp.cuda.Stream(non_blocking=True)
-    captured, step = run_everything(cp, stream.ptr)
-    cp.cuda.Device().synchronize()
+    stream = gpu.cuda.Stream(non_blocking=True)
+    captured, step = run_everything(gpu, stream.ptr)
+    gpu.cuda.Device().synchronize()
     with stream:
         stream.begin_capture()
         step()

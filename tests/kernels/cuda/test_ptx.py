@@ -238,17 +238,17 @@ def test_gradients_of_parameters_in_float32(launches):
     from xpnet_kernels.cuda.prepared import _kept
 
     _kept.cache_clear()
-    x, W, y = (OnDevice(shape, "<V2") for shape in ((100, 784), (784, 50), (100, 50)))
+    x, W, y = (OnDevice(shape, "<V2") for shape in ((100, 784), (784, 64), (100, 64)))
     queued = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Product, "queue", lambda product, stream: queued.append(product._arguments))
-        linear_backward(y, x, y, W, "relu", OnDevice((784, 50), "<f4"), OnDevice((50,), "<f4"), y, x)
+        linear_backward(y, x, y, W, "relu", OnDevice((784, 64), "<f4"), OnDevice((64,), "<f4"), y, x)
     half, single, sums = 14, 0, 68
     assert [(p[7], p[10], p[14], p[16]) for p in queued] == [(half, half, single, sums), (half, half, half, sums)]
     code = check(launches, "<V2", loads=2, stores=1)
     assert "st.global.f32" in code or "st.global.b32" in code
     with pytest.raises(TypeError, match=r"dW must be bfloat16 \(or its bits, uint16\) or float32, not float64"):
-        linear_backward(y, x, y, W, "relu", OnDevice((784, 50), "<f8"), OnDevice((50,), "<f4"), y, x)
+        linear_backward(y, x, y, W, "relu", OnDevice((784, 64), "<f8"), OnDevice((64,), "<f4"), y, x)
 
 
 def test_compiled_kernels_are_found_again_on_disk():
