@@ -8,7 +8,7 @@ import os
 # OpenBLAS's threads spin while they wait: on a machine with other work they slow each other a hundredfold.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 
 import xpnet
 from xpnet import checkpoint
+from tests.emulated_cuda import emulated_cuda
 from xpnet.backends import Array, Backend, NumPyBackend
 
 
@@ -75,6 +76,14 @@ def cuda() -> Backend:
     if problem := xpnet.cuda_problem():
         (pytest.fail if "XPNET_REQUIRE_CUDA" in os.environ else pytest.skip)(problem)
     return xpnet.backend("cuda")
+
+
+@pytest.fixture
+def emulated() -> Iterator[Backend]:
+    """CUDA on the emulated device of tests/emulated_cuda."""
+    pytest.importorskip("numba_cuda")
+    with emulated_cuda():
+        yield xpnet.backend("cuda")
 
 
 @pytest.fixture

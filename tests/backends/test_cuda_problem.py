@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -153,6 +154,19 @@ class TestDeviceProblem:
         assert reason in problem
         assert cure in problem
         assert "\n" not in problem
+
+    @pytest.mark.parametrize(
+        ("devices", "number", "shown"), [(1, 1, "one GPU, cuda:0"), (4, 4, "4 GPUs, cuda:0 to cuda:3")]
+    )
+    def test_a_device_that_is_not_there_names_those_that_are(self, devices, number, shown) -> None:
+        problem = PROBE._device_problem(fake_cupy(devices=devices), "cupy", number)
+        assert problem == f"the driver shows {shown}: name one of them, or see nvidia-smi and CUDA_VISIBLE_DEVICES"
+
+    def test_a_numbered_device_is_tried_itself(self) -> None:
+        cupy, tried = fake_cupy(devices=2), []
+        cupy.cuda.Device = lambda number: contextlib.nullcontext(tried.append(number))
+        assert PROBE._device_problem(cupy, "cupy", 1) is None
+        assert tried == [1]
 
 
 class TestCudaProblem:
