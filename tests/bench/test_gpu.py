@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,18 @@ def test_the_first_part_is_right_on_the_cpu():
     lines = done.stdout.splitlines()[1:]
     assert lines.pop() == f"{len(lines)} of {len(lines)} are right"
     assert all(line.startswith("ok ") for line in lines)
+
+
+@pytest.mark.cuda_compile
+def test_the_first_part_runs_on_the_emulated_device(gpu, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "PYTHON", [sys.executable, "-m", "tests.emulated_cuda"])
+    monkeypatch.setitem(gpu.PARTS, "first", replace(gpu.PARTS["first"], seconds=400))
+    monkeypatch.setenv("OUT", str(tmp_path))
+    assert gpu.main(["first"]) == 0
+    log = (tmp_path / "gpu.txt").read_text()
+    assert log.startswith("== first\nmachine Emulated device, ")
+    assert log.endswith("first: done\n")
+    assert "FAILED" not in log
 
 
 def test_the_first_part_runs_every_kernel():
