@@ -14,7 +14,7 @@ from .prepared import Work, run
 _FUSED = {None: Epilogue.ADD_BIAS, "relu": Epilogue.ADD_BIAS_RELU}
 
 
-def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: int = 0) -> None:
+def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, tf32: bool = False, stream: int = 0) -> None:
     """``out = act(x W + b)``, queued on the stream.
 
     Needs nvmath-python or CuPy, for cuBLASLt or cuBLAS; CuPy's matrix products cannot be captured in a graph.
@@ -25,12 +25,13 @@ def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: 
         b: (outputs,).
         activation: ``None``, "relu", "sigmoid" or "tanh".
         out: (N, outputs), output.
+        tf32: whether the factors of a float32 product may be rounded to TF32.
         stream: the CUDA stream's handle.
     """
-    run(prepare, stream, x, W, b, activation, out)
+    run(prepare, stream, x, W, b, activation, out, tf32)
 
 
-def prepare(x: Any, W: Any, b: Any, activation: str | None, out: Any) -> list[Work]:
+def prepare(x: Any, W: Any, b: Any, activation: str | None, out: Any, tf32: bool) -> list[Work]:
     """Check the arguments and plan the work."""
     code = activation_code(activation)
     inputs = array("x", x, REALS, dimensions=2)
@@ -39,6 +40,6 @@ def prepare(x: Any, W: Any, b: Any, activation: str | None, out: Any) -> list[Wo
     weights = array("W", W, (element,), shape=(depth, columns))
     bias = array("b", b, (element,), shape=(columns,))
     result = output("out", out, (element,), shape=(rows, columns))
-    if activation in _FUSED and (fused := fused_product(inputs, weights, result, _FUSED[activation], bias)):
+    if activation in _FUSED and (fused := fused_product(inputs, weights, result, _FUSED[activation], bias, tf32=tf32)):
         return fused
-    return [*product(inputs, weights, result), *forward_launches(result, bias, result, code)]
+    return [*product(inputs, weights, result, tf32=tf32), *forward_launches(result, bias, result, code)]

@@ -23,6 +23,7 @@ def linear_backward(
     dz: Any,
     dx: Any = None,
     *,
+    tf32: bool = False,
     stream: int = 0,
 ) -> None:
     """With dz = dy · act′: ``dW = xᵀ dz``, ``db = Σ_rows dz``, ``dx = dz Wᵀ``; queued on the stream.
@@ -38,12 +39,15 @@ def linear_backward(
         dz: (N, outputs), output. With the activation ``None`` dz is dy itself; then ``y`` and ``dz`` are
             not read, and may be ``None``.
         dx: (N, inputs), output; ``None``: it is not computed.
+        tf32: whether the factors of a float32 product may be rounded to TF32.
         stream: the CUDA stream's handle.
     """
-    run(prepare, stream, dy, x, y, W, activation, dW, db, dz, dx)
+    run(prepare, stream, dy, x, y, W, activation, dW, db, dz, dx, tf32)
 
 
-def prepare(dy: Any, x: Any, y: Any, W: Any, activation: str | None, dW: Any, db: Any, dz: Any, dx: Any) -> list[Work]:
+def prepare(
+    dy: Any, x: Any, y: Any, W: Any, activation: str | None, dW: Any, db: Any, dz: Any, dx: Any, tf32: bool
+) -> list[Work]:
     """Check the arguments and plan the work."""
     code = activation_code(activation)
     upstream = array("dy", dy, REALS, dimensions=2)
@@ -58,15 +62,15 @@ def prepare(dy: Any, x: Any, y: Any, W: Any, activation: str | None, dW: Any, db
     gradient = upstream
     works: list[Work] = []
     if activation is None:
-        works += fused_product(inputs, upstream, d_weights, Epilogue.SUM_ROWS_OF_B, d_bias, flip_a=True)
+        works += fused_product(inputs, upstream, d_weights, Epilogue.SUM_ROWS_OF_B, d_bias, flip_a=True, tf32=tf32)
         if not works:
             works += backward_launches(upstream, upstream, None, d_bias, code)
-            works += product(inputs, upstream, d_weights, flip_a=True)
+            works += product(inputs, upstream, d_weights, flip_a=True, tf32=tf32)
     else:
         activated = array("y", y, (element,), shape=(rows, columns))
         gradient = output("dz", dz, (element,), shape=(rows, columns))
         works += backward_launches(upstream, activated, gradient, d_bias, code)
-        works += product(inputs, gradient, d_weights, flip_a=True)
+        works += product(inputs, gradient, d_weights, flip_a=True, tf32=tf32)
     if d_inputs is not None:
-        works += product(gradient, weights, d_inputs, flip_b=True)
+        works += product(gradient, weights, d_inputs, flip_b=True, tf32=tf32)
     return works

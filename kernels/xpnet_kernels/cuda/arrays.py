@@ -40,15 +40,21 @@ class Memory(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class DeviceArray:
-    """An array on the device whose rows are contiguous. It is never changed; frozen, it would take longer to make."""
+    """An array on the device whose rows are contiguous. It is never changed; frozen, it would take longer to make.
+
+    Attributes:
+        row_stride: the distance between rows, in elements.
+        read_only: whether it is an input, which kernels only read.
+        owner: of the memory, where nobody else holds it.
+    """
 
     name: str
     address: int
     shape: tuple[int, ...]
-    row_stride: int  # in elements
+    row_stride: int
     element: types.Type
     read_only: bool
-    owner: Any = None  # of the memory, where nobody else holds it
+    owner: Any = None
 
     def rows(self, first: int, count: int) -> DeviceArray:
         """The ``count`` rows from ``first`` on."""
@@ -123,7 +129,7 @@ def array(
             f"{name} must be an array on the GPU (one with __cuda_array_interface__, such as CuPy's or PyTorch's), "
             f"not {type(value).__name__}"
         )
-    address, read_only, actual, strides, dtype = value
+    address, _, actual, strides, dtype = value
     element = _element(dtype)
     for accepted in elements:  # not ``in``, since Numba's types compare slowly
         if accepted is element:
@@ -136,7 +142,7 @@ def array(
     if dimensions is not None and len(actual) != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimension(s), not the shape {actual}")
     row_stride = _row_stride(name, actual, strides, element.bitwidth // 8)
-    return DeviceArray(name, address, actual, row_stride, element, read_only)
+    return DeviceArray(name, address, actual, row_stride, element, read_only=True)
 
 
 def output(
@@ -149,11 +155,12 @@ def output(
 ) -> DeviceArray:
     """Check an output: as an input, but writable, with rows that do not overlap."""
     result = array(name, value, elements, shape=shape, dimensions=dimensions)
-    if result.read_only:
+    if value.read_only:
         raise ValueError(f"{name} is an output, but this array is read-only")
     actual = result.shape
     if len(actual) == 2 and actual[0] > 1 and abs(result.row_stride) < actual[1]:
         raise ValueError(f"{name} is an output, but its rows overlap: they are {result.row_stride} elements apart")
+    result.read_only = False
     return result
 
 

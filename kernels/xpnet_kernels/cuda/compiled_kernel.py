@@ -8,7 +8,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from numba import cuda, types
+from numba import types
+
+from .numba_cuda import cuda
 
 _FORMATS = {types.int64: "q", types.float64: "d", types.boolean: "?7x"}  # eight bytes each; pointers: "Q"
 

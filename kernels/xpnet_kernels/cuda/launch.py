@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from numba import cuda, types
+from numba import types
 
 from xpnet_kernels.source_hash import source_hash
 
 from .arrays import DeviceArray, as_simulated
 from .compiled_kernel import CompiledKernel
+from .numba_cuda import cuda
 from .primitives import BLOCK, SIMULATED
 
 Dimensions = tuple[int, int]

@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from . import cublaslt
-from .arrays import BFLOAT16, DeviceArray, array, memory
+from .arrays import BFLOAT16, DeviceArray, memory, output
 from .prepared import Work
 from .primitives import SIMULATED
 
@@ -196,4 +196,4 @@ def filled(name: str, shape: tuple[int, ...], element: types.Type, value: float 
         owner = xp.empty(shape, dtype)
     else:
         owner = xp.full(shape, np.float32(value).view(np.uint32) >> 16 if element == BFLOAT16 else value, dtype)
-    return replace(array(name, memory(owner), (element,)), owner=owner)
+    return replace(output(name, memory(owner), (element,), shape=shape), owner=owner)

@@ -38,6 +38,17 @@ def test_gather_into_every_type(element, as_float64):
     assert as_float64(out) == pytest.approx(rows[[1, 0]] / 255, rel=element.epsilon, abs=0)
 
 
+@pytest.mark.parametrize("offset", range(5))
+@pytest.mark.parametrize("columns", [16, 21])
+def test_gather_from_rows_at_any_alignment(offset, columns, element, as_float64):
+    memory = np.arange(offset + 5 * columns, dtype=np.uint8)
+    rows = memory[offset:].reshape(5, columns)
+    out = element.cast(np.full((4, columns + 1), 7))
+    gather(rows, np.array([4, 0, 3, 3]), 255, out[:, 1:])
+    assert as_float64(out[:, 1:]) == pytest.approx(rows[[4, 0, 3, 3]] / 255, rel=element.epsilon, abs=0)
+    assert (as_float64(out[:, 0]) == 7).all()
+
+
 def test_gather_reports_bad_indices_and_reads_nothing():
     rows = np.arange(12, dtype=np.uint8).reshape(3, 4)
     out, error = np.zeros((40, 4), np.float32), np.array([7])
@@ -49,10 +60,21 @@ def test_gather_reports_bad_indices_and_reads_nothing():
     assert np.isfinite(out).all(axis=1).sum() == 38
 
 
+def aligned(values):
+    """A copy that starts at a multiple of 16 bytes."""
+    memory = np.empty(values.nbytes + 16, np.uint8)
+    start = -memory.ctypes.data % 16
+    copy = memory[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
+@pytest.mark.parametrize("columns", [13, 16, 40], ids=["elements", "vectors", "several blocks of vectors"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_bias_activation(activation, element, as_float64):
+def test_bias_activation(activation, columns, element, as_float64):
     random = np.random.default_rng(0)
-    z, bias = element.cast(random.normal(scale=3, size=(6, 13))), element.cast(random.normal(size=13))
+    z = aligned(element.cast(random.normal(scale=3, size=(17, columns))))
+    bias = aligned(element.cast(random.normal(size=columns)))
     expected = ACTIVATIONS[activation][0](as_float64(z) + as_float64(bias))
     bias_activation(z, bias, activation, z)
     tolerance = max(element.epsilon, 1e-6) if element.accumulator is np.float32 else 1e-14
@@ -60,15 +82,29 @@ def test_bias_activation(activation, element, as_float64):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("rows", [0, 1, 21])
-def test_bias_activation_backward(activation, rows):
+@pytest.mark.parametrize("columns", [13, 16], ids=["elements", "vectors"])
+@pytest.mark.parametrize("rows", [0, 1, 21, 90])
+def test_bias_activation_backward(activation, rows, columns):
     random = np.random.default_rng(0)
-    dy, y = random.normal(size=(rows, 13)), random.uniform(-0.9, 0.9, size=(rows, 13))
-    dz, db = np.full((rows, 13), 7.0), np.full(13, 7.0)
+    dy = aligned(random.normal(size=(rows, columns)))
+    y = aligned(random.uniform(-0.9, 0.9, size=(rows, columns)))
+    dz, db = aligned(np.full((rows, columns), 7.0)), np.full(columns, 7.0)
     bias_activation_backward(dy, y if activation else None, activation, dz, db)
     expected = dy * ACTIVATIONS[activation][1](y)
     assert dz == pytest.approx(expected, rel=1e-15)
-    assert db == pytest.approx(expected.sum(axis=0), rel=1e-14, abs=1e-14)
+    assert db == pytest.approx(expected.sum(axis=0), rel=1e-14, abs=1e-13)
+
+
+def test_bias_activation_backward_of_every_type_in_place(element, as_float64):
+    random = np.random.default_rng(0)
+    dy, y = (aligned(element.cast(random.uniform(-0.9, 0.9, size=(23, 24)))) for _ in range(2))
+    expected, db = as_float64(dy) * (as_float64(y) > 0), element.cast(np.full(24, 7.0))
+    bias_activation_backward(dy, y, "relu", dy, db)
+    assert (as_float64(dy) == expected).all()
+    bound = (1.1 * element.epsilon + 23 * (2.0**-53 if element.name == "float64" else 2.0**-24)) * np.abs(expected).sum(
+        0
+    )
+    assert (np.abs(as_float64(db) - expected.sum(axis=0)) <= bound).all()
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
