@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import array_api_compat
 import numpy as np
-
 from xpnet_kernels.cpu.gemm.numpy_product import matmul
 
 from xpnet.backends.backend import ALIGNMENT, Array, Backend
@@ -37,7 +36,7 @@ class NumPyBackend(Backend):
     device: Any = "cpu"
     synchronous: ClassVar[bool] = True
 
-    matmul = staticmethod(matmul)  # type: ignore[assignment]
+    matmul = staticmethod(matmul)
 
     # Not defined with def: a step calls if_true often, and calling a Python function costs more than they do.
     to_numpy = staticmethod(np.asarray)  # type: ignore[assignment]
