@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 from .record import Record, recorded
 
@@ -24,7 +25,9 @@ def emulated_cuda() -> Iterator[None]:
     """A context in which ``xpnet.backend("cuda")`` works, without a GPU."""
     from tests.ptx.device import interpreted
 
+    from .driver import fill_rows
     from .modules import in_place_of_cupy
 
-    with in_place_of_cupy(), interpreted(_launcher()):
+    memset = patch("cuda.bindings.driver.cuMemsetD2D8Async", fill_rows)
+    with in_place_of_cupy(), interpreted(_launcher()), memset:
         yield
