@@ -23,6 +23,9 @@ class Context:
 
     Attributes:
         step: the step that random numbers are drawn for; set by the trainer.
+        device_step: the same number on the device, (1,) int64, which fused kernels read instead, so that a captured
+            step can be replayed; None: there is none.
+        part: the number of the micro-batch within its batch; set by the trainer.
         prescaled: the :class:`~xpnet.layers.Rescale` that was applied while the input was gathered; None: none was.
 
     >>> import xpnet
@@ -40,6 +43,8 @@ class Context:
         self.training = training
         self.seed = seed
         self.step = 0
+        self.device_step: Array | None = None
+        self.part = 0
         self.reuse = reuse
         self.prescaled: Any = None
         self._buffers: dict[tuple[int, str], Array] = {}  # by id: a dataclass may not be hashable
@@ -55,8 +60,11 @@ class Context:
         """
         if self._in_float32 is None:
             self._in_float32 = Context(self.backend.at_precision("float32"), self.training, self.seed, self.reuse)
-        self._in_float32.step, self._in_float32.prescaled = self.step, self.prescaled
-        return self._in_float32
+        wide = self._in_float32
+        wide.step, wide.device_step, wide.part, wide.prescaled = (
+            self.step, self.device_step, self.part, self.prescaled
+        )  # fmt: skip
+        return wide
 
     def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
         """Uninitialised memory for the result ``name`` of ``owner``; None where a new array must be allocated.

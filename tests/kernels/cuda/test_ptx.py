@@ -184,6 +184,20 @@ def test_optimizers(launches, element):
     check(launches, element, loads=4, stores=3)
 
 
+@pytest.mark.parametrize(("size", "expected"), [(1000, 1), (650_000, 2)])
+def test_end_step(launches, element, size, expected):
+    from xpnet_kernels.cuda import end_step
+
+    summary, report, hyperparameters = (OnDevice((size,), "<f8") for size in (4, 8, 7))
+    guard = {"gradients": OnDevice((size,), element), "found_inf": OnDevice((1,), "<i4")}
+    end_step(summary, report, rows=OnDevice((1,), "<f8"), **guard, steps=OnDevice((3,), "<i8"),
+             table=OnDevice((9, 7), "<f8"), hyperparameters=hyperparameters)  # fmt: skip
+    assert len(launches) == expected
+    check(launches, element, loads=1, stores=0)
+    end_step(summary, report, rows=100, step=7)
+    check(launches, element, loads=0, stores=0)
+
+
 def test_layers_and_data(launches, element):
     from xpnet_kernels.cuda import bias_activation, bias_activation_backward, dropout, gather
 
@@ -258,6 +272,7 @@ def test_compiled_kernels_are_found_again_on_disk():
         _bias_activation,
         _bias_activation_backward,
         _dropout,
+        _end_step,
         _gather,
         cross_entropy_kernels,
         optimizer_kernels,
@@ -267,7 +282,7 @@ def test_compiled_kernels_are_found_again_on_disk():
     kernels = [
         cross_entropy_kernels.cross_entropy_kernel(single, True, False), _gather.gather_kernel(single),
         _bias_activation.forward_kernel(single, True), _bias_activation_backward.backward_kernel(single, True),
-        _dropout.dropout_kernel(single),
+        _dropout.dropout_kernel(single), _end_step.end_step_kernel(single),
         optimizer_kernels.check_finite_kernel(single), optimizer_kernels.sgd_kernel(single),
         optimizer_kernels.momentum_kernel(single), optimizer_kernels.adam_kernel(single),
     ]  # fmt: skip
