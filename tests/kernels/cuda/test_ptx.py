@@ -61,6 +61,7 @@ def launches(device, monkeypatch):
     # Numba asks the current device which code a device function needs.
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
     monkeypatch.setattr(launch, "compiled", compile_kernel)
+    monkeypatch.setattr("xpnet_kernels.cuda.cublaslt.available", lambda: False)
     return collected
 
 
