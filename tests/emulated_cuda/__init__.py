@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 from .record import Record, recorded
+from .streams import StreamRaceError
 
-__all__ = ["Record", "emulated_cuda", "recorded"]
+__all__ = ["Record", "StreamRaceError", "emulated_cuda", "recorded"]
 
 
 @cache
@@ -24,7 +26,9 @@ def emulated_cuda() -> Iterator[None]:
     """A context in which ``xpnet.backend("cuda")`` works, without a GPU."""
     from tests.ptx.device import interpreted
 
+    from .driver import fill_rows
     from .modules import in_place_of_cupy
 
-    with in_place_of_cupy(), interpreted(_launcher()):
+    memset = patch("cuda.bindings.driver.cuMemsetD2D8Async", fill_rows)
+    with in_place_of_cupy(), interpreted(_launcher()), memset:
         yield

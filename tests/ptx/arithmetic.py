@@ -76,8 +76,8 @@ def _real(name: str, modifiers: tuple[str, ...], kind: str) -> Operation | None:
     else:
         function = _REAL.get(name)
     if "NaN" in options and name in ("min", "max"):
-        function = np.minimum if name == "min" else np.maximum
-        options -= {"NaN"}
+        number, options = function, options - {"NaN"}
+        function = lambda a, b: np.where(np.isnan(a) | np.isnan(b), a + b, number(a, b))  # noqa: E731
     if function is None or options - {"ftz"} or (options and kind == "f64"):
         return None
     if options:
@@ -95,7 +95,7 @@ def _integer(name: str, modifiers: tuple[str, ...], kind: str) -> Operation | No
 
 
 def _integer_only(name: str, modifiers: tuple[str, ...], kind: str) -> Operation | None:
-    if kind[0] not in "sub" or (kind[0] == "b") != (name in ("shl", "bfi")) and name not in ("shr",):
+    if kind[0] not in "sub" or (name != "shr" and (kind[0] == "b") != (name in ("shl", "bfi"))):
         return None
     bits = DTYPES[kind].itemsize * 8
     match name, *modifiers[:-1]:

@@ -54,8 +54,7 @@ class InterpretedDevice:
 
     def compiled(self, kernel: Callable, signature: tuple[Any, ...]) -> Any:
         """Replaces ``xpnet_kernels.cuda.launch.compiled``."""
-        text = compiled_ptx(kernel, signature, self.compute_capability)
-        program = _parsed(self.edit(text) if self.edit else text)
+        program = _program(kernel, signature, self.compute_capability, self.edit)
 
         def launch(values: Sequence[Any], grid: Dimensions, block: Dimensions, stream: int) -> None:
             counts = run(
@@ -67,7 +66,12 @@ class InterpretedDevice:
         return SimpleNamespace(launch=launch)
 
 
-_parsed = cache(Program)
+@cache
+def _program(
+    kernel: Callable, signature: tuple[Any, ...], compute_capability: tuple[int, int], edit: Callable | None
+) -> Program:
+    text = compiled_ptx(kernel, signature, compute_capability)
+    return Program(edit(text) if edit else text)
 
 
 @contextmanager

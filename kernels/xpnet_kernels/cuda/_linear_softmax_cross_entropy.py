@@ -58,9 +58,11 @@ def linear_softmax_cross_entropy(
 
     The other arguments, and the errors, are those of :func:`softmax_cross_entropy`.
     """
+    given = (  # kept to the end, since the memory of an array that nobody holds is handed out again at once
+        x, W, b, labels, summary, losses, dx, dW, db, log_sum_exp, predictions, upstream, class_weights, row_weights,
+    )  # fmt: skip
     x, W, b, labels, summary, losses, dx, dW, db, log_sum_exp, predictions, upstream, class_weights, row_weights = map(
-        memory,
-        (x, W, b, labels, summary, losses, dx, dW, db, log_sum_exp, predictions, upstream, class_weights, row_weights),
+        memory, given
     )
     inputs = array("x", x, REALS, dimensions=2)
     element, (rows, depth) = inputs.element, inputs.shape

@@ -145,20 +145,36 @@ def options(request):
 
 @dataclass(frozen=True)
 class Element:
-    """An element type: how to make it, and its relative rounding error."""
+    """An element type: how to make it, its relative rounding error, and half a step of its denormal numbers."""
 
     name: str
     cast: object
     accumulator: type
     epsilon: float
+    smallest: float
+
+    def bound(self, expected: Any, scale: Any, roundings: int) -> Any:
+        """How far a result may be from ``expected``: so many roundings of terms of that magnitude, and one to store it.
+
+        The terms are rounded in the accumulation type, which holds also what is read.
+        """
+        unit = np.finfo(self.accumulator).eps / 2
+        computed = roundings * unit * scale
+        return computed + self.epsilon * (np.abs(expected) + computed) + self.smallest
 
 
 ELEMENTS = {
-    "float32": Element("float32", np.float32, np.float32, 2.0**-24),
-    "float64": Element("float64", np.float64, np.float64, 2.0**-53),
-    "float16": Element("float16", np.float16, np.float32, 2.0**-11),
-    "bfloat16": Element("bfloat16", bfloat16, np.float32, 2.0**-8),
+    "float32": Element("float32", np.float32, np.float32, 2.0**-24, 2.0**-150),
+    "float64": Element("float64", np.float64, np.float64, 2.0**-53, 0.0),
+    "float16": Element("float16", np.float16, np.float32, 2.0**-11, 2.0**-25),
+    "bfloat16": Element("bfloat16", bfloat16, np.float32, 2.0**-8, 2.0**-134),
 }
+
+
+@pytest.fixture
+def elements():
+    """The element types by name."""
+    return ELEMENTS
 
 
 @pytest.fixture(params=ELEMENTS)
