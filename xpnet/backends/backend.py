@@ -147,6 +147,11 @@ class Backend:
         """bfloat16 where passes compute in it; None: the activations have the parameters' type."""
         return bfloat16() if self.precision == "bf16" else None
 
+    @cached_property
+    def in_float32(self) -> Self:
+        """This backend at the precision "float32"."""
+        return self.at_precision("float32")
+
     def narrowed(self, x: Array) -> Array:
         """A float32 array rounded to the activations' type; others as they are.
 
