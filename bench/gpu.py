@@ -107,7 +107,11 @@ def _problem(values: dict[str, str]) -> str:
     """Why CUDA cannot be used; empty if it can."""
     command = [*PYTHON, "bench/gpu_probe.py"]
     asked = subprocess.run(command, env=values, cwd=ROOT, capture_output=True, text=True, check=False)
-    return asked.stdout.strip() if asked.returncode == 0 else asked.stderr.strip().splitlines()[-1]
+    if asked.returncode == 0:
+        return asked.stdout.strip()
+    problem = asked.stderr.strip().splitlines()[-1]
+    missing = problem.startswith("ModuleNotFoundError")
+    return problem + "; 'make gpu-wheels' fetches it, where there is a package index" * missing
 
 
 def _run(names: list[str], folder: Path, values: dict[str, str], end: float) -> dict[str, str]:

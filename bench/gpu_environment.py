@@ -38,16 +38,11 @@ def unpacked(wheels: Path, target: Path) -> Path:
 
 
 def cuda_libraries(values: dict[str, str]) -> dict[str, str]:
-    """Where the toolkit around ``nvcc`` is. Where NVRTC comes from a wheel, libNVVM is not looked for beside it."""
-    if "CUDA_HOME" in values or "CUDA_PATH" in values:
-        home = Path(values.get("CUDA_HOME") or values["CUDA_PATH"])
-    elif compiler := shutil.which("nvcc", path=values.get("PATH")):
-        home = Path(compiler).resolve().parents[1]
-    else:
+    """Where libNVVM is in the toolkit around ``nvcc``: where NVRTC comes from a wheel, it is looked for beside that."""
+    compiler = shutil.which("nvcc", path=values.get("PATH"))
+    named = values.get("CUDA_PATH") or values.get("CUDA_HOME")
+    home = Path(named) if named else Path(compiler).resolve().parents[1] if compiler else None
+    if home is None or not (home / "nvvm" / "lib64" / "libnvvm.so.4").exists():
         return {}
-    found = {} if "CUDA_PATH" in values else {"CUDA_HOME": str(home)}
-    libraries = home / "nvvm" / "lib64"
-    if (libraries / "libnvvm.so.4").exists():
-        known = values.get("LD_LIBRARY_PATH")
-        found["LD_LIBRARY_PATH"] = os.pathsep.join([*filter(None, [known]), str(libraries)])
-    return found
+    folders = [*filter(None, [values.get("LD_LIBRARY_PATH")]), str(home / "nvvm" / "lib64")]
+    return {"LD_LIBRARY_PATH": os.pathsep.join(folders)} | ({} if named else {"CUDA_HOME": str(home)})

@@ -120,10 +120,11 @@ def bias_activation(on: Device) -> None:
 
 
 def gather(on: Device) -> None:
-    pixels, rows = on.rng.integers(0, 256, (9, 7), np.uint8), on.rng.integers(0, 9, ROWS)
-    out = on.empty(ROWS, 7)
-    on.call("gather", on.xp.asarray(pixels), on.xp.asarray(rows), 255, out)
-    on.compare(out=(out, pixels[rows] / 255))
+    pixels, rows, labels = on.rng.integers(0, 256, (9, 7), np.uint8), on.rng.integers(0, 9, ROWS), np.arange(9)
+    out, labels_out = on.empty(ROWS, 7), on.xp.full(ROWS, -1)
+    given = [on.xp.asarray(array) for array in (pixels, rows, labels)]
+    on.call("gather", given[0], given[1], 255, out, labels=given[2], labels_out=labels_out)
+    on.compare(out=(out, pixels[rows] / 255), labels_out=(labels_out, labels[rows]))
 
 
 def dropout(on: Device) -> None:
@@ -158,6 +159,16 @@ def updates(on: Device) -> None:
         raise timing.WrongResult("check_finite misses an infinite gradient")
 
 
+def end_step(on: Device) -> None:
+    summary, report = on.xp.asarray([0.5, 4.0, 3.0, -1.0]), on.xp.asarray([0.0, 0, 0, 0, -1, -1, 0, 0])
+    flag, steps, (gradients, _) = on.xp.zeros(1, np.int32), on.xp.asarray([6, 8]), on.draw(37)
+    on.call("end_step", summary, report, rows=4, gradients=gradients, found_inf=flag, steps=steps)
+    on.compare(report=(report, [2, 4, 4, 3, -1, -1, 0.5, 0]), found_inf=(flag, 0), steps=(steps, [7, 9]))
+    gradients[0] = on.array([np.nan])[0]
+    on.call("end_step", summary, report, rows=4, gradients=gradients, found_inf=flag, steps=steps)
+    on.compare(report=(report, [2, 4, 4, 3, 8, -1, 0.5, 1]), found_inf=(flag, 1), steps=(steps, [8, 10]))
+
+
 KERNELS: dict[str, Callable[[Device], None]] = {
     "gather": gather,
     "linear": linear,
@@ -168,25 +179,27 @@ KERNELS: dict[str, Callable[[Device], None]] = {
     "cross-entropy after a layer": linear_cross_entropy,
     "updates": updates,
 }
+CUDA_KERNELS = {"the end of a step": end_step}
+PRECISIONS = {"float32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}  # how far the loss may be from float64's after an epoch
 
 
-def training(name: str, epochs: int | None) -> dict[str, Any]:
-    """Train ``digits`` for so many epochs (None: one step), and compare with the same in float64 and plain NumPy."""
+def training(name: str, bound: float, precision: str = "float32", **length: int) -> dict[str, Any]:
+    """Train ``digits`` for so many steps or epochs, and compare the loss with that of plain NumPy."""
     import xpnet
     from xpnet.data import load
     from xpnet.registry import build
 
     data, losses, accuracies = load("digits"), [], []
-    for backend in (xpnet.backend(name), xpnet.backend("cpu-reference")):
+    for backend, passes in ((xpnet.backend(name), precision), (xpnet.backend("cpu-reference"), "float32")):
         recipe = xpnet.load_recipe("digits")
         model = recipe.build_model().initialize(backend)
-        trainer = xpnet.Trainer(model, build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {}))
-        length = {"steps": 1} if epochs is None else {"epochs": epochs}
+        loss, optimizer = build("loss", recipe.loss or {}), build("optimizer", recipe.optimizer or {})
+        trainer = xpnet.Trainer(model, loss, optimizer, precision=passes)
         trainer.fit(data.train, batch_size=recipe.batch_size, **length)
         outcome = xpnet.evaluate(model, data.test)
         losses.append(float(outcome.loss))
         accuracies.append(float(outcome.accuracy))
-    facts = timing.within(loss_error=(abs(losses[0] - losses[1]), 1e-4 if epochs is None else 1e-3))
+    facts = timing.within(loss_error=(abs(losses[0] - losses[1]), bound))
     return {"loss": round(losses[0], 5), "accuracy": round(accuracies[0], 4), **facts}
 
 
@@ -208,13 +221,18 @@ def main() -> int:
     parser.add_argument("--device", choices=ELEMENTS, default="cuda")
     device = parser.parse_args().device
     print(", ".join(f"{key} {value}" for key, value in timing.machine(device).items()), flush=True)
+    kernels = KERNELS | (CUDA_KERNELS if device == "cuda" else {})
     right = [
         tell(f"{name}, {element}", partial(check, Device(device, element)))
         for element in ELEMENTS[device]
-        for name, check in KERNELS.items()
+        for name, check in kernels.items()
     ]
-    right.append(tell("a training step", partial(training, device, None)))
-    right.append(tell("an epoch of digits", partial(training, device, 1)))
+    right.append(tell("a training step", partial(training, device, 1e-4, steps=1)))
+    for precision, bound in PRECISIONS.items():
+        if device == "cuda" or precision == "float32":
+            right.append(
+                tell(f"an epoch of digits, {precision}", partial(training, device, bound, precision, epochs=1))
+            )
     print(f"{sum(right)} of {len(right)} are right")
     return 0 if all(right) else 1
 

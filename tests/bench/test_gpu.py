@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,24 @@ def test_the_environment_of_the_parts(gpu, monkeypatch, tmp_path):
     assert values["XPNET_DATA_DIR"] == str(wheels)
     assert values["XPNET_REQUIRE_CUDA"] == "1"
     assert values["PYTHONPATH"].split(os.pathsep)[:2] == [str(ROOT), str(ROOT / "kernels")]
-    monkeypatch.setenv("CUDA_PATH", "/elsewhere")
+    (toolkit / "nvvm" / "lib64" / "libnvvm.so.4").rename(tmp_path / "elsewhere")
+    assert not {"CUDA_HOME", "LD_LIBRARY_PATH"} & gpu.environment(tmp_path / "scratch").keys()  # a wrapper script, say
+    (tmp_path / "elsewhere").rename(toolkit / "nvvm" / "lib64" / "libnvvm.so.4")
+    monkeypatch.setenv("CUDA_PATH", str(toolkit))
     monkeypatch.setenv("XPNET_DATA_DIR", "/data")
     values = gpu.environment(tmp_path / "scratch")
     assert "CUDA_HOME" not in values  # two of them that differ are warned of
-    assert "LD_LIBRARY_PATH" not in values
+    assert values["LD_LIBRARY_PATH"] == str(toolkit / "nvvm" / "lib64")
     assert values["XPNET_DATA_DIR"] == "/data"
+
+
+@WITHOUT_GPU
+def test_a_missing_package_is_one_that_can_be_carried(gpu, parts):
+    (gpu.ROOT / "bench" / "gpu_probe.py").write_text("import a_package_that_is_missing")
+    assert gpu._problem(dict(os.environ)) == (
+        "ModuleNotFoundError: No module named 'a_package_that_is_missing'; "
+        "'make gpu-wheels' fetches it, where there is a package index"
+    )
 
 
 @pytest.fixture
@@ -155,6 +168,18 @@ def test_the_first_part_is_right_on_the_cpu():
     lines = done.stdout.splitlines()[1:]
     assert lines.pop() == f"{len(lines)} of {len(lines)} are right"
     assert all(line.startswith("ok ") for line in lines)
+
+
+@pytest.mark.cuda_compile
+def test_the_first_part_runs_on_the_emulated_device(gpu, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "PYTHON", [sys.executable, "-m", "tests.emulated_cuda"])
+    monkeypatch.setitem(gpu.PARTS, "first", replace(gpu.PARTS["first"], seconds=400))
+    monkeypatch.setenv("OUT", str(tmp_path))
+    assert gpu.main(["first"]) == 0
+    log = (tmp_path / "gpu.txt").read_text()
+    assert log.startswith("== first\nmachine Emulated device, ")
+    assert log.endswith("first: done\n")
+    assert "FAILED" not in log
 
 
 def test_the_first_part_runs_every_kernel():

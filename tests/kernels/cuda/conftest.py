@@ -171,6 +171,12 @@ ELEMENTS = {
 }
 
 
+@pytest.fixture
+def elements():
+    """The element types by name."""
+    return ELEMENTS
+
+
 @pytest.fixture(params=ELEMENTS)
 def element(request):
     """Each element type in turn."""

@@ -154,6 +154,10 @@ def test_what_an_epilogue_cannot_do_is_done_by_kernels(library, launches):
     assert launches == ["forward"]
     linear_backward(dy_, x_, out_, W_, "relu", dW_, b_, dz_, stream=STREAM)
     assert launches == ["forward", "backward"]
+    half = [Host(np.zeros(shape, np.uint16)) for shape in ((7, 3), (7, 5), (5, 3))]
+    linear_backward(half[0], half[1], None, half[2], None, half[2], b_, None, stream=STREAM)
+    assert launches == ["forward", "backward", "backward"]
+    launches.pop()
     linear_backward(Host(dy[:1]), Host(x[:1]), None, W_, None, dW_, b_, None, stream=STREAM)
     assert launches == ["forward", "backward", "backward"]
     assert {made[0] for made in library.products} == {DEFAULT}

@@ -361,6 +361,65 @@ def test_linear(cp, random, element, as_float64, activation, rows, depth, column
         assert (np.abs(as_float64(actual.get()).reshape(scale.shape) - left @ right) <= error).all()
 
 
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_linear_keeps_nan(cp, element, as_float64, activation):
+    """A product's own ReLU, max(x, 0), must not hide that a network has diverged."""
+    from xpnet_kernels.cuda import linear
+
+    x = np.ones((64, 32))
+    x[5, 3] = np.nan
+    x, W, b = (cp.asarray(element.cast(array)) for array in (x, np.ones((32, 48)), np.zeros(48)))
+    y = cp.zeros((64, 48), x.dtype)
+    linear(x, W, b, activation, y)
+    expected = np.full((64, 48), 32.0)
+    expected[5] = np.nan
+    assert np.array_equal(as_float64(y.get()), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_linear_gradients_in_float32(cp, random, as_float64, elements, activation, name):
+    """Of parameters that are kept in float32: exact where the values are whole numbers."""
+    from xpnet_kernels.cuda import linear_backward
+
+    cast = elements[name].cast
+    dy, x, W, y = (
+        cp.asarray(cast(random.integers(-8, 9, shape))) for shape in ((601, 50), (601, 70), (70, 50), (601, 50))
+    )
+    dW, db, dz = cp.full((70, 50), 7, np.float32), cp.full(50, 7, np.float32), cp.full_like(dy, 7)
+    linear_backward(dy, x, y, W, activation, dW, db, dz)
+    dz64 = as_float64(dy.get()) * ((as_float64(y.get()) > 0) if activation else 1)
+    assert (dW.get() == as_float64(x.get()).T @ dz64).all()
+    assert (db.get() == dz64.sum(axis=0)).all()
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_linear_captured_in_a_graph(cp, random, activation):
+    """With cuBLASLt, once the same layer has run on the stream."""
+    pytest.importorskip("nvmath")
+    from xpnet_kernels.cuda import linear, linear_backward
+
+    stream = cp.cuda.Stream(non_blocking=True)
+    with stream:
+        x, W, b, y = (cp.asarray(random.normal(size=shape)) for shape in ((100, 784), (784, 50), 50, (100, 50)))
+        dW, db, dx, dz = (cp.zeros_like(array) for array in (W, b, x, y))
+
+        def step():
+            linear(x, W, b, activation, y, stream=stream.ptr)
+            linear_backward(y, x, y, W, activation, dW, db, dz, dx, stream=stream.ptr)
+
+        step()
+        expected = [array.get() for array in (y, dW, db, dx)]
+        for array in (y, dW, db, dx):
+            array.fill(7)
+        stream.begin_capture()
+        step()
+        graph = stream.end_capture()
+        graph.launch(stream)
+        for array, value in zip((y, dW, db, dx), expected, strict=True):
+            assert (array.get() == value).all()
+
+
 @pytest.mark.parametrize("size", [1, 1003, pytest.param(1_000_000, marks=at_length)])
 def test_dropout(cp, random, element, as_float64, size):
     from xpnet_kernels.cuda import dropout
