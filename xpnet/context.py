@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from xpnet.backends import Array, Backend
@@ -23,6 +24,9 @@ class Context:
 
     Attributes:
         step: the step that random numbers are drawn for; set by the trainer.
+        device_step: the same number on the device, (1,) int64, which fused kernels read instead, so that a captured
+            step can be replayed; None: there is none.
+        part: the number of the micro-batch within its batch; set by the trainer.
         prescaled: the :class:`~xpnet.layers.Rescale` that was applied while the input was gathered; None: none was.
 
     >>> import xpnet
@@ -40,23 +44,23 @@ class Context:
         self.training = training
         self.seed = seed
         self.step = 0
+        self.device_step: Array | None = None
+        self.part = 0
         self.reuse = reuse
         self.prescaled: Any = None
         self._buffers: dict[tuple[int, str], Array] = {}  # by id: a dataclass may not be hashable
-        self._in_float32: Context | None = None
 
     def in_float32(self) -> Context:
-        """The context for layers that compute in float32 within a pass in bfloat16.
+        """This context, with its memory, for layers that compute in float32 within a pass in bfloat16.
 
         >>> import xpnet
         >>> context = Context(xpnet.backend("cpu-reference").at_precision("bf16"), seed=3)
         >>> context.in_float32().backend.precision, context.in_float32().seed
         ('float32', 3)
         """
-        if self._in_float32 is None:
-            self._in_float32 = Context(self.backend.at_precision("float32"), self.training, self.seed, self.reuse)
-        self._in_float32.step, self._in_float32.prescaled = self.step, self.prescaled
-        return self._in_float32
+        wide = copy.copy(self)
+        wide.backend = self.backend.in_float32
+        return wide
 
     def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
         """Uninitialised memory for the result ``name`` of ``owner``; None where a new array must be allocated.

@@ -49,10 +49,8 @@ class Loss:
         """The loss of each row, (N,), and the gradient of each row's loss with respect to its outputs."""
         raise NotImplementedError(f"{type(self).__name__} defines neither per_row nor compute")
 
-    def compute(
-        self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
-    ) -> ops.BatchLoss:
-        """Loss, losses per row and, if requested, the gradient (in ``out`` when given)."""
+    def compute(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:
+        """What ``forward`` returns, of arrays of the context's backend."""
         result = self.per_row(outputs, targets)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise ConfigurationError(
@@ -60,10 +58,11 @@ class Loss:
                 "the gradient of each row's loss with respect to its outputs"
             )
         losses, row_gradients = result
-        if gradient and row_gradients is None:
+        if context.training and row_gradients is None:
             raise ConfigurationError("the loss returned None for the gradient: return losses, gradient")
-        row_gradients = row_gradients if gradient else None
-        return ops.batch_loss(backend, outputs, losses, row_gradients, out, reduction=self.reduction)
+        row_gradients = row_gradients if context.training else None
+        out = self._gradient_memory(outputs, context)
+        return ops.batch_loss(context.backend, outputs, losses, row_gradients, out, reduction=self.reduction)
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
         """Raise if the targets of a data set, on the host, do not match outputs of that shape."""
@@ -80,5 +79,7 @@ class Loss:
             context.backend.require(array)
         if context.backend.activation_dtype is not None and not (self.takes_bfloat16 and targets.ndim < outputs.ndim):
             outputs = context.backend.widened(outputs)  # targets of the outputs' shape are not rounded to their type
-        out = context.empty(self, "gradient", outputs.shape, outputs.dtype) if context.training else None
-        return self.compute(context.backend, outputs, targets, context.training, out)
+        return self.compute(outputs, targets, context)
+
+    def _gradient_memory(self, outputs: Array, context: Context) -> Array | None:
+        return context.empty(self, "gradient", outputs.shape, outputs.dtype) if context.training else None

@@ -22,8 +22,7 @@ def prepare(gradients: Any, found_inf: Any) -> list[Launch]:
     """Check the arrays and plan the launches."""
     g = array("gradients", gradients, REALS, dimensions=1)
     flag = output("found_inf", found_inf, (types.int32,), shape=(1,))
-    kernel, size = typed(check_finite_kernel(accumulator(g.element)), g.element, types.int32), g.shape[0]
+    kernel = typed(check_finite_kernel(accumulator(g.element)), g.element, types.int32)
     grid, block = grid_of(g)
-    if vectors(g) <= SMALL:
-        return [Launch(kernel, [RESET | CHECK, g, flag, size], 1, block)]
-    return [Launch(kernel, [RESET, g, flag, size], 1, block), Launch(kernel, [CHECK, g, flag, size], grid, block)]
+    phases = [(RESET | CHECK, 1)] if vectors(g) <= SMALL else [(RESET, 1), (CHECK, grid)]
+    return [Launch(kernel, [phase, g, flag, g.shape[0], 1], blocks, block) for phase, blocks in phases]

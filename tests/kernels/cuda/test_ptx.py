@@ -61,6 +61,7 @@ def launches(device, monkeypatch):
     # Numba asks the current device which code a device function needs.
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
     monkeypatch.setattr(launch, "compiled", compile_kernel)
+    monkeypatch.setattr("xpnet_kernels.cuda.cublaslt.available", lambda: False)
     return collected
 
 
@@ -184,12 +185,30 @@ def test_optimizers(launches, element):
     check(launches, element, loads=4, stores=3)
 
 
+@pytest.mark.parametrize(("size", "expected"), [(1000, 1), (650_000, 2)])
+def test_end_step(launches, element, size, expected):
+    from xpnet_kernels.cuda import end_step
+
+    summary, report, hyperparameters = (OnDevice((size,), "<f8") for size in (4, 8, 7))
+    guard = {"gradients": OnDevice((size,), element), "found_inf": OnDevice((1,), "<i4")}
+    end_step(summary, report, rows=OnDevice((1,), "<f8"), **guard, steps=OnDevice((3,), "<i8"),
+             table=OnDevice((9, 7), "<f8"), hyperparameters=hyperparameters)  # fmt: skip
+    assert len(launches) == expected
+    check(launches, element, loads=1, stores=0)
+    end_step(summary, report, rows=100, step=7)
+    check(launches, element, loads=0, stores=0)
+
+
 def test_layers_and_data(launches, element):
     from xpnet_kernels.cuda import bias_activation, bias_activation_backward, dropout, gather
 
     matrix, vector = OnDevice((100, 64), element), OnDevice((64,), element)
     pixels, indices = OnDevice((60_000, 784), "|u1", read_only=True), OnDevice((100,), "<i8", read_only=True)
     gather(pixels, indices, 255, OnDevice((100, 784), element), error=OnDevice((1,), "<i8"))
+    check(launches, element, loads=0, stores=1)
+    labels, labels_out = OnDevice((60_000,), "|u1", read_only=True), OnDevice((100,), "|u1")
+    gather(pixels, OnDevice((60_000,), "<i8"), 255, OnDevice((100, 784), element), labels=labels, labels_out=labels_out,
+           step=OnDevice((1,), "<i8"), steps_per_epoch=600, batch_size=100)  # fmt: skip
     check(launches, element, loads=0, stores=1)
     bias_activation(matrix, vector, "tanh", matrix)
     check(launches, element, loads=2, stores=1)
@@ -258,6 +277,7 @@ def test_compiled_kernels_are_found_again_on_disk():
         _bias_activation,
         _bias_activation_backward,
         _dropout,
+        _end_step,
         _gather,
         cross_entropy_kernels,
         optimizer_kernels,
@@ -267,7 +287,7 @@ def test_compiled_kernels_are_found_again_on_disk():
     kernels = [
         cross_entropy_kernels.cross_entropy_kernel(single, True, False), _gather.gather_kernel(single),
         _bias_activation.forward_kernel(single, True), _bias_activation_backward.backward_kernel(single, True),
-        _dropout.dropout_kernel(single),
+        _dropout.dropout_kernel(single), _end_step.end_step_kernel(single),
         optimizer_kernels.check_finite_kernel(single), optimizer_kernels.sgd_kernel(single),
         optimizer_kernels.momentum_kernel(single), optimizer_kernels.adam_kernel(single),
     ]  # fmt: skip
