@@ -15,6 +15,7 @@ from xpnet_kernels.cpu.gemm.numpy_product import matmul
 
 from xpnet.backends.backend import ALIGNMENT, Array, Backend
 from xpnet.backends.host import host_array, require_indices
+from xpnet.backends.precision import bfloat16
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class NumPyBackend(Backend):
     and indices raise at once.
 
     Attributes:
-        name, xp, device, dtype, kernels: see :class:`Backend`.
+        name, xp, device, dtype, kernels, precision: see :class:`Backend`.
 
     >>> cpu = NumPyBackend("cpu-reference")
     >>> cpu.asarray([1, 2, 3], "float32")
@@ -69,6 +70,11 @@ class NumPyBackend(Backend):
         room = np.zeros(count * itemsize + ALIGNMENT, np.uint8)
         start = -room.ctypes.data % ALIGNMENT
         return room[start : start + count * itemsize].view(dtype)
+
+    def _require_precision(self, precision: str) -> None:
+        if precision != "bf16" or self.kernels is not None or self.dtype != "float32":
+            super()._require_precision(precision)
+        bfloat16()
 
     def select(self, condition: Any, if_true: Any, if_false: Any) -> Any:
         """``if_true`` if the condition holds, else ``if_false``, as they are."""

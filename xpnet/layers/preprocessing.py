@@ -163,7 +163,7 @@ class Standardize(Preprocessing):
         return bool((deviation != 0.0).all())
 
     def _fit(self, chunks: Chunks) -> None:
-        backend = self.require_backend()
+        self.require_backend()
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             mean, deviation = (statistic.astype(self.dtype) for statistic in self._statistics(chunks))
         bad = ~(np.isfinite(mean) & np.isfinite(deviation))
@@ -173,8 +173,8 @@ class Standardize(Preprocessing):
                 f"large for {self.dtype}"
             )
         deviation[deviation == 0.0] = 1.0
-        self.buffers["mean"][...] = backend.asarray(mean)
-        self.buffers["deviation"][...] = backend.asarray(deviation)
+        self.buffers["mean"] = mean
+        self.buffers["deviation"] = deviation
 
     def _statistics(self, chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of each feature, float64."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from .primitives import device_function, exponential
 
-_LINEAR, _RELU, _SIGMOID, _TANH = range(4)
-_ACTIVATIONS = {None: _LINEAR, "relu": _RELU, "sigmoid": _SIGMOID, "tanh": _TANH}
+LINEAR, _RELU, _SIGMOID, _TANH = range(4)
+_ACTIVATIONS = {None: LINEAR, "relu": _RELU, "sigmoid": _SIGMOID, "tanh": _TANH}
 
 
 def activation_code(activation: str | None) -> int:
@@ -19,25 +19,31 @@ def activation_code(activation: str | None) -> int:
 
 
 @device_function
-def activate(x: Any, code: int, zero: Any, one: Any) -> Any:
-    """The activation of one value; NaN stays NaN."""
+def add_and_activate(x: Any, bias: Any, count: int, code: int, zero: Any, one: Any) -> None:
+    """Replace ``count`` values by the activation of their sums with ``bias``; NaN stays NaN."""
+    for k in range(count):
+        x[k] += bias[k]
     if code == _RELU:
-        return zero if x <= zero else x
-    if code == _SIGMOID:
-        e = exponential(-abs(x))
-        return (e if x < zero else one) / (one + e)
-    if code == _TANH:
-        return math.tanh(x)
-    return x
+        for k in range(count):
+            x[k] = zero if x[k] <= zero else x[k]
+    elif code == _SIGMOID:
+        for k in range(count):
+            e = exponential(-abs(x[k]))
+            x[k] = (e if x[k] < zero else one) / (one + e)
+    elif code == _TANH:
+        for k in range(count):
+            x[k] = math.tanh(x[k])
 
 
 @device_function
-def slope(y: Any, code: int, zero: Any, one: Any) -> Any:
-    """The derivative of the activation, from its output."""
+def multiply_by_slopes(gradients: Any, y: Any, count: int, code: int, zero: Any, one: Any) -> None:
+    """Multiply ``count`` gradients by the derivatives of the activation, which are taken from its outputs ``y``."""
     if code == _RELU:
-        return one if y > zero else zero
-    if code == _SIGMOID:
-        return y * (one - y)
-    if code == _TANH:
-        return one - y * y
-    return one
+        for k in range(count):
+            gradients[k] *= one if y[k] > zero else zero
+    elif code == _SIGMOID:
+        for k in range(count):
+            gradients[k] *= y[k] * (one - y[k])
+    elif code == _TANH:
+        for k in range(count):
+            gradients[k] *= one - y[k] * y[k]

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import cuda, float64, int32, int64, types, uint32
+from numba import float64, int32, int64, types, uint32
 from numba.np.numpy_support import as_dtype
 
 from .cross_entropy_parts import (
@@ -31,6 +31,7 @@ from .cross_entropy_parts import (
     weigh_row,
     write_gradient,
 )
+from .numba_cuda import cuda
 from .primitives import (
     HELD_BYTES,
     add_count,

@@ -1,4 +1,4 @@
-"""The primitives on the GPU: pointers, 128-bit loads and stores, conversions, warp shuffles."""
+"""The primitives on the GPU: threads, exchange between them, arithmetic. Memory accesses are in ``device_memory``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cuda, types
+from numba import types, uint32
 from numba.core import cgutils
-from numba.cuda.extending import intrinsic
+
+from .numba_cuda import cuda
+
+intrinsic = cuda.extending.intrinsic
 
 WARP = 32  # threads that exchange values without a barrier
 BLOCK = 512  # threads in a block, at most
@@ -18,14 +21,6 @@ HELD_BYTES = 256  # of a row in a thread's registers: 64 of the 128 that each th
 
 _LOG2_E = np.float32(math.log2(math.e))
 _FLOAT = ir.FloatType()
-_WORD = ir.IntType(32)
-_HALF_WORD = ir.IntType(16)
-_STORED = {  # element type: its form in memory
-    types.float32: _FLOAT,
-    types.float64: ir.DoubleType(),
-    types.float16: _HALF_WORD,
-    types.uint16: _HALF_WORD,  # bfloat16: the upper half of a float32
-}
 
 
 def device_function(function: Callable) -> Callable:
@@ -36,7 +31,7 @@ def device_function(function: Callable) -> Callable:
 @device_function
 def thread_index() -> int:
     """The thread's place in its block."""
-    return cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    return uint32(cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x)
 
 
 @device_function
@@ -45,14 +40,13 @@ def barrier() -> None:
     cuda.syncthreads()
 
 
-@intrinsic
-def scratch(typing_context: Any, value: types.Type) -> Any:
-    """Shared memory for one value a warp, of the type of ``value``."""
+def _shared(value: types.Type, size: int) -> Any:
+    """Static shared memory for ``size`` values of a type: what an intrinsic returns."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         element = context.get_data_type(value)
         memory = ir.GlobalVariable(
-            builder.module, ir.ArrayType(element, 32), builder.module.get_unique_name("scratch"), addrspace=3
+            builder.module, ir.ArrayType(element, size), builder.module.get_unique_name("scratch"), addrspace=3
         )
         memory.linkage = "internal"
         memory.initializer = ir.Constant(memory.value_type, ir.Undefined)
@@ -60,6 +54,18 @@ def scratch(typing_context: Any, value: types.Type) -> Any:
         return builder.addrspacecast(first, element.as_pointer())
 
     return types.CPointer(value)(value), generate
+
+
+@intrinsic
+def warp_scratch(typing_context: Any, value: types.Type) -> Any:
+    """Shared memory for one value a warp, of the type of ``value``."""
+    return _shared(value, BLOCK // WARP)
+
+
+@intrinsic
+def thread_scratch(typing_context: Any, value: types.Type) -> Any:
+    """Shared memory for two values a thread, of the type of ``value``."""
+    return _shared(value, 2 * BLOCK)
 
 
 @device_function
@@ -78,172 +84,6 @@ def recomputed(typing_context: Any, value: types.Type) -> Any:
         return builder.call(move, arguments)
 
     return types.int64(types.int64), generate
-
-
-@intrinsic
-def given(typing_context: Any, pointer: types.Type) -> Any:
-    """Whether the optional argument was given (a null pointer stands for None)."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        return builder.icmp_unsigned("!=", arguments[0], ir.Constant(arguments[0].type, None))
-
-    return types.boolean(pointer), generate
-
-
-@intrinsic
-def advance(typing_context: Any, pointer: types.Type, elements: types.Type) -> Any:
-    """The pointer to the element at that distance."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        return builder.gep(arguments[0], [arguments[1]])
-
-    return pointer(pointer, elements), generate
-
-
-def _item_bytes(pointer: types.Type) -> int:
-    return pointer.dtype.bitwidth // 8
-
-
-@intrinsic
-def width(typing_context: Any, pointer: types.Type) -> Any:
-    """Elements in 16 bytes."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        return ir.Constant(ir.IntType(64), 16 // _item_bytes(pointer))
-
-    return types.int64(pointer), generate
-
-
-@intrinsic
-def lead(typing_context: Any, pointer: types.Type) -> Any:
-    """Elements between the last 16-byte boundary and the pointer."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        address = builder.ptrtoint(arguments[0], ir.IntType(64))
-        past = builder.and_(address, ir.Constant(address.type, 15))
-        return builder.udiv(past, ir.Constant(address.type, _item_bytes(pointer)))
-
-    return types.int64(pointer), generate
-
-
-def _address(
-    builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, element: types.Type, as_type: ir.Type
-) -> ir.Value:
-    """The address of an element, as a pointer to ``as_type``."""
-    stored = builder.bitcast(pointer, _STORED[element].as_pointer())
-    return builder.bitcast(builder.gep(stored, [index]), as_type.as_pointer())
-
-
-def _widen(builder: ir.IRBuilder, element: types.Type, stored: ir.Value) -> ir.Value:
-    """From the element type to the accumulation type."""
-    if element == types.uint16:
-        word = builder.shl(builder.zext(stored, _WORD), ir.Constant(_WORD, 16))
-        return builder.bitcast(word, _FLOAT)
-    if element == types.float16:
-        return builder.fpext(builder.bitcast(stored, ir.HalfType()), _FLOAT)
-    return stored
-
-
-def _narrow(builder: ir.IRBuilder, element: types.Type, value: ir.Value) -> ir.Value:
-    """From the accumulation type to the element type, to nearest and to even."""
-    if element == types.uint16:
-        convert = ir.InlineAsm(
-            ir.FunctionType(_HALF_WORD, [_FLOAT]), "cvt.rn.bf16.f32 $0, $1;", "=h,f", side_effect=False
-        )
-        return builder.call(convert, [value])
-    if element == types.float16:
-        return builder.bitcast(builder.fptrunc(value, ir.HalfType()), _HALF_WORD)
-    return value
-
-
-def _accumulator(element: types.Type) -> types.Type:
-    return types.float64 if element == types.float64 else types.float32
-
-
-@intrinsic
-def load(typing_context: Any, pointer: types.Type, index: types.Type) -> Any:
-    """One element in its accumulation type."""
-    element = pointer.dtype
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        address = _address(builder, *arguments, element, _STORED[element])
-        return _widen(builder, element, builder.load(address))
-
-    return _accumulator(element)(pointer, index), generate
-
-
-@intrinsic
-def store(typing_context: Any, pointer: types.Type, index: types.Type, value: types.Type) -> Any:
-    """Round ``value`` to the element type and store it."""
-    element = pointer.dtype
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        address = _address(builder, *arguments[:2], element, _STORED[element])
-        builder.store(_narrow(builder, element, arguments[2]), address)
-        return context.get_dummy_value()
-
-    return types.void(pointer, index, _accumulator(element)), generate
-
-
-def _buffer_address(
-    context: Any, builder: ir.IRBuilder, array_type: types.Type, array: ir.Value, offset: ir.Value, k: int
-) -> ir.Value:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [builder.add(offset, ir.Constant(offset.type, k))])
-
-
-@intrinsic
-def load_vector(
-    typing_context: Any, pointer: types.Type, index: types.Type, buffer: types.Type, offset: types.Type
-) -> Any:
-    """Fill ``buffer[offset:]`` with the 16 bytes at ``index``, in the accumulation type."""
-    element = pointer.dtype
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        data, index, array, start = arguments
-        stored = _STORED[element]
-        halves = stored is _HALF_WORD
-        lane_type = _WORD if halves else stored  # eight half words travel as four words
-        lanes = 16 // _item_bytes(pointer) // (2 if halves else 1)
-        address = _address(builder, data, index, element, ir.VectorType(lane_type, lanes))
-        vector = builder.load(address, align=16)
-        parts = [builder.extract_element(vector, ir.Constant(_WORD, k)) for k in range(lanes)]
-        if halves:
-            shift = ir.Constant(_WORD, 16)
-            parts = [builder.trunc(half, _HALF_WORD) for word in parts for half in (word, builder.lshr(word, shift))]
-        for k, part in enumerate(parts):
-            target = _buffer_address(context, builder, signature.args[2], array, start, k)
-            builder.store(_widen(builder, element, part), target)
-        return context.get_dummy_value()
-
-    return types.void(pointer, index, buffer, offset), generate
-
-
-@intrinsic
-def store_vector(
-    typing_context: Any, pointer: types.Type, index: types.Type, buffer: types.Type, offset: types.Type
-) -> Any:
-    """Round 16 bytes' worth of ``buffer[offset:]`` to the element type and store them at ``index``."""
-    element = pointer.dtype
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        data, index, array, start = arguments
-        parts = []
-        for k in range(16 // _item_bytes(pointer)):
-            source = _buffer_address(context, builder, signature.args[2], array, start, k)
-            parts.append(_narrow(builder, element, builder.load(source)))
-        if _STORED[element] is _HALF_WORD:
-            shift = ir.Constant(_WORD, 16)
-            words = [builder.zext(part, _WORD) for part in parts]
-            pairs = zip(words[::2], words[1::2], strict=True)
-            parts = [builder.or_(low, builder.shl(high, shift)) for low, high in pairs]
-        vector: ir.Value = ir.Constant(ir.VectorType(parts[0].type, len(parts)), ir.Undefined)
-        for k, part in enumerate(parts):
-            vector = builder.insert_element(vector, part, ir.Constant(_WORD, k))
-        builder.store(vector, _address(builder, data, index, element, vector.type), align=16)
-        return context.get_dummy_value()
-
-    return types.void(pointer, index, buffer, offset), generate
 
 
 @intrinsic

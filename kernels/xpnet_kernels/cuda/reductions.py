@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .primitives import WARP, barrier, device_function, scratch, shuffle_xor, thread_index
+from .primitives import WARP, barrier, device_function, shuffle_xor, thread_index, thread_scratch, warp_scratch
 
 
 @device_function
@@ -21,7 +21,7 @@ def larger(a: Any, b: Any) -> Any:
 @device_function
 def _share_by_warps(value: Any) -> Any:
     """Shared memory that holds the value of each warp's first thread."""
-    shared = scratch(value)
+    shared = warp_scratch(value)
     if thread_index() % WARP == 0:
         shared[thread_index() // WARP] = value
     barrier()
@@ -61,22 +61,22 @@ def row_max(value: Any, threads: int) -> Any:
 
 
 @device_function
-def column_sum(value: Any, columns: int, rows: int) -> Any:
-    """The sum over the block's second index, for each of its first: the block is ``columns`` x ``rows`` threads.
+def sum_columns(sums: Any, count: int, columns: int) -> Any:
+    """Add up ``sums``, ``count`` values of each thread, over the block's second index; the block is ``columns`` x rows.
 
-    ``columns`` is a power of two smaller than a warp, and ``columns`` times the number of warps is at most 32.
+    Returns shared memory in which the value k of the threads at c has, for each warp, a part of its sum at the index
+    (warp · count + k) · columns + c. ``columns`` is a power of two, at most a warp; ``columns`` times ``count`` is at
+    most two warps. Called once by a kernel, since a second call would need a barrier before it.
     """
     offset = WARP // 2
     while offset >= columns:
-        value = value + shuffle_xor(value, offset)
+        for k in range(count):
+            sums[k] = sums[k] + shuffle_xor(sums[k], offset)
         offset >>= 1
-    shared = scratch(value)
-    thread = thread_index()
-    if thread % WARP < columns:
-        shared[thread // WARP * columns + thread % WARP] = value
+    shared = thread_scratch(sums[0])
+    warp, lane = thread_index() // WARP, thread_index() % WARP
+    if lane < columns:
+        for k in range(count):
+            shared[(warp * count + k) * columns + lane] = sums[k]
     barrier()
-    value = shared[thread % columns]
-    for warp in range(1, columns * rows // WARP):
-        value = value + shared[warp * columns + thread % columns]
-    barrier()
-    return value
+    return shared

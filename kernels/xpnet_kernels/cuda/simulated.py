@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba.cuda.simulator.kernel import _get_kernel_context
+
+from .numba_cuda import cuda
+
+_get_kernel_context = cuda.simulator.kernel._get_kernel_context
 
 WARP = 4  # small, since every thread is a Python thread
 BLOCK = 16
@@ -37,9 +40,14 @@ def _shared(name: str) -> list:
     return vars(_get_kernel_context()).setdefault(name, [None] * 1024)
 
 
-def scratch(value: Any) -> list:
+def warp_scratch(value: Any) -> list:
     """Shared memory for one value a warp, of the type of ``value``."""
-    return _shared("scratch")
+    return _shared("warp scratch")
+
+
+def thread_scratch(value: Any) -> list:
+    """Shared memory for two values a thread, of the type of ``value``."""
+    return _shared("thread scratch")
 
 
 def shuffle_xor(value: Any, offset: int) -> Any:
@@ -106,6 +114,30 @@ def store_vector(pointer: Values, index: int, buffer: Values, offset: int) -> No
     """Round 16 bytes' worth of ``buffer[offset:]`` to the element type and store them at ``index``."""
     for k in range(width(pointer)):
         store(pointer, index + k, buffer[offset + k])
+
+
+def load_words(pointer: Values, index: int, words: Values, slot: int) -> None:
+    """Fill ``words[4 * slot:]`` with the 16 bytes at ``index``."""
+    for k in range(width(pointer)):
+        load_element(pointer, index + k, words, slot, k)
+
+
+def load_element(pointer: Values, index: int, words: Values, slot: int, place: int) -> None:
+    """Replace element number ``place`` of the 16 bytes ``words[4 * slot:]`` by the one at ``index``."""
+    words.view(pointer.dtype)[width(pointer) * slot + place] = pointer[index]
+
+
+def unpack(like: Values, words: Values, slot: int, values: Values) -> None:
+    """Fill ``values`` with the elements, of the type of ``like``'s, that the 16 bytes ``words[4 * slot:]`` hold."""
+    elements = words.view(like.dtype)
+    for k in range(width(like)):
+        values[k] = load(elements, width(like) * slot + k)
+
+
+def load_bytes(pointer: Values, index: int, like: Values, buffer: Values) -> None:
+    """Fill ``buffer`` with the unsigned bytes at ``index``, as many as ``like`` has elements in 16 bytes."""
+    for k in range(width(like)):
+        buffer[k] = pointer[index + k]
 
 
 def exponential(x: Any) -> Any:

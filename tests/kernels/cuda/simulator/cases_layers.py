@@ -38,6 +38,17 @@ def test_gather_into_every_type(element, as_float64):
     assert as_float64(out) == pytest.approx(rows[[1, 0]] / 255, rel=element.epsilon, abs=0)
 
 
+@pytest.mark.parametrize("offset", range(5))
+@pytest.mark.parametrize("columns", [16, 21])
+def test_gather_from_rows_at_any_alignment(offset, columns, element, as_float64):
+    memory = np.arange(offset + 5 * columns, dtype=np.uint8)
+    rows = memory[offset:].reshape(5, columns)
+    out = element.cast(np.full((4, columns + 1), 7))
+    gather(rows, np.array([4, 0, 3, 3]), 255, out[:, 1:])
+    assert as_float64(out[:, 1:]) == pytest.approx(rows[[4, 0, 3, 3]] / 255, rel=element.epsilon, abs=0)
+    assert (as_float64(out[:, 0]) == 7).all()
+
+
 def test_gather_reports_bad_indices_and_reads_nothing():
     rows = np.arange(12, dtype=np.uint8).reshape(3, 4)
     out, error = np.zeros((40, 4), np.float32), np.array([7])
@@ -49,10 +60,58 @@ def test_gather_reports_bad_indices_and_reads_nothing():
     assert np.isfinite(out).all(axis=1).sum() == 38
 
 
+def aligned(values):
+    """A copy that starts at a multiple of 16 bytes."""
+    memory = np.empty(values.nbytes + 16, np.uint8)
+    start = -memory.ctypes.data % 16
+    copy = memory[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
+@pytest.mark.parametrize("label_type", [np.uint8, np.int64, np.uint64])
+def test_gather_of_labels(label_type):
+    rows, labels = np.arange(12, dtype=np.uint8).reshape(3, 4), np.array([5, 2**8 - 1, 7]).astype(label_type)
+    out, labels_out = np.zeros((40, 4), np.float32), np.full(40, 9, label_type)
+    indices = np.arange(40) % 3
+    indices[[20, 30]] = -1, 3
+    gather(rows, indices, 1.0, out, labels=labels, labels_out=labels_out)
+    expected = labels[np.arange(40) % 3]
+    expected[[20, 30]] = 0
+    assert (labels_out == expected).all()
+
+
+@pytest.mark.parametrize(("step", "rows"), [(0, 20), (1, 20), (2, 10), (4, 20), (2**40 + 2**32 + 5, 10)])
+def test_gather_of_the_batch_of_a_step(step, rows):
+    """Three batches of 20, 20 and 10 rows; rows beyond the end of the order have a bad index."""
+    order = np.random.default_rng(0).permutation(50)
+    images, labels_out = np.arange(150, dtype=np.uint8).reshape(50, 3), np.empty(rows + 3, int)
+    out, error = np.empty((rows + 3, 3), np.float32), np.array([7])
+    place = {"step": np.array([step]), "steps_per_epoch": 3, "batch_size": 20}
+    gather(images, order, 1.0, out, labels=np.arange(50), labels_out=labels_out, error=error, **place)
+    expected = order[20 * (step % 2**32 % 3) :][: rows + 3]
+    assert labels_out.tolist() == [*expected, *[0] * (rows + 3 - len(expected))]
+    assert (out[: len(expected)] == images[expected]).all()
+    assert np.isnan(out[len(expected) :]).all()
+    assert error[0] == (-1 if len(expected) == len(out) else len(expected))
+
+
+def test_gather_with_arguments_that_do_not_fit():
+    rows, order, out = np.zeros((3, 4), np.uint8), np.arange(3), np.zeros((2, 4), np.float32)
+    with pytest.raises(ValueError, match=r"out must have the shape \(3, 4\), not \(2, 4\)"):
+        gather(rows, order, 1.0, out)
+    with pytest.raises(ValueError, match="labels and labels_out go together"):
+        gather(rows, order[:2], 1.0, out, labels=order)
+    with pytest.raises(ValueError, match=r"steps_per_epoch must be a number from 1 to below 2\*\*32, not 0"):
+        gather(rows, order, 1.0, out, step=np.zeros(1, int), steps_per_epoch=0, batch_size=2)
+
+
+@pytest.mark.parametrize("columns", [13, 16, 40], ids=["elements", "vectors", "several blocks of vectors"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_bias_activation(activation, element, as_float64):
+def test_bias_activation(activation, columns, element, as_float64):
     random = np.random.default_rng(0)
-    z, bias = element.cast(random.normal(scale=3, size=(6, 13))), element.cast(random.normal(size=13))
+    z = aligned(element.cast(random.normal(scale=3, size=(17, columns))))
+    bias = aligned(element.cast(random.normal(size=columns)))
     expected = ACTIVATIONS[activation][0](as_float64(z) + as_float64(bias))
     bias_activation(z, bias, activation, z)
     tolerance = max(element.epsilon, 1e-6) if element.accumulator is np.float32 else 1e-14
@@ -60,15 +119,29 @@ def test_bias_activation(activation, element, as_float64):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("rows", [0, 1, 21])
-def test_bias_activation_backward(activation, rows):
+@pytest.mark.parametrize("columns", [13, 16], ids=["elements", "vectors"])
+@pytest.mark.parametrize("rows", [0, 1, 21, 90])
+def test_bias_activation_backward(activation, rows, columns):
     random = np.random.default_rng(0)
-    dy, y = random.normal(size=(rows, 13)), random.uniform(-0.9, 0.9, size=(rows, 13))
-    dz, db = np.full((rows, 13), 7.0), np.full(13, 7.0)
+    dy = aligned(random.normal(size=(rows, columns)))
+    y = aligned(random.uniform(-0.9, 0.9, size=(rows, columns)))
+    dz, db = aligned(np.full((rows, columns), 7.0)), np.full(columns, 7.0)
     bias_activation_backward(dy, y if activation else None, activation, dz, db)
     expected = dy * ACTIVATIONS[activation][1](y)
     assert dz == pytest.approx(expected, rel=1e-15)
-    assert db == pytest.approx(expected.sum(axis=0), rel=1e-14, abs=1e-14)
+    assert db == pytest.approx(expected.sum(axis=0), rel=1e-14, abs=1e-13)
+
+
+def test_bias_activation_backward_of_every_type_in_place(element, as_float64):
+    random = np.random.default_rng(0)
+    dy, y = (aligned(element.cast(random.uniform(-0.9, 0.9, size=(23, 24)))) for _ in range(2))
+    expected, db = as_float64(dy) * (as_float64(y) > 0), element.cast(np.full(24, 7.0))
+    bias_activation_backward(dy, y, "relu", dy, db)
+    assert (as_float64(dy) == expected).all()
+    bound = (1.1 * element.epsilon + 23 * (2.0**-53 if element.name == "float64" else 2.0**-24)) * np.abs(expected).sum(
+        0
+    )
+    assert (np.abs(as_float64(db) - expected.sum(axis=0)) <= bound).all()
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
