@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint guarantees fuzz test-cuda-compile test-peers package gpu gpu-wheels sanitize
+.PHONY: help train test lint guarantees fuzz test-cuda-compile test-peers test-arm64 package gpu gpu-wheels sanitize
 
 help:
 	@echo "make train              set up, then train (MNIST where it can be had, else the bundled digits)"
@@ -14,6 +14,7 @@ help:
 	@echo "make fuzz               the part of it that reads 20,000 hostile files"
 	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
 	@echo "make test-peers         compare with PyTorch and Keras, in an environment of its own"
+	@echo "make test-arm64         the tests of operations, layers and CPU kernels on an emulated arm64 (needs qemu-user-static)"
 	@echo "make gpu                on a CUDA GPU: its tests and benchmarks, to the folder OUT; installs nothing;"
 	@echo "                        PARTS=first,kernels,... and SECONDS=540 choose what is run"
 	@echo "make gpu-wheels         fetch what such a machine may lack, to the folder wheels/, which make gpu then uses"
@@ -67,6 +68,9 @@ $(PEERS)/.peers: pyproject.toml
 
 test-peers: $(PEERS)/.peers
 	$(PEERS)/bin/python -m pytest -m torch
+
+test-arm64: $(VENV)/.dev
+	PYTHON=$(BIN)/python tests/arm64/run.sh
 
 package: $(VENV)/.dev
 	rm -rf dist $(VENV)-wheel

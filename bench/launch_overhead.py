@@ -2,10 +2,11 @@
 
     python bench/launch_overhead.py --json bench/results/launch_overhead.json
 
-The kernels' functions run from beginning to end, on arrays that no kernel reads; only the driver's cuLaunchKernel is
-replaced by a function that does nothing. An array is a CuPy array, or an object with nothing but
-__cuda_array_interface__, which is a dictionary there: what another library takes to build it comes on top. "first" is a
-call with other memory than before, which is checked and planned. All figures are microseconds a launch.
+The kernels' functions run from beginning to end, on arrays that no kernel reads; only the driver's cuLaunchKernel, and
+for products CuPy's choice of the stream and cuBLAS, are replaced by functions that do nothing. An array is CuPy's, or
+an object with nothing but __cuda_array_interface__, which is a dictionary there: what another library takes to build it
+comes on top. "first" is a call with other memory than before, which is checked and planned. All figures are
+microseconds a launch or product.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +58,8 @@ def calls(make: Callable[..., Any], element: str) -> dict[str, Callable[[], Any]
     logits, gradient, labels = make((100, 10), typestr), make((100, 10), typestr), make((100,), "<i8")
     summary, losses, error = make((4,), "<f8"), make((100,), total), make((1,), "<i8")
     pixels, batch, found_inf = make((60_000, 784), "|u1"), make((100, 784), typestr), make((1,), "<i4")
+    layer, weights = make((100, 784), typestr), make((784, 50), typestr)
+    report, steps, table, counted = make((8,), "<f8"), make((1,), "<i8"), make((64, 7), "<f8"), make((1,), "<f8")
     values, gradients, m, v = (make((39_760,), typestr) for _ in range(4))
     sgd, momentum, adam = (make((length,), "<f8") for length in (1, 3, 7))
     options = {"stream": STREAM}
@@ -68,28 +71,51 @@ def calls(make: Callable[..., Any], element: str) -> dict[str, Callable[[], Any]
         "bias_activation_backward": lambda: kernels.bias_activation_backward(
             matrix, other, "relu", matrix, vector, **options
         ),
+        "linear": lambda: kernels.linear(layer, weights, vector, "relu", matrix, **options),
+        "linear_backward": lambda: kernels.linear_backward(
+            matrix, layer, matrix, weights, "relu", weights, vector, other, layer, **options
+        ),
         "dropout": lambda: kernels.dropout(matrix, 0.5, (1, 2), 3, matrix, **options),
         "gather": lambda: kernels.gather(pixels, labels, 255.0, batch, error=error, **options),
         "check_finite": lambda: kernels.check_finite(values, found_inf, **options),
         "sgd_update": lambda: kernels.sgd_update(values, gradients, sgd, **options),
         "momentum_update": lambda: kernels.momentum_update(values, gradients, m, momentum, **options),
         "adam_update": lambda: kernels.adam_update(values, gradients, m, v, adam, **options),
+        "end_step": lambda: kernels.end_step(
+            summary,
+            report,
+            rows=counted,
+            gradients=values,
+            found_inf=found_inf,
+            steps=steps,
+            table=table,
+            hyperparameters=adam,
+            **options,
+        ),
     }
 
 
 @contextmanager
 def without_a_driver() -> Iterator[list[Any]]:
-    """Kernels are not compiled, and a launch is an entry in this list."""
+    """Kernels are not compiled, and a launch or product is an entry in this list."""
+    from cupy_backends.cuda import libs
+
     launches: list[Any] = []
 
     def queue(function: Any, *arguments: Any) -> tuple[int]:
         launches.append(function)
         return (0,)
 
+    cublas = SimpleNamespace(gemmEx=queue, getMathMode=lambda handle: 0, setMathMode=lambda handle, mode: None)
+
     overload = SimpleNamespace(library=SimpleNamespace(get_cufunc=lambda: SimpleNamespace(handle=1)))
     with (
         mock.patch("xpnet_kernels.cuda.launch.jitted", return_value=overload),
         mock.patch("cuda.bindings.driver.cuLaunchKernel", queue),
+        mock.patch("xpnet_kernels.cuda.cublaslt.available", return_value=False),
+        mock.patch("xpnet_kernels.cuda.matrix_products.on_stream", nullcontext),
+        mock.patch("cupy.cuda.device.get_cublas_handle", int),
+        mock.patch.dict(vars(libs), cublas=cublas),
     ):
         yield launches
 

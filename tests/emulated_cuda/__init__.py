@@ -9,8 +9,9 @@ from typing import Any
 from unittest.mock import patch
 
 from .record import Record, recorded
+from .streams import StreamRaceError
 
-__all__ = ["Record", "emulated_cuda", "recorded"]
+__all__ = ["Record", "StreamRaceError", "emulated_cuda", "recorded"]
 
 
 @cache

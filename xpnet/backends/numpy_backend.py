@@ -37,7 +37,7 @@ class NumPyBackend(Backend):
     device: Any = "cpu"
     synchronous: ClassVar[bool] = True
 
-    matmul = staticmethod(matmul)  # type: ignore[assignment]
+    matmul = staticmethod(matmul)
 
     # Not defined with def: a step calls if_true often, and calling a Python function costs more than they do.
     to_numpy = staticmethod(np.asarray)  # type: ignore[assignment]

@@ -94,7 +94,7 @@ def linear_backward(
         return out if out is not None or dx is None else backend.reshape(dx, x.shape)
     xp = backend.xp
     if db is None:
-        db = xp.empty((W.shape[1],), dtype=W.dtype, device=backend.device)
+        db = xp.empty((W.shape[1],), dtype=dW.dtype, device=backend.device)
     fused = backend.kernel("linear_backward", dy, x, y, W)
     if fused is not None:
         dx = None if not input_gradient else xp.empty_like(x) if out is None else out

@@ -46,7 +46,8 @@ class Replica:
         batch_size: rows in a step.
         sampler: order of the samples.
         seed: of the order, and of layers that draw random numbers.
-        narrowest: the element type to which the weights, and the inputs of a step's parts, are rounded.
+        narrowest: the element type to which the weights, and the inputs of a step's parts, are rounded; it may be
+            "bfloat16".
         reuse: whether layers reuse their memory from step to step, as in training.
     """
 
@@ -70,7 +71,7 @@ class Replica:
             self.write(own, {name: self.rounded(given.backend.to_numpy(view)) for name, view in given.items()})
         optimizer = copy.copy(optimizer)
         optimizer.learning_rate = copy.deepcopy(optimizer.learning_rate)  # a schedule may have a state
-        self.trainer = Trainer(self.model, copy.copy(loss), optimizer, seed=seed)
+        self.trainer = Trainer(self.model, copy.copy(loss), optimizer, seed=seed, precision=backend.precision)
         self.batches = batches_for(
             self.model, train, self.trainer.loss, batch_size=batch_size, sampler=sampler, seed=seed, drop_last=True
         )
@@ -84,7 +85,7 @@ class Replica:
 
     def to_host(self, array: Array) -> np.ndarray:
         """A copy on the host, in float64; integers keep their type."""
-        numbers = self.backend.to_numpy(array)
+        numbers = self.backend.to_numpy(self.backend.widened(array))
         return np.array(numbers, np.float64 if numbers.dtype.kind == "f" else None)
 
     def rounded_copies(self, views: Mapping[str, Array]) -> Numbers:

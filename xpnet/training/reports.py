@@ -33,17 +33,17 @@ def new_report(backend: Backend) -> Array:
     return from_names(backend, INITIAL)
 
 
-def for_new_epoch(backend: Backend, report: Array) -> Array:
-    """A new report with the count of skipped steps, which is that of the whole run.
+def start_epoch(backend: Backend, report: Array) -> None:
+    """Initial values, but for the count of skipped steps, which is that of the whole run. In place.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
-    >>> for_new_epoch(cpu, cpu.asarray([2.0, 4.0, 4.0, 3.0, -1.0, -1.0, 0.5, 7.0]))
+    >>> report = cpu.asarray([2.0, 4.0, 4.0, 3.0, -1.0, -1.0, 0.5, 7.0])
+    >>> start_epoch(cpu, report)
+    >>> report
     array([ 0.,  0.,  0.,  0., -1., -1.,  0.,  7.])
     """
-    new = new_report(backend)
-    new[SKIPPED_STEPS] = report[SKIPPED_STEPS, ...]
-    return new
+    report[:SKIPPED_STEPS] = backend.asarray(list(INITIAL.values())[:SKIPPED_STEPS], "float64")
 
 
 def by_name(backend: Backend, report: Array) -> dict[str, float]:

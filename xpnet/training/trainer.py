@@ -212,7 +212,7 @@ class Trainer:
         """Take steps until the next checkpoint, or until ``stop`` was called."""
         began, per_epoch = time.perf_counter(), self.intervals.steps_per_epoch
         if self.step % per_epoch == 0:
-            self.report = reports.for_new_epoch(self.backend, self.report)
+            reports.start_epoch(self.backend, self.report)
         for step in range(self.step, self.intervals.next_checkpoint(self.step)):
             self.train_step(self._batches, context)
             if step % per_epoch % REPORT_EVERY == 0:

@@ -18,7 +18,7 @@ collect_ignore = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else ["simu
 MISSING = importlib.util.find_spec("numba_cuda") is None and "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def interpreted() -> Iterator[Any]:
     """A stand-in for CuPy over the host's memory; kernels are compiled, and run in the PTX interpreter."""
     if MISSING:
@@ -46,7 +46,7 @@ def gpu() -> Any:
     return cupy
 
 
-@pytest.fixture(scope="module", params=["interpreted", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["interpreted", pytest.param("gpu", marks=pytest.mark.gpu)])
 def cp(request: pytest.FixtureRequest) -> Any:
     """CuPy or its stand-in: a test that takes it runs on each device."""
     return request.getfixturevalue(request.param)
@@ -169,6 +169,12 @@ ELEMENTS = {
     "float16": Element("float16", np.float16, np.float32, 2.0**-11, 2.0**-25),
     "bfloat16": Element("bfloat16", bfloat16, np.float32, 2.0**-8, 2.0**-134),
 }
+
+
+@pytest.fixture
+def elements():
+    """The element types by name."""
+    return ELEMENTS
 
 
 @pytest.fixture(params=ELEMENTS)

@@ -17,10 +17,7 @@ from tests.kernels.cuda.cublaslt_stand_in import BGRADA, BIAS, DEFAULT, RELU_BIA
 
 MISSING = importlib.util.find_spec("numba_cuda") is None and "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ
 
-pytestmark = [
-    pytest.mark.cuda_compile,
-    pytest.mark.skipif(MISSING, reason="needs the extra cuda-compile (numba-cuda)"),
-]
+pytestmark = pytest.mark.skipif(MISSING, reason="needs numba-cuda")
 
 DTYPES = [np.float32, np.float64, np.float16, np.uint16]
 STREAM = 5
@@ -154,6 +151,10 @@ def test_what_an_epilogue_cannot_do_is_done_by_kernels(library, launches):
     assert launches == ["forward"]
     linear_backward(dy_, x_, out_, W_, "relu", dW_, b_, dz_, stream=STREAM)
     assert launches == ["forward", "backward"]
+    half = [Host(np.zeros(shape, np.uint16)) for shape in ((7, 3), (7, 5), (5, 3))]
+    linear_backward(half[0], half[1], None, half[2], None, half[2], b_, None, stream=STREAM)
+    assert launches == ["forward", "backward", "backward"]
+    launches.pop()
     linear_backward(Host(dy[:1]), Host(x[:1]), None, W_, None, dW_, b_, None, stream=STREAM)
     assert launches == ["forward", "backward", "backward"]
     assert {made[0] for made in library.products} == {DEFAULT}
@@ -218,9 +219,9 @@ def test_no_memory_for_a_workspace(library, monkeypatch):
         linear(x, W, b, None, out, stream=STREAM)
 
 
+@pytest.mark.cuda_compile  # where nvmath-python is installed
 def test_the_real_binding_has_what_is_called():
     """Names, the order of arguments, values and sizes; nvmath's binding is imported without a GPU."""
-    pytest.importorskip("nvmath")
     from nvmath.bindings import cublas, cublasLt
     from xpnet_kernels.cuda.cublaslt import _FULL_SUMS, _HEURISTIC_RESULT, Epilogue
 

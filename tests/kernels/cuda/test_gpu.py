@@ -312,6 +312,47 @@ def test_gather(cp, random):
     assert np.isnan(out.get()).all(axis=1).nonzero()[0].tolist() == [100, 200]
 
 
+def test_gather_of_the_batch_of_a_step_with_its_labels(cp, random):
+    from xpnet_kernels.cuda import gather
+
+    images, order = random.integers(0, 256, (1000, 784), np.uint8), random.permutation(1000)
+    for step, rows in ((2**33 + 13, 300), (3, 100)):
+        out, labels_out = cp.empty((rows, 784), np.float32), cp.empty(rows, np.uint8)
+        gather(
+            cp.asarray(images), cp.asarray(order), 255, out, labels=cp.asarray(images[:, 0].copy()),
+            labels_out=labels_out, step=cp.asarray([step]), steps_per_epoch=4, batch_size=300,
+        )  # fmt: skip
+        expected = order[300 * (step % 2**32 % 4) :][:rows]
+        assert (out.get() == images[expected].astype(np.float32) / np.float32(255)).all()
+        assert (labels_out.get() == images[expected, 0]).all()
+
+
+@pytest.mark.parametrize("size", [1001, 650_001], ids=["one launch", "two launches"])
+def test_end_step(cp, random, element, size):
+    """Four steps: one as it should be, one with a NaN in the gradients, one with an infinite loss, one after these."""
+    from xpnet_kernels.cuda import end_step
+
+    gradients, report = cp.asarray(element.cast(random.normal(size=size))), cp.asarray([0.0, 0, 0, 0, -1, -1, 0, 0])
+    spoilt = gradients.copy()
+    spoilt[-1:] = cp.asarray(element.cast(np.array([np.nan])))
+    found_inf, steps, table = cp.zeros(1, np.int32), cp.asarray([7, 2**32 + 7]), random.normal(size=(5, 3))
+    hyperparameters, flags = cp.zeros(3), []
+    for step, (loss, g, skip) in enumerate(
+        [(0.5, gradients, True), (0.5, spoilt, False), (np.inf, gradients, False), (0.25, gradients, True)], start=7
+    ):
+        end_step(
+            cp.asarray([loss, 4.0, 3.0, -1.0]), report, rows=4, gradients=g, found_inf=found_inf,
+            skip_after_nonfinite=skip, steps=steps, table=cp.asarray(table), hyperparameters=hyperparameters,
+        )  # fmt: skip
+        flags.append(int(found_inf[0]))
+        assert (hyperparameters.get() == table[step % 5]).all()
+    assert flags == [0, 1, 1, 1]
+    assert steps.get().tolist() == [11, 2**32 + 11]
+    assert report.get().tolist() == [2.0, 4.0, 4.0, 3.0, 9.0, -1.0, 0.25, 3.0]
+    end_step(cp.asarray([1.0, 2.0, 1.0, -1.0]), report, rows=cp.asarray([2.0]), mean=False, step=99)
+    assert report.get().tolist() == [3.0, 6.0, 6.0, 4.0, 9.0, -1.0, 1.0, 3.0]
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh"])
 @pytest.mark.parametrize(
     ("rows", "columns"), [(100, 50), (33, 1001), (5000, 10), pytest.param(1, 70_000, marks=at_length)]
@@ -359,6 +400,66 @@ def test_linear(cp, random, element, as_float64, activation, rows, depth, column
         scale = np.abs(left) @ np.abs(right)
         error = (left.shape[1] + 8) * unit * scale + 2.1 * element.epsilon * (scale + 1e-30)
         assert (np.abs(as_float64(actual.get()).reshape(scale.shape) - left @ right) <= error).all()
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_linear_keeps_nan(cp, element, as_float64, activation):
+    """A product's own ReLU, max(x, 0), must not hide that a network has diverged."""
+    from xpnet_kernels.cuda import linear
+
+    x = np.ones((64, 32))
+    x[5, 3] = np.nan
+    x, W, b = (cp.asarray(element.cast(array)) for array in (x, np.ones((32, 48)), np.zeros(48)))
+    y = cp.zeros((64, 48), x.dtype)
+    linear(x, W, b, activation, y)
+    expected = np.full((64, 48), 32.0)
+    expected[5] = np.nan
+    assert np.array_equal(as_float64(y.get()), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_linear_gradients_in_float32(cp, random, as_float64, elements, activation, name):
+    """Of parameters that are kept in float32: exact where the values are whole numbers."""
+    from xpnet_kernels.cuda import linear_backward
+
+    cast = elements[name].cast
+    dy, x, W, y = (
+        cp.asarray(cast(random.integers(-8, 9, shape))) for shape in ((601, 50), (601, 70), (70, 50), (601, 50))
+    )
+    dW, db, dz = cp.full((70, 50), 7, np.float32), cp.full(50, 7, np.float32), cp.full_like(dy, 7)
+    linear_backward(dy, x, y, W, activation, dW, db, dz)
+    dz64 = as_float64(dy.get()) * ((as_float64(y.get()) > 0) if activation else 1)
+    assert (dW.get() == as_float64(x.get()).T @ dz64).all()
+    assert (db.get() == dz64.sum(axis=0)).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_linear_captured_in_a_graph(gpu, random, activation):
+    """With cuBLASLt, once the same layer has run on the stream."""
+    pytest.importorskip("nvmath")
+    from xpnet_kernels.cuda import linear, linear_backward
+
+    stream = gpu.cuda.Stream(non_blocking=True)
+    with stream:
+        x, W, b, y = (gpu.asarray(random.normal(size=shape)) for shape in ((100, 784), (784, 50), 50, (100, 50)))
+        dW, db, dx, dz = (gpu.zeros_like(array) for array in (W, b, x, y))
+
+        def step():
+            linear(x, W, b, activation, y, stream=stream.ptr)
+            linear_backward(y, x, y, W, activation, dW, db, dz, dx, stream=stream.ptr)
+
+        step()
+        expected = [array.get() for array in (y, dW, db, dx)]
+        for array in (y, dW, db, dx):
+            array.fill(7)
+        stream.begin_capture()
+        step()
+        graph = stream.end_capture()
+        graph.launch(stream)
+        for array, value in zip((y, dW, db, dx), expected, strict=True):
+            assert (array.get() == value).all()
 
 
 @pytest.mark.parametrize("size", [1, 1003, pytest.param(1_000_000, marks=at_length)])

@@ -61,6 +61,7 @@ def launches(device, monkeypatch):
     # Numba asks the current device which code a device function needs.
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
     monkeypatch.setattr(launch, "compiled", compile_kernel)
+    monkeypatch.setattr("xpnet_kernels.cuda.cublaslt.available", lambda: False)
     return collected
 
 
@@ -204,6 +205,10 @@ def test_layers_and_data(launches, element):
     matrix, vector = OnDevice((100, 64), element), OnDevice((64,), element)
     pixels, indices = OnDevice((60_000, 784), "|u1", read_only=True), OnDevice((100,), "<i8", read_only=True)
     gather(pixels, indices, 255, OnDevice((100, 784), element), error=OnDevice((1,), "<i8"))
+    check(launches, element, loads=0, stores=1)
+    labels, labels_out = OnDevice((60_000,), "|u1", read_only=True), OnDevice((100,), "|u1")
+    gather(pixels, OnDevice((60_000,), "<i8"), 255, OnDevice((100, 784), element), labels=labels, labels_out=labels_out,
+           step=OnDevice((1,), "<i8"), steps_per_epoch=600, batch_size=100)  # fmt: skip
     check(launches, element, loads=0, stores=1)
     bias_activation(matrix, vector, "tanh", matrix)
     check(launches, element, loads=2, stores=1)

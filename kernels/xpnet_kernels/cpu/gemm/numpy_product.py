@@ -28,5 +28,5 @@ def _checked_matmul(A: np.ndarray, B: np.ndarray, out: np.ndarray | None = None)
     return product
 
 
-# Elsewhere the flags are true, and setting an error state would cost a small product a fifth of its time.
+# Elsewhere the flags are true, and a small product need not take one or two microseconds longer.
 matmul = _checked_matmul if _FLAGS_LIE else np.matmul
