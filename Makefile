@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint guarantees fuzz test-cuda-compile test-peers package gpu sanitize
+.PHONY: help train test lint guarantees fuzz test-cuda-compile test-peers test-arm64 package gpu gpu-wheels sanitize
 
 help:
 	@echo "make train              set up, then train (MNIST where it can be had, else the bundled digits)"
@@ -14,7 +14,10 @@ help:
 	@echo "make fuzz               the part of it that reads 20,000 hostile files"
 	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
 	@echo "make test-peers         compare with PyTorch and Keras, in an environment of its own"
-	@echo "make gpu                on a CUDA GPU: its tests and benchmarks, to the folder OUT; installs nothing"
+	@echo "make test-arm64         the tests of operations, layers and CPU kernels on an emulated arm64 (needs qemu-user-static)"
+	@echo "make gpu                on a CUDA GPU: its tests and benchmarks, to the folder OUT; installs nothing;"
+	@echo "                        PARTS=first,kernels,... and SECONDS=540 choose what is run"
+	@echo "make gpu-wheels         fetch what such a machine may lack, to the folder wheels/, which make gpu then uses"
 	@echo "make sanitize           on a CUDA GPU: its kernels' tests under compute-sanitizer's memcheck and racecheck"
 	@echo "make package            sdist, wheel, and a smoke test of the installed wheel"
 
@@ -66,6 +69,9 @@ $(PEERS)/.peers: pyproject.toml
 test-peers: $(PEERS)/.peers
 	$(PEERS)/bin/python -m pytest -m torch
 
+test-arm64: $(VENV)/.dev
+	PYTHON=$(BIN)/python tests/arm64/run.sh
+
 package: $(VENV)/.dev
 	rm -rf dist $(VENV)-wheel
 	$(BIN)/python -m build --outdir dist .
@@ -76,7 +82,16 @@ package: $(VENV)/.dev
 		&& $$xpnet train --recipe digits --epochs 3 && $$xpnet evaluate runs/digits-1
 
 gpu:
-	@$(PYTHON) bench/gpu.py
+	@$(PYTHON) bench/gpu.py $(if $(SECONDS),--seconds $(SECONDS)) $(PARTS)
+
+GPU_PYTHON ?= 3.12
+PLATFORMS := manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
+
+gpu-wheels: $(BIN)/python
+	rm -rf wheels
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --implementation cp \
+		--python-version $(GPU_PYTHON) $(PLATFORMS:%=--platform %) --dest wheels --requirement bench/gpu_wheels.txt
+	if [ -d "$$XPNET_DATA_DIR/mnist" ]; then mkdir wheels/mnist && cp "$$XPNET_DATA_DIR"/mnist/*-ubyte* wheels/mnist; fi
 
 # Takes minutes. Without CuPy's memory pool, so that the neighbour of an array is not another array's memory.
 sanitize:

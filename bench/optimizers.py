@@ -135,4 +135,4 @@ BENCHMARK = timing.Benchmark(
 )
 
 if __name__ == "__main__":
-    timing.run(BENCHMARK)
+    timing.main(BENCHMARK)

@@ -52,7 +52,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     lines: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         varied, value = row["case"].split()
-        lines.setdefault(varied, []).append((int(value), row["ratio_to_limit"]))
+        if "ratio_to_limit" in row:
+            lines.setdefault(varied, []).append((int(value), row["ratio_to_limit"]))
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     for axes, (varied, points) in zip(
         figure.subplots(1, len(lines), sharey=True, squeeze=False)[0], lines.items(), strict=True
@@ -69,7 +70,11 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 VALUES = {"batch": BATCHES, "width": WIDTHS, "depth": DEPTHS}
 CASES = [case(varied, value) for varied, values in VALUES.items() for value in values]
 CONTENDERS = {"limit": train_step.limit, "xpnet": train_step.xpnet}
-BENCHMARK = timing.Benchmark(cases={"cpu": CASES, "cuda": CASES}, contenders={"cpu": CONTENDERS, "cuda": CONTENDERS})
+BENCHMARK = timing.Benchmark(
+    cases={"cpu": CASES, "cuda": CASES},
+    contenders={"cpu": CONTENDERS, "cuda": CONTENDERS},
+    facts=train_step.BENCHMARK.facts,
+)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)

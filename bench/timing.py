@@ -2,7 +2,8 @@
 
 A benchmark lists its cases and, by name, a function that builds each contender for a case. The contender named
 "limit" is a physical bound (such as a copy of the same bytes), those that begin with "xpnet" are this project's, and
-all others are peers. A peer whose packages are missing is skipped, and the report says so.
+all others are peers. A contender whose packages are missing, that fails or that gives a wrong result is reported, and
+the others are measured.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ SAMPLE_SECONDS = 0.3  # in each turn
 SETTLE_SECONDS = 0.3  # between turns: the threads of OpenBLAS and others spin up to a tenth of a second
 SHORTEST = 2e-4  # calls are repeated until a sample takes this long
 TURNS = 7
+PATIENCE = 120  # seconds until a contender must have been compiled and checked, or measured
 
 
 class WrongResult(Exception):
@@ -53,6 +56,7 @@ class Benchmark:
 
     cases: dict[str, list[Any]]
     contenders: dict[str, dict[str, Build]]
+    facts: Callable[[], dict[str, Any]] = dict  # more entries for the report
 
 
 def run(benchmark: Benchmark, arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -65,19 +69,33 @@ def run(benchmark: Benchmark, arguments: list[str] | None = None) -> list[dict[s
     )
     parser.add_argument("--peers", help="only these peers, separated by commas, as in torch,torch-compile,jax")
     parser.add_argument("--turns", type=int, default=TURNS)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case that would end later")
     options = parser.parse_args(arguments)
     cases, words = benchmark.cases[options.device], options.cases and set(options.cases.split(","))
     wanted = [case for case in cases if not words or words & set(str(case).split())]
     if not wanted:
         parser.error(f"--cases {options.cases}: no case has it in its name; there are {', '.join(map(str, cases))}")
     contenders = chosen(parser, benchmark.contenders[options.device], options.peers)
-    rows, origin = [], {"command": " ".join(["python", *sys.argv]), **machine(options.device)}
+    origin = {"command": " ".join(["python", *sys.argv]), **machine(options.device), **benchmark.facts()}
+    rows: list[dict[str, Any]] = []
+    start, longest = time.monotonic(), 0.0
     for case in wanted:
+        began = time.monotonic()
+        if began + longest > start + options.seconds:
+            print(f"no time was left for: {', '.join(map(str, wanted[len(rows) :]))}", flush=True)
+            break
         rows.append(compare(case, contenders, options.device, options.turns))
+        longest = max(longest, time.monotonic() - began)
         print(describe(rows[-1]), flush=True)
         if options.json:  # after every case, so that an interrupted run keeps its results
             options.json.write_text(json.dumps([row | origin for row in rows], indent=1) + "\n")
     return rows
+
+
+def main(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
+    """Run it as a command: the exit status is 1 if a contender of this project failed, or the limit."""
+    ours = [key for row in run(benchmark, arguments) for key in row if key.startswith(("xpnet", "limit"))]
+    sys.exit(any(key.endswith("_failed") for key in ours))
 
 
 def chosen(parser: argparse.ArgumentParser, contenders: dict[str, Build], peers: str | None) -> dict[str, Build]:
@@ -100,20 +118,23 @@ def compare(case: Any, contenders: dict[str, Build], device: str, turns: int) ->
         }
         processes = {}
         for name, process in started.items():
-            kind, content = process.recv()
-            if kind == "absent":
-                row[f"{name}_absent"] = content
-            elif kind == "wrong":
-                raise RuntimeError(f"{name} fails its check at {case}:\n{content}")
-            else:
+            kind, content = answer(process)
+            if kind == "ready":
                 processes[name] = process
                 row |= {f"{name}_{key}": value for key, value in content.items()}
+            else:
+                row[f"{name}_{kind}"] = content
         samples: dict[str, list[float]] = {name: [] for name in processes}
         for _ in range(turns):
-            for name, process in processes.items():
+            for name, process in [*processes.items()]:
                 time.sleep(SETTLE_SECONDS)
                 process.send("measure")
-                samples[name] += process.recv()
+                kind, content = answer(process)
+                if kind == "times":
+                    samples[name] += content
+                else:
+                    row[f"{name}_{kind}"] = content
+                    del processes[name], samples[name]
         medians = {name: statistics.median(times) * 1e6 for name, times in samples.items()}
     row |= {f"{name}_us": round(median, 3) for name, median in medians.items()}
     for ours in [name for name in medians if name.startswith("xpnet")]:
@@ -125,6 +146,14 @@ def compare(case: Any, contenders: dict[str, Build], device: str, turns: int) ->
             elif not other.startswith("xpnet"):
                 row[f"{prefix}speedup_over_{other}"] = round(median / medians[ours], 2)
     return row
+
+
+def answer(process: Any) -> tuple[str, Any]:
+    """What a contender says: a word and what belongs to it; "failed" and why, if it died or is silent."""
+    try:
+        return process.recv() if process.poll(PATIENCE) else ("failed", f"no answer in {PATIENCE} s")
+    except (EOFError, ConnectionError):
+        return "failed", "its process died"
 
 
 @contextmanager
@@ -139,6 +168,8 @@ def contender_process(build: Build, case: Any, device: str) -> Iterator[Any]:
         yield here
     finally:
         here.close()
+        process.join(SETTLE_SECONDS + 10 * SAMPLE_SECONDS)
+        process.kill()  # it hangs
         process.join()
 
 
@@ -148,21 +179,26 @@ def _serve(connection: Any, build: Build, case: Any, device: str) -> None:
     except ImportError as error:
         connection.send(("absent", str(error)))
         return
+    except Exception as error:
+        connection.send(("failed", _described(error)))
+        return
     try:
         before = memory(contender)
         contender.call()
         contender.synchronize()
         extra = memory(contender) - before
-        content = contender.check() | {"extra_mib": round(extra / 2**20, 1)}
-    except WrongResult as error:
-        connection.send(("wrong", str(error)))
-        return
-    connection.send(("ready", content))
-    try:
+        connection.send(("ready", contender.check() | {"extra_mib": round(extra / 2**20, 1)}))
         while connection.recv() == "measure":
-            connection.send(sample(contender))
+            connection.send(("times", sample(contender)))
     except EOFError:
         return
+    except Exception as error:  # a peer's own, or a wrong result
+        connection.send(("failed", _described(error)))
+
+
+def _described(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def sample(contender: Contender, seconds: float = SAMPLE_SECONDS) -> list[float]:
@@ -243,6 +279,7 @@ def describe(row: dict[str, Any]) -> str:
     """A case as a few lines of text."""
     figures = [f"{key[:-3]} {value:,.4g} us" for key, value in row.items() if key.endswith("_us")]
     ratios = [f"{key.replace('_', ' ')} {value}" for key, value in row.items() if "ratio" in key or "speedup" in key]
-    absent = [f"{key.removesuffix('_absent')} is skipped: {value}" for key, value in row.items() if "absent" in key]
+    absent = [f"{key[:-7]} is skipped: {value}" for key, value in row.items() if key.endswith("_absent")]
+    absent += [f"{key[:-7]} failed: {value}" for key, value in row.items() if key.endswith("_failed")]
     others = [f"{key.replace('_', ' ')} {value}" for key, value in row.items() if "error" in key or "mib" in key]
     return "\n  ".join([row["case"], *(", ".join(line) for line in (figures, ratios, others) if line), *absent])

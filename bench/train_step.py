@@ -7,17 +7,19 @@ limit is the step's matrix products alone, into given outputs, and a copy of the
 with as many threads. The peers use the fastest idiomatic code, with batches indexed from memory. Before anything is
 timed, the losses of the first three steps must agree with float64, from the same weights and batches.
 
-MNIST must be in the folder that XPNET_DATA_DIR names.
+MNIST is read from the folder that XPNET_DATA_DIR names; without it, the images are random ones ("data" says which).
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import mnist
 import numpy as np
 import timing
 from timing import Contender
@@ -70,17 +72,15 @@ class Case:
         return timing.within(loss_error=(float(np.max(np.abs(np.array(losses) - expected) / expected)), 1e-4))
 
 
-def mnist() -> tuple[np.ndarray, np.ndarray]:
+def training_set() -> tuple[np.ndarray, np.ndarray]:
     """The training images, (60000, 784) uint8, and labels, (60000,) int64."""
-    from xpnet.data import load
-
-    data = load("mnist", download=False)
+    data = mnist.dataset()
     return data.x_train.reshape(60_000, 784), data.y_train
 
 
 def reference_losses(case: Case, steps: int) -> np.ndarray:
     """The losses of the first steps, in float64 and plain NumPy."""
-    images, labels = mnist()
+    images, labels = training_set()
     layers = [[W.astype(np.float64), b.astype(np.float64)] for W, b in case.weights()]
     moments = [[np.zeros_like(p), np.zeros_like(p)] for layer in layers for p in layer]
     losses = []
@@ -155,7 +155,7 @@ def xpnet(case: Case, device: str) -> Contender:
         def at(self, step: int) -> library.data.Batch:
             return self.batch
 
-    backend, (images, labels) = library.backend(device), mnist()
+    backend, (images, labels) = library.backend(device), training_set()
     sizes = list(itertools.pairwise(case.sizes))
     layers = [library.Linear(a, b, "relu" if b != sizes[-1][1] else None) for a, b in sizes]
     model = library.Sequential(*layers).initialize(backend)
@@ -180,7 +180,7 @@ def torch(case: Case, device: str, compiled: bool = False) -> Contender:
     import torch as library
 
     library.set_num_threads(timing.threads())
-    images, labels = (library.from_numpy(np.array(array)).to(device) for array in mnist())
+    images, labels = (library.from_numpy(np.array(array)).to(device) for array in training_set())
     modules: list[Any] = []
     for W, b in case.weights():
         linear = library.nn.Linear(*W.shape)
@@ -212,10 +212,11 @@ def torch(case: Case, device: str, compiled: bool = False) -> Contender:
 
 def jax(case: Case, device: str) -> Contender:
     """JAX: the whole step jitted, parameters and state donated."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # it would take the GPU's memory from all others
     import jax as library
     import jax.numpy as jnp
 
-    images, labels = (jnp.asarray(array) for array in mnist())
+    images, labels = (jnp.asarray(array) for array in training_set())
     parameters = [(jnp.asarray(W), jnp.asarray(b)) for W, b in case.weights()]
     zeros = library.tree.map(jnp.zeros_like, parameters)
     state = {"parameters": parameters, "m": zeros, "v": library.tree.map(jnp.zeros_like, parameters), "step": 0}
@@ -257,7 +258,11 @@ CONTENDERS = {
     "jax": jax,
 }
 CASES = [Case(net, optimizer) for net in NETS for optimizer in RATE]
-BENCHMARK = timing.Benchmark(cases={"cpu": CASES, "cuda": CASES}, contenders={"cpu": CONTENDERS, "cuda": CONTENDERS})
+BENCHMARK = timing.Benchmark(
+    cases={"cpu": CASES, "cuda": CASES},
+    contenders={"cpu": CONTENDERS, "cuda": CONTENDERS},
+    facts=lambda: {"data": mnist.dataset().name},
+)
 
 if __name__ == "__main__":
-    timing.run(BENCHMARK)
+    timing.main(BENCHMARK)

@@ -8,18 +8,18 @@ import os
 # OpenBLAS's threads spin while they wait: on a machine with other work they slow each other a hundredfold.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import array_api_strict
 import numpy as np
 import pytest
 
 import xpnet
 from xpnet import checkpoint
+from tests.emulated_cuda import emulated_cuda
 from xpnet.backends import Array, Backend, NumPyBackend
 
 
@@ -45,6 +45,8 @@ class StrictBackend(Backend):
 
 def strict_backend() -> Backend:
     """array-api-strict on ``device1``: refuses what the standard lacks, and host arrays among its own."""
+    import array_api_strict
+
     return StrictBackend("strict", array_api_strict, array_api_strict.Device("device1"))
 
 
@@ -56,10 +58,16 @@ BACKENDS = {
 }
 
 
-@pytest.fixture(params=[*BACKENDS, pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    params=[
+        *BACKENDS,
+        pytest.param("emulated", marks=pytest.mark.cuda_compile),
+        pytest.param("cuda", marks=pytest.mark.gpu),
+    ]
+)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each backend in turn; CUDA where there is one."""
-    return request.getfixturevalue("cuda") if request.param == "cuda" else BACKENDS[request.param]()
+    """Each backend in turn; CUDA where there is one, and its emulation when that is asked for."""
+    return BACKENDS[request.param]() if request.param in BACKENDS else request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -70,10 +78,19 @@ def strict() -> Backend:
 
 @pytest.fixture
 def cuda() -> Backend:
-    """CUDA; skips the test where it cannot be used."""
+    """CUDA; where it cannot be used the test is skipped, or fails if it was required."""
     if problem := xpnet.cuda_problem():
-        pytest.skip(problem)
+        (pytest.fail if "XPNET_REQUIRE_CUDA" in os.environ else pytest.skip)(problem)
     return xpnet.backend("cuda")
+
+
+@pytest.fixture
+def emulated() -> Iterator[Backend]:
+    """CUDA on the emulated device of tests/emulated_cuda."""
+    if "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ:
+        pytest.importorskip("numba_cuda")
+    with emulated_cuda():
+        yield xpnet.backend("cuda")
 
 
 @pytest.fixture

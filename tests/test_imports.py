@@ -45,7 +45,11 @@ def imports_of(path: Path) -> list[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             found += [(alias.name, id(node) in at_top) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "xpnet" else [node.module]
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if node.module == "xpnet"
+                else [node.module or "."]
+            )
             found += [(name, id(node) in at_top) for name in names]
     return found
 
@@ -66,6 +70,13 @@ def test_imports_run_downwards(path: Path) -> None:
         assert parts[0] != "numba", f"{path} imports numba: compiled code belongs to kernels/"
         if parts[0] == "cupy" or name == "array_api_compat.cupy":
             assert own == "backends", f"{path} imports cupy: only backends/ knows devices"
+
+
+@pytest.mark.parametrize("path", modules_of(ROOT / "tests"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_are_collected_where_a_package_of_few_tests_is_missing(path: Path) -> None:
+    """As on a machine with a GPU where nothing can be installed."""
+    at_top = {name for name, at_top in imports_of(path) if at_top}
+    assert not at_top & {"array_api_strict", "pooch", "tomli_w"}, "import them in the tests that use them"
 
 
 def test_floors_have_no_circles() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from xpnet.backends import Array, Backend
@@ -17,8 +18,15 @@ class Context:
         reuse: whether ``empty`` returns the same memory at every step, as in a training run. If not, every result is a
             new array, which later passes do not overwrite.
 
+    Raises:
+        BackendError: the backend is one of several GPUs, and another one is the current device: compute under
+            ``with backend.on_device():``, as :class:`~xpnet.Trainer` and ``predict`` do.
+
     Attributes:
         step: the step that random numbers are drawn for; set by the trainer.
+        device_step: the same number on the device, (1,) int64, which fused kernels read instead, so that a captured
+            step can be replayed; None: there is none.
+        part: the number of the micro-batch within its batch; set by the trainer.
         prescaled: the :class:`~xpnet.layers.Rescale` that was applied while the input was gathered; None: none was.
 
     >>> import xpnet
@@ -31,13 +39,28 @@ class Context:
     """
 
     def __init__(self, backend: Backend, training: bool = False, seed: int = 0, reuse: bool = False) -> None:
+        backend.require_on_device()
         self.backend = backend
         self.training = training
         self.seed = seed
         self.step = 0
+        self.device_step: Array | None = None
+        self.part = 0
         self.reuse = reuse
         self.prescaled: Any = None
         self._buffers: dict[tuple[int, str], Array] = {}  # by id: a dataclass may not be hashable
+
+    def in_float32(self) -> Context:
+        """This context, with its memory, for layers that compute in float32 within a pass in bfloat16.
+
+        >>> import xpnet
+        >>> context = Context(xpnet.backend("cpu-reference").at_precision("bf16"), seed=3)
+        >>> context.in_float32().backend.precision, context.in_float32().seed
+        ('float32', 3)
+        """
+        wide = copy.copy(self)
+        wide.backend = self.backend.in_float32
+        return wide
 
     def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:
         """Uninitialised memory for the result ``name`` of ``owner``; None where a new array must be allocated.

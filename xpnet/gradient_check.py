@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnet import random
-from xpnet.backends import Array
+from xpnet.backends import Array, Backend
 from xpnet.errors import DTypeError
 from xpnet.layers import Context, Layer
 
@@ -69,6 +69,11 @@ def check_gradients(
         raise DTypeError(
             f"check_gradients needs a model in float64, not {layer.dtype}: initialize(..., dtype='float64')"
         )
+    with backend.on_device():
+        return _checks(layer, x, backend, epsilon, samples, seed)
+
+
+def _checks(layer: Layer, x: Any, backend: Backend, epsilon: float, samples: int, seed: int) -> list[GradientCheck]:
     x = backend.xp.asarray(backend.asarray(x, layer.input_dtype), copy=True)
     buffers = {name: backend.xp.asarray(view, copy=True) for name, view in layer.buffers.items()}
     context = Context(backend, training=True, seed=seed)

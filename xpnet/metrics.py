@@ -78,7 +78,7 @@ def confusion_matrix(backend: Backend, outputs: Array, labels: Array) -> Array:
     true, predicted = (
         xp.astype(_one_hot(backend, indices, classes), xp.float64) for indices in (expected, xp.argmax(outputs, axis=1))
     )
-    return xp.astype(xp.matmul(xp.matrix_transpose(true), predicted), xp.int64)  # exact: counts stay below 2**53
+    return xp.astype(backend.matmul(xp.matrix_transpose(true), predicted), xp.int64)  # exact: counts stay below 2**53
 
 
 def _rows(backend: Backend, outputs: Array, labels: Array) -> tuple[Array, Array]:

@@ -62,7 +62,8 @@ class Views(dict[str, Array]):
             raise ShapeError(
                 f"{name!r} of {self.owner} has shape {tuple(view.shape)}, but got a value of shape {tuple(array.shape)}"
             )
-        view[...] = array
+        with base.backend.on_device():
+            view[...] = array
 
     def __missing__(self, name: str) -> NoReturn:
         if self.base is None:
@@ -148,9 +149,7 @@ class NamedVector(Views):
 
     def copy_to(self, backend: Backend) -> NamedVector:
         """A copy of the vector and its views on another backend."""
-        copy = NamedVector(backend, self.shapes, self.dtype)
-        copy.vector[...] = backend.asarray(self.backend.to_numpy(self.vector))
-        return copy
+        return _restored(backend, self.shapes, self.dtype, self.backend.to_numpy(self.vector))
 
     def __reduce__(self) -> Any:
         return _restored, (self.backend, self.shapes, self.dtype, np.array(self.backend.to_numpy(self.vector)))
@@ -158,5 +157,6 @@ class NamedVector(Views):
 
 def _restored(backend: Backend, shapes: Mapping[str, Shape], dtype: str, numbers: np.ndarray) -> NamedVector:
     vector = NamedVector(backend, shapes, dtype)
-    vector.vector[...] = backend.asarray(numbers)
+    with backend.on_device():
+        vector.vector[...] = backend.asarray(numbers)
     return vector

@@ -109,12 +109,12 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
         seed=seed,
         drop_last=True,
     )
-    context = Context(backend, training=True, seed=seed, reuse=True)
 
     def step() -> None:
         trainer.train_step(batches, context)
 
-    with backend.ignoring_overflow():
+    with backend.on_device(), backend.ignoring_overflow():
+        context = Context(backend, training=True, seed=seed, reuse=True)
         for _ in range(_WARM_UP):
             step()
         whole = _Clock(backend)
@@ -130,7 +130,9 @@ def profile_step(recipe: Recipe, dataset: Dataset, backend: Backend, *, steps: i
     known = {key: seconds for key, seconds in times.items() if key in works}
     rest = [total - sum(inside) for total, *inside in zip(times["step", ""], *known.values(), strict=True)]
     parts = [Part(*key, statistics.median(seconds), *works[key]) for key, seconds in known.items()]
-    seconds, peaks = statistics.median(whole.seconds()["step", ""]), _peaks(backend, model.dtype)
+    seconds = statistics.median(whole.seconds()["step", ""])
+    with backend.on_device():
+        peaks = _peaks(backend, model.dtype)
     return Profile(recipe.name, backend.name, rows, seconds, statistics.median(rest), parts, peaks, memory)
 
 
@@ -222,4 +224,4 @@ def _peaks(backend: Backend, dtype: str) -> dict[str, float]:
             clock.time(str(repeat), "", call)
         return min(seconds for (seconds,) in clock.seconds().values())
 
-    return {"FLOP": 2 * _PEAK_SIZE**3 / best(lambda: xp.matmul(a, a)), "B": 2 * _PEAK_BYTES / best(copy)}
+    return {"FLOP": 2 * _PEAK_SIZE**3 / best(lambda: backend.matmul(a, a)), "B": 2 * _PEAK_BYTES / best(copy)}

@@ -33,13 +33,25 @@ def test_an_invalid_number_of_threads(monkeypatch, text) -> None:
 
 
 def test_cuda_where_it_is_unusable_is_an_error_with_the_reason(monkeypatch) -> None:
-    monkeypatch.setattr("xpnet.backends.by_name.cuda_problem", lambda: "the reason: the cure")
+    monkeypatch.setattr("xpnet.backends.by_name.cuda_problem", lambda number=None: "the reason: the cure")
     with pytest.raises(xpnet.BackendError, match="device 'cuda' cannot be used: the reason: the cure"):
         xpnet.backend("cuda")
 
 
+@pytest.mark.parametrize("name", ["cuda:", "cuda:-1", "cuda:01", "cuda:one", "cpu:0", "CUDA:0"])
+def test_a_device_that_is_no_number(name) -> None:
+    with pytest.raises(xpnet.ConfigurationError, match=f"unknown device '{name}'"):
+        xpnet.backend(name)
+
+
+def test_the_number_of_the_device_is_checked_and_named(monkeypatch) -> None:
+    monkeypatch.setattr("xpnet.backends.by_name.cuda_problem", lambda number=None: f"GPU {number} is missing")
+    with pytest.raises(xpnet.BackendError, match="device 'cuda:7' cannot be used: GPU 7 is missing"):
+        xpnet.backend("cuda:7")
+
+
 def test_auto_is_the_cpu_where_cuda_is_unusable(monkeypatch) -> None:
-    monkeypatch.setattr("xpnet.backends.by_name.cuda_problem", lambda: "a reason")
+    monkeypatch.setattr("xpnet.backends.by_name.cuda_problem", lambda number=None: "a reason")
     assert xpnet.backend("auto").name == xpnet.backend().name == "cpu"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -154,6 +155,19 @@ class TestDeviceProblem:
         assert cure in problem
         assert "\n" not in problem
 
+    @pytest.mark.parametrize(
+        ("devices", "number", "shown"), [(1, 1, "one GPU, cuda:0"), (4, 4, "4 GPUs, cuda:0 to cuda:3")]
+    )
+    def test_a_device_that_is_not_there_names_those_that_are(self, devices, number, shown) -> None:
+        problem = PROBE._device_problem(fake_cupy(devices=devices), "cupy", number)
+        assert problem == f"the driver shows {shown}: name one of them, or see nvidia-smi and CUDA_VISIBLE_DEVICES"
+
+    def test_a_numbered_device_is_tried_itself(self) -> None:
+        cupy, tried = fake_cupy(devices=2), []
+        cupy.cuda.Device = lambda number: contextlib.nullcontext(tried.append(number))
+        assert PROBE._device_problem(cupy, "cupy", 1) is None
+        assert tried == [1]
+
 
 class TestCudaProblem:
     @pytest.fixture
@@ -229,8 +243,8 @@ class TestKernelProblem:
         )  # fmt: skip
 
         def problem(kernel, installed=True, package="cupy-cuda13x"):
+            monkeypatch.setitem(vars(xpnet_kernels.cuda), "sgd_update", kernel)
             monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
-            monkeypatch.setattr(xpnet_kernels.cuda, "sgd_update", kernel, raising=False)
             return PROBE._kernel_problem(cupy, package)
 
         return problem
@@ -251,12 +265,46 @@ class TestKernelProblem:
 
     @pytest.mark.parametrize(("package", "extra"), [("cupy-cuda12x", "cuda12"), ("cupy-cuda13x", "cuda13")])
     def test_the_remedy_fits_the_wheel(self, problem, package, extra) -> None:
-        def broken(*arguments, **keywords) -> None:
-            raise RuntimeError("libNVVM cannot be found")
+        said = problem(self.failing(RuntimeError("libNVVM cannot be found")), package=package)
+        assert said == (
+            "a library of the fused kernels' compiler is missing (RuntimeError: libNVVM cannot be found): "
+            f"pip install --force-reinstall 'xpnet[{extra}]'"
+        )
 
-        said = problem(broken, package=package)
-        assert said.startswith("the fused kernels do not run (RuntimeError: libNVVM cannot be found): ")
-        assert f"'xpnet[{extra}]'" in said
+    @staticmethod
+    def failing(error):
+        def kernel(*arguments, **keywords) -> None:
+            raise error
+
+        return kernel
+
+    def test_a_kernel_that_does_not_compile_is_no_reason_to_reinstall(self, problem, monkeypatch) -> None:
+        monkeypatch.setattr("importlib.metadata.version", {"numba-cuda": "0.30.4", "numpy": "2.5.5"}.get)
+        said = problem(self.failing(AttributeError("module 'numpy' has no attribute 'row_stack'")))
+        assert said.startswith(
+            "a fused test kernel fails to compile or to run (AttributeError: module 'numpy' has no attribute "
+            "'row_stack'; numba-cuda 0.30.4 and numpy 2.5.5): "
+        )
+        assert "reinstall" not in said
+        assert "uninstall numba-cuda" in said
+
+    def test_what_numba_could_not_type_is_said_rather_than_in_which_step(self, problem, monkeypatch) -> None:
+        message = "Failed in cuda mode pipeline (step: nopython frontend)\nUntyped global name 'advance'\n\nFile x.py"
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
+        said = problem(self.failing(raised("TypingError", message)))
+        assert "(TypingError: Untyped global name 'advance'; numba-cuda " in said
+
+    def test_an_old_driver(self, problem) -> None:
+        said = problem(
+            self.failing(raised("CudaAPIError", "[222] CUDA_ERROR_UNSUPPORTED_PTX_VERSION in cuLinkAddData"))
+        )
+        assert said.startswith("the driver is older than the fused kernels' compiler (CudaAPIError: [222] ")
+        assert said.endswith("update the driver")
+
+    def test_a_missing_module(self, problem) -> None:
+        said = problem(self.failing(ImportError("No module named 'cuda.core'")), package="cupy-cuda12x")
+        assert said.startswith("a library of the fused kernels' compiler is missing (ImportError: ")
+        assert said.endswith("pip install --force-reinstall 'xpnet[cuda12]'")
 
 
 class TestLeftovers:

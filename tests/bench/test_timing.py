@@ -74,3 +74,74 @@ def test_rows_are_written_as_they_come(timing, tmp_path):
     run(timing, "--json", str(tmp_path / "rows.json"), "--nets", "784-50-10")
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["case"] for row in rows] == ["784-50-10 sgd", "784-50-10 adam"]
+
+
+CONTENDERS = """
+import os, time
+from timing import Contender, within
+
+def good(case, device):
+    return Contender(lambda: None, lambda: {"error": 0.0})
+
+def absent(case, device):
+    import a_package_that_is_missing
+
+def broken(case, device):
+    raise RuntimeError(f"no {case}")
+
+def wrong(case, device):
+    return Contender(lambda: None, lambda: within(error=(2.0, 1.0)))
+
+def killed(case, device):
+    os._exit(7)
+
+def killed_later(case, device):
+    calls = []
+    return Contender(lambda: calls.append(1) or len(calls) < 9 or os._exit(7))
+
+def silent(case, device):
+    time.sleep(60)
+"""
+
+
+def test_the_others_are_measured_when_a_contender_fails(monkeypatch, tmp_path):
+    import importlib
+
+    (tmp_path / "contenders.py").write_text(CONTENDERS)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    timing, contenders = importlib.import_module("timing"), importlib.import_module("contenders")
+    monkeypatch.setattr(timing, "PATIENCE", 6)
+    names = ("absent", "broken", "wrong", "killed", "killed_later", "silent")
+    builds = {name: getattr(contenders, name) for name in names} | {"xpnet": contenders.good}
+    row = timing.compare("case", builds, "cpu", turns=1)
+    for name in ("timing", "contenders"):
+        sys.modules.pop(name)
+    assert row.pop("xpnet_us") >= 0
+    assert row.pop("broken_failed").startswith("RuntimeError: no case (contenders.py:")
+    assert row.pop("wrong_failed").startswith("WrongResult: error is 2, and at most 1 was expected (timing.py:")
+    assert row == {
+        "case": "case",
+        "xpnet_error": 0.0,
+        "xpnet_extra_mib": 0.0,
+        "absent_absent": "No module named 'a_package_that_is_missing'",
+        "killed_failed": "its process died",
+        "killed_later_extra_mib": 0.0,
+        "killed_later_failed": "its process died",
+        "silent_failed": "no answer in 6 s",
+    }
+
+
+@pytest.mark.parametrize(("row", "status"), [({"xpnet_failed": ""}, 1), ({"torch_failed": "", "jax_absent": ""}, 0)])
+def test_the_exit_status_tells_of_this_projects_failures(timing, monkeypatch, row, status):
+    monkeypatch.setattr(timing, "compare", lambda *arguments: {"case": "a", **row})
+    with pytest.raises(SystemExit) as exit:
+        timing.main(timing.Benchmark({"cpu": ["a"]}, {"cpu": {}}), [])
+    assert exit.value.code == status
+
+
+def test_no_case_is_begun_that_would_end_too_late(timing, monkeypatch, capsys, tmp_path):
+    now = iter(range(0, 1000, 10))  # each look at the clock is 10 seconds later
+    monkeypatch.setattr(timing.time, "monotonic", lambda: next(now))
+    assert len(run(timing, "--seconds", "30", "--json", str(tmp_path / "rows.json"))) == 1
+    assert capsys.readouterr().out.endswith("no time was left for: 784-50-10 adam, 784-50-100-10 sgd\n")

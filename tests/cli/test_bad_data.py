@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
 
 import xpnet as library
 
@@ -116,6 +115,8 @@ def test_files_in_the_place_of_the_data(xpnet: Any) -> None:
 
 def recipe(outputs: int = 10, hidden: int = 16) -> None:
     """``mine.toml``, a network for ``mine.npz``."""
+    import tomli_w
+
     table = library.load_recipe("digits").to_table()
     first = {"type": "Linear", "inputs": 64, "outputs": hidden, "activation": "relu"}
     table["model"]["layers"] = [

@@ -14,6 +14,9 @@ from xpnet.backends import by_name
 CHECKS = ["system", "packages", "kernels", "cuda", "mnist"]
 
 
+TWO_GPUS = {"cuda:0": "NVIDIA H200, 140 GiB", "cuda:1": "NVIDIA L4, 22 GiB"}
+
+
 def checks_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in result["checks"]}
 
@@ -57,7 +60,7 @@ def test_a_line_for_each_check(xpnet: Any) -> None:
     "problem", ["CuPy is not installed: pip install it", "no NVIDIA driver was found: install one"]
 )
 def test_why_cuda_cannot_be_used(xpnet: Any, monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
-    monkeypatch.setattr(by_name, "cuda_problem", lambda: problem)
+    monkeypatch.setattr(by_name, "cuda_problem", lambda number=None: problem)
     monkeypatch.setattr(library, "cuda_problem", lambda: problem)
     result = xpnet("doctor", "--json").result
     assert (result["device"], checks_of(result)["cuda"]) == ("cpu", {"name": "cuda", "ok": False, "note": problem})
@@ -69,13 +72,15 @@ def test_cuda_works_with_and_without_its_kernels(
 ) -> None:
     """A stand-in for the GPU: the CPU, under its name."""
     cpu = library.backend("cpu" if installed else "cpu-reference")
-    monkeypatch.setattr(by_name, "cuda_problem", lambda: None)
+    monkeypatch.setattr(by_name, "cuda_problem", lambda number=None: None)
     monkeypatch.setattr(library, "cuda_problem", lambda: None)
-    monkeypatch.setattr(by_name, "cupy_backend", lambda: dataclasses.replace(cpu, name="cuda"))
+    monkeypatch.setattr(by_name, "cupy_backend", lambda number=None: dataclasses.replace(cpu, name="cuda"))
+    monkeypatch.setattr(library.backends, "cuda_devices", lambda: TWO_GPUS)
     result = xpnet("doctor", "--json").result
     check = checks_of(result)["cuda"]
     assert (result["device"], check["ok"]) == ("cuda", ok)
-    assert ("fused kernels compile" if ok else "numba-cuda is missing") in check["note"]
+    compiled = "cuda:0 is NVIDIA H200, 140 GiB; cuda:1 is NVIDIA L4, 22 GiB; fused kernels compile"
+    assert (compiled if ok else "numba-cuda is missing") in check["note"]
 
 
 def test_cuda_kernels_with_wrong_numbers(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +93,9 @@ def test_cuda_kernels_with_wrong_numbers(xpnet: Any, monkeypatch: pytest.MonkeyP
 
     off = dataclasses.replace(cpu, name="cuda", kernels=Off())
     monkeypatch.setattr(library, "cuda_problem", lambda: None)
-    monkeypatch.setattr(by_name, "cuda_problem", lambda: None)
-    monkeypatch.setattr(by_name, "cupy_backend", lambda: off)
+    monkeypatch.setattr(by_name, "cuda_problem", lambda number=None: None)
+    monkeypatch.setattr(by_name, "cupy_backend", lambda number=None: off)
+    monkeypatch.setattr(library.backends, "cuda_devices", lambda: TWO_GPUS)
     checks = checks_of(xpnet("doctor", "--json").result)
     assert checks["kernels"]["ok"]
     assert not checks["cuda"]["ok"]

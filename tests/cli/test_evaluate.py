@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
 
 import xpnet as library
 
@@ -61,6 +60,8 @@ def test_the_batch_size_does_not_matter(xpnet: Any, run: dict[str, Any], batch_s
 
 def test_the_loss_is_the_recipes(xpnet: Any) -> None:
     """Label smoothing raises the loss, in the run and here; a squared error knows no accuracy."""
+    import tomli_w
+
     table = library.load_recipe("digits").to_table()
     table["loss"] = {"type": "SoftmaxCrossEntropy", "label_smoothing": 0.5}
     Path("smooth.toml").write_text(tomli_w.dumps(table))
@@ -79,6 +80,8 @@ def test_the_printed_line(xpnet: Any, run: dict[str, Any]) -> None:
 
 
 def test_pixels_are_scaled_as_they_were_in_training(xpnet: Any) -> None:
+    import tomli_w
+
     recipe = library.load_recipe("digits").to_table()
     del recipe["model"]["layers"][0]  # Rescale
     Path("raw.toml").write_text(tomli_w.dumps(recipe))

@@ -53,7 +53,7 @@ def test_the_figures_as_json(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_cuda_joins_where_it_works(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "cuda_problem", lambda: None)
-    monkeypatch.setattr(by_name, "cuda_problem", lambda: "asked for")
+    monkeypatch.setattr(by_name, "cuda_problem", lambda number=None: "asked for")
     assert xpnet(*DIGITS).complaint == "xpnet parity: device 'cuda' cannot be used: asked for"
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
 import xpnet as library
 from xpnet.cli import COMMANDS, main
@@ -76,6 +75,8 @@ def test_commands_that_build_a_model_take_plugins(capsys: pytest.CaptureFixture[
 
 def test_a_file_makes_xpnet_import_nothing(xpnet: Any) -> None:
     """A recipe that names a class of a module beside it, as an attribute or by a dotted name."""
+    import tomli_w
+
     plugin("beside.py", "raise SystemExit('imported')\n")
     table = library.load_recipe("digits").to_table()
     table["model"]["layers"][0] = {"type": "beside.Layer"}
@@ -104,6 +105,8 @@ class Doubled(xpnet.Layer):
 
 
 def test_a_recipe_and_a_checkpoint_with_a_class_of_the_users_own(xpnet: Any) -> None:
+    import tomli_w
+
     plugin("doubled.py", MINE)
     table = library.load_recipe("digits").to_table()
     table["model"]["layers"].insert(1, {"type": "Doubled"})
@@ -128,6 +131,8 @@ class Counts(xpnet.Callback):
 
 
 def test_a_recipe_names_a_callback_of_the_users_own(xpnet: Any) -> None:
+    import tomli_w
+
     plugin("counts.py", COUNTS)
     table = library.load_recipe("digits").to_table() | {"callbacks": [{"type": "Counts", "limit": 40}]}
     Path("mine.toml").write_text(tomli_w.dumps(table))

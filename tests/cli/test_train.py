@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
 
 import xpnet as library
 from xpnet import checkpoint
@@ -85,6 +84,8 @@ def test_the_printed_summary(xpnet: Any) -> None:
 
 
 def test_trouble_is_named_at_the_end_too(xpnet: Any) -> None:
+    import tomli_w
+
     recipe = library.load_recipe("digits").to_table()
     del recipe["model"]["layers"][0]  # Rescale
     Path("raw.toml").write_text(tomli_w.dumps(recipe))
@@ -181,6 +182,8 @@ def test_checkpoints_by_step(xpnet: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_recipe_in_a_file(xpnet: Any) -> None:
+    import tomli_w
+
     table = library.load_recipe("digits").to_table()
     table |= {"name": "mine", "training": {"batch_size": 500, "steps": 4, "evaluate_every": 2}}
     Path("mine.toml").write_text(tomli_w.dumps(table))
@@ -336,6 +339,8 @@ def test_a_mistake_is_answered_in_one_sentence(xpnet: Any, tmp_path: Path, argum
 
 
 def test_a_recipe_with_a_mistake_is_answered_in_one_sentence(xpnet: Any) -> None:
+    import tomli_w
+
     table = library.load_recipe("digits").to_table()
     table["model"]["layers"][1]["weights"] = "HeNormal"
     Path("mine.toml").write_text(tomli_w.dumps(table))
@@ -347,6 +352,8 @@ def test_a_recipe_with_a_mistake_is_answered_in_one_sentence(xpnet: Any) -> None
 @pytest.mark.parametrize("batch_size", [10**18, 10**20])
 def test_a_batch_that_no_memory_holds(xpnet: Any, batch_size: int) -> None:
     """With replacement a batch is as large as was asked for."""
+    import tomli_w
+
     table = library.load_recipe("digits").to_table()
     table["training"]["sampler"] = "with-replacement"
     Path("mine.toml").write_text(tomli_w.dumps(table))

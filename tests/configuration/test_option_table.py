@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
 import xpnet
 from xpnet.cli import main
@@ -41,6 +40,8 @@ def laps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("laps")
 def test_recipe_files_know_a_new_option(table: Table, tmp_path: Path) -> None:
+    import tomli_w
+
     table["training"]["laps"] = 3
     (tmp_path / "mine.toml").write_text(tomli_w.dumps(table))
     recipe = load_recipe(tmp_path / "mine.toml")

@@ -14,8 +14,8 @@ from xpnet.registry import Table
 
 CHOICES = (
     "epochs, steps, batch_size, micro_batch_size, sampler, evaluate_every, evaluate_train, checkpoint_every, "
-    "on_nonfinite, ema_decay, validation_fraction, validate_on_test, patience, min_delta, monitor, logs, optimizer, "
-    "learning_rate"
+    "on_nonfinite, precision, ema_decay, validation_fraction, validate_on_test, patience, min_delta, monitor, logs, "
+    "optimizer, learning_rate"
 )
 
 

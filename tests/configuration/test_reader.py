@@ -8,7 +8,6 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 from tests.configuration.conftest import put
 from xpnet import configuration
@@ -18,6 +17,8 @@ from xpnet.registry import Table
 
 
 def test_a_number_too_large_for_a_float_in_a_file(table: Table, tmp_path: Path) -> None:
+    import tomli_w
+
     path = tmp_path / "mine.toml"
     path.write_text(tomli_w.dumps(put(table, "optimizer.learning_rate", 10**400)), encoding="utf-8")
     message = r"mine\.toml: optimizer: learning_rate must be a number of at least 0\.0, not 1(0{400})$"
@@ -26,6 +27,8 @@ def test_a_number_too_large_for_a_float_in_a_file(table: Table, tmp_path: Path) 
 
 
 def test_a_number_too_large_for_python_in_a_file(table: Table, tmp_path: Path) -> None:
+    import tomli_w
+
     text = tomli_w.dumps(table).replace("batch_size = 7", f"batch_size = {'7' * 5000}")
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"mine\.toml: not valid TOML"):
@@ -33,6 +36,8 @@ def test_a_number_too_large_for_python_in_a_file(table: Table, tmp_path: Path) -
 
 
 def test_a_recipe_of_the_users_own_in_a_file(table: Table, tmp_path: Path) -> None:
+    import tomli_w
+
     path = tmp_path / "mine.toml"
     path.write_text(tomli_w.dumps(table), encoding="utf-8")
     recipe = load_recipe(str(path))
@@ -41,6 +46,8 @@ def test_a_recipe_of_the_users_own_in_a_file(table: Table, tmp_path: Path) -> No
 
 def test_the_configuration_of_a_run_is_a_recipe_too(table: Table, tmp_path: Path) -> None:
     """What a run folder's config.toml says can be trained again."""
+    import tomli_w
+
     path = tmp_path / "config.toml"
     path.write_text(tomli_w.dumps({**table, "run": {"seed": 0, "device": "cpu"}}), encoding="utf-8")
     assert load_recipe(str(path)) == recipe_from_table(table)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 from tests.configuration.conftest import put
 from xpnet.configuration import load_recipe, recipe_from_table
@@ -27,6 +26,8 @@ def test_the_defaults_of_a_recipe(table: Table) -> None:
 
 def test_the_validation_options_of_a_recipe(table: Table, tmp_path: Path) -> None:
     """In a file, with what it leaves out, and back again."""
+    import tomli_w
+
     options = {"validation_fraction": 0.2, "early_stopping": {"patience": 3}, "logs": ["tensorboard", "csv"]}
     table = {**table, "training": {**table["training"], **options}}
     (tmp_path / "mine.toml").write_text(tomli_w.dumps(table))
@@ -165,6 +166,8 @@ def test_a_wrong_run_table_is_refused(table: Table, run: object, message: str) -
 
 
 def test_micro_batches_the_average_and_the_number_of_steps(table: Table) -> None:
+    import tomli_w
+
     table["training"] |= {"micro_batch_size": 3, "ema_decay": 0.5}
     recipe = recipe_from_table(table)
     assert (recipe.micro_batch_size, recipe.ema_decay) == (3, 0.5)

@@ -6,7 +6,6 @@ import tomllib
 from typing import Any
 
 import pytest
-import tomli_w
 
 import xpnet
 from tests.configuration.conftest import RECIPES
@@ -21,6 +20,8 @@ def test_the_recipes_are_those_of_the_reference_systems_and_our_own() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_equals_its_reparse(name: str) -> None:
+    import tomli_w
+
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.description

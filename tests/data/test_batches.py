@@ -27,6 +27,41 @@ def test_steps_are_slices_of_one_epoch_after_the_other(backend, sampler) -> None
     assert [backend.to_numpy(batch.indices).tolist() for batch in batches.epoch(1)] == expected[3:6]
 
 
+def test_the_order_of_every_epoch_is_in_the_same_memory(cpu) -> None:
+    """A captured step reads it there; what the sampler gave is not written."""
+    orders = np.arange(7), np.arange(7)[::-1]
+
+    class Given:
+        name = "given"
+
+        def epoch(self, samples, batch_size, seed, epoch):
+            return orders[epoch]
+
+    batches = Batches(cpu, X, Y, batch_size=3, sampler=Given())
+    first = batches.order(0)
+    assert batches.order(1) is first
+    assert first.tolist() == [6, 5, 4, 3, 2, 1, 0]
+    assert orders[0].tolist() == list(range(7))
+    ordered = batches.in_order(3)
+    assert ordered.order(0) is not first
+    assert first.tolist() == [6, 5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", None])
+def test_a_batch_is_the_same_where_the_device_knows_its_step(backend, dtype) -> None:
+    batches = Batches(backend, X, Y, batch_size=4, sampler=Shuffled(), seed=5, dtype=dtype)
+    context = Context(backend)
+    for step in (0, 1, 3):
+        for part in batches.at(step).parts(3):
+            expected = [np.array(backend.to_numpy(array)) for array in batches.gather(part, context)]
+            context.device_step = backend.asarray(np.array([step + part.number * 2**32]))
+            for ours, theirs in zip(batches.gather(part, context), expected, strict=True):
+                np.testing.assert_array_equal(backend.to_numpy(ours), theirs)
+            rows = Batch(backend.asarray(np.array([6, 0])))  # of the caller's own choice
+            assert backend.to_numpy(batches.gather(rows, context)[1]).tolist() == [2, 3]
+            context.device_step = None
+
+
 def test_partial_batches_can_be_left_out(backend) -> None:
     batches = Batches(backend, X, Y, batch_size=3, sampler=Shuffled(), seed=5, drop_last=True)
     epochs = [Shuffled().epoch(7, 3, 5, epoch) for epoch in range(2)]

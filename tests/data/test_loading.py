@@ -3,7 +3,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pooch
 import pytest
 
 from xpnet import errors
@@ -12,6 +11,8 @@ from xpnet.data.loading import FILES, load
 
 @pytest.fixture
 def cache():
+    import pooch
+
     return pooch.os_cache("xpnet")
 
 

@@ -15,9 +15,15 @@ RELATIVE = {"float32": 2e-6, "float64": 1e-12}  # what two devices may differ by
 Close = Callable[..., None]
 
 
-@pytest.fixture(params=["strict", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["strict", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> Backend:
-    """Array-api-strict on its ``device1``; CUDA."""
+    """Array-api-strict on its ``device1``; CUDA, emulated and real."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def any_cuda(request: pytest.FixtureRequest) -> Backend:
+    """CUDA, emulated and real."""
     return request.getfixturevalue(request.param)
 
 

@@ -113,16 +113,23 @@ def restored(b: Backend, a: Arrays, found_inf: int) -> Any:
     return values
 
 
-def accumulated(b: Backend, a: Arrays) -> list[Any]:
-    report = reports.new_report(b)
-    for step in range(3):
-        reports.accumulate(b, report, ops.softmax_cross_entropy(b, a["logits"], a["labels"]), step)
-    return [report]
+def ended(b: Backend, a: Arrays) -> list[Any]:
+    """The report of an evaluation, and that of a training in which the third of four steps is not finite."""
+    bad = b.xp.where(a["gradients"] > 3, b.xp.full_like(a["gradients"], np.inf), a["gradients"])
+    found_inf, steps = b.xp.zeros((1,), dtype=b.xp.int32, device=b.device), b.asarray(np.array([5, 2**32 + 5]))
+    table = ops.HyperparameterTable(b.asarray(np.arange(21.0).reshape(7, 3)), b.asarray(np.zeros(3)))
+    evaluation, training, flags = reports.new_report(b), reports.new_report(b), []
+    for step in range(4):
+        result = ops.softmax_cross_entropy(b, a["logits"], a["labels"])
+        ops.end_step(b, evaluation, result, step)
+        guard = ops.Guard(bad if step == 2 else a["gradients"], found_inf, skip_after_nonfinite=True)
+        ops.end_step(b, training, result, step + 6, guard, steps=steps, table=table)
+        flags.append(b.xp.asarray(found_inf, copy=True))
+    return [evaluation, training, *flags, steps % 2**32, table.hyperparameters]
 
 
 # What each operation gives; and, for its results that are sums, their lengths and the sums of the magnitudes.
 RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
-    "accumulate": accumulated,
     "adagrad_update": lambda b, a: updated(b, a, ops.adagrad_update, ("square",), [0.1, 1e-10]),
     "adam_update": lambda b, a: updated(
         b, a, ops.adam_update, ("moment", "square"), [0.01, 0.9, 0.999, 1e-8, 0.1, 0.001, 0.1]
@@ -131,6 +138,7 @@ RESULTS: dict[str, Callable[[Backend, Arrays], list[Any]]] = {
         *(flag(b, a["gradients"], loss) for loss in (0.5, np.inf)),
         flag(b, b.xp.where(a["gradients"] > 3, b.xp.full_like(a["gradients"], np.inf), a["gradients"]), 0.5),
     ],
+    "end_step": ended,
     "moving_average_update": averaged,
     "clip_norm": lambda b, a: clipped(b, a, ops.clip_norm),
     "clip_value": lambda b, a: clipped(b, a, ops.clip_value),
@@ -269,7 +277,7 @@ SUMS: dict[str, Callable[[Arrays], list[tuple[int, Any]]]] = {
 def test_every_operation_is_compared() -> None:
     functions = [name for name in ops.__all__ if isinstance(getattr(ops, name), FunctionType)]
     computing = {name for name in functions if "backend" in signature(getattr(ops, name)).parameters}
-    assert set(RESULTS) == computing | {"accumulate"}
+    assert set(RESULTS) == computing
 
 
 @pytest.mark.parametrize("operation", RESULTS)

@@ -6,7 +6,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from hypothesis import strategies as st
 
 import xpnet
@@ -33,6 +32,8 @@ def read(path: Path) -> xpnet.Recipe:
 
 def written(table: Any) -> bytes:
     """As TOML, which has no null, no integers of 400 digits in its writer's hands, and keys that are strings."""
+    import tomli_w
+
     try:
         return tomli_w.dumps(table if isinstance(table, dict) else {"name": table}).encode("utf-8", "surrogatepass")
     except (TypeError, ValueError, RecursionError):

@@ -36,6 +36,15 @@ def test_both_passes_have_the_mask_of_their_place(backend, numbers, dtype, seed,
     np.testing.assert_array_equal(backend.to_numpy(dx), np.where(kept, dy * factors[1] * factors[0], 0))
 
 
+def test_the_step_on_the_device_gives_the_mask_of_its_number(backend, numbers) -> None:
+    layer, x = Dropout(0.3).initialize(backend, dtype="float64"), numbers((5, 40))
+    expected = backend.to_numpy(layer.forward(backend.asarray(x), context(backend, 2**32 + 9)))
+    at = context(backend, 2**32 + 9)
+    at.device_step = backend.asarray(np.array([2**32 + 9]))
+    np.testing.assert_array_equal(backend.to_numpy(layer.forward(backend.asarray(x), at)), expected)
+    np.testing.assert_array_equal(backend.to_numpy(layer.backward(backend.asarray(x), at)), expected)
+
+
 def test_a_moved_model_drops_the_same(backend, reference, numbers) -> None:
     x = numbers((5, 40))
     model = Sequential(Dropout(), Dropout()).initialize(backend, dtype="float64")

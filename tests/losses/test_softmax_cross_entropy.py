@@ -173,3 +173,19 @@ class TestTargets:
         with pytest.raises(xpnet.ShapeError, match="do not fit logits of shape") as caught:
             self.check(np.zeros(shape, int), output_shape)
         assert ("for one label per sample put a Flatten() in front" in str(caught.value)) == hint
+
+
+def test_the_results_of_all_parts_of_a_batch_live_together(backend) -> None:
+    """In reused memory, too; the next step's take their place."""
+    loss, context, found = SoftmaxCrossEntropy(), Context(backend, training=True, reuse=True), []
+    for part in (0, 1):
+        context.part = part
+        logits, labels = backend.asarray(LOGITS[2 * part :][:2]), backend.asarray(LABELS[2 * part :][:2])
+        found.append(loss.forward(logits, labels, context))
+    rows = np.concatenate([backend.to_numpy(result.losses) for result in found])
+    np.testing.assert_allclose(rows, -np.log(PROBABILITIES[np.arange(4), LABELS]), rtol=1e-13)
+    assert sum(float(result.loss) for result in found) / 2 == pytest.approx(LOSS, rel=1e-13)
+    assert sum(float(result.correct) for result in found) == 3.0
+    context.part = 0
+    again = loss.forward(backend.asarray(LOGITS[2:]), backend.asarray(LABELS[2:]), context)
+    assert float(found[0].losses[0]) == float(again.losses[0])

@@ -93,3 +93,24 @@ def test_a_bad_index_leaves_out_alone_where_it_raises(cpu) -> None:
 def test_indices_that_are_no_integers(backend, indices) -> None:
     with pytest.raises(xpnet.DTypeError, match="row indices must be integers, not"):
         ops.gather(backend, backend.asarray(np.ones((3, 2), np.uint8)), backend.asarray(indices))
+
+
+@pytest.mark.parametrize("row_type", ["uint8", "float32"])
+@pytest.mark.parametrize("label_type", ["uint8", "int64"])
+def test_labels_are_gathered_with_the_rows(backend, row_type, label_type) -> None:
+    rows, labels = np.arange(12).reshape(6, 2).astype(row_type), np.arange(6).astype(label_type)
+    taken = backend.xp.zeros((3,), dtype=getattr(backend.xp, label_type), device=backend.device)
+    options = {"labels": backend.asarray(labels), "labels_out": taken}
+    batch = ops.gather(backend, backend.asarray(rows), backend.asarray([5, 0, 5]), **options)
+    assert backend.to_numpy(batch).tolist() == rows[[5, 0, 5]].tolist()
+    assert backend.to_numpy(taken).tolist() == [5, 0, 5]
+
+
+@pytest.mark.parametrize("row_type", ["uint8", "float32"])
+@pytest.mark.parametrize(("step", "rows"), [(0, 3), (1, 2), (2, 3), (3 * 2**32 + 7, 2)])
+def test_the_batch_of_a_step_in_the_order_of_its_epoch(backend, row_type, step, rows) -> None:
+    """Batches of 3 and of 2 rows; the upper half of a step, which numbers parts, counts for nothing."""
+    images, order = np.arange(10).reshape(5, 2).astype(row_type), np.array([4, 2, 0, 1, 3])
+    of_step = ops.BatchOfStep(backend.asarray(np.array([step])), steps_per_epoch=2, batch_size=3, rows=rows)
+    batch = ops.gather(backend, backend.asarray(images), backend.asarray(order), 2.0, of_step=of_step)
+    assert backend.to_numpy(batch).tolist() == (images[order[3 * (step % 2) :][:rows]] / 2).tolist()

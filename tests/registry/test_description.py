@@ -6,7 +6,6 @@ import tomllib
 from typing import Any
 
 import pytest
-import tomli_w
 
 import xpnet
 from xpnet import registry
@@ -215,6 +214,8 @@ DESCRIBED: list[tuple[str, Any, Table]] = [
 
 @pytest.mark.parametrize(("kind", "thing", "table"), DESCRIBED, ids=lambda value: getattr(value, "type", None))
 def test_a_thing_is_described_by_its_table_and_built_from_it(kind: str, thing: Any, table: Table) -> None:
+    import tomli_w
+
     assert describe(thing) == table
     built = build(kind, tomllib.loads(tomli_w.dumps(table)))
     assert type(built) is type(thing)
@@ -222,6 +223,8 @@ def test_a_thing_is_described_by_its_table_and_built_from_it(kind: str, thing: A
 
 
 def test_a_convolution_pads_by_a_number_or_a_word() -> None:
+    import tomli_w
+
     table = describe(xpnet.Conv2d(1, 8, 5, padding="same"))
     assert (table["padding"], "activation" in table) == ("same", False)
     assert describe(build("layer", tomllib.loads(tomli_w.dumps(table)))) == table

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
 
 import xpnet
 from xpnet import Constant, Layer, Linear, ReLU, Sequential, registry
@@ -30,6 +29,8 @@ class Mixture(Layer):
 
 def back(kind: str, table: dict[str, Any]) -> Any:
     """What a recipe with that table builds."""
+    import tomli_w
+
     return build(kind, tomllib.loads(tomli_w.dumps(table)))
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
 import xpnet
 
@@ -57,6 +56,8 @@ def recipe(tmp_path: Path) -> Path:
 
     A table of figures beside the history, and a look at the test set after the last checkpoint.
     """
+    import tomli_w
+
     digits = xpnet.load_recipe("digits").with_options(validation_fraction=0.1, logs=["csv"])
     *before, last = digits.layers
     layers = [*before, {"type": "BatchNorm", "features": 512}, {"type": "Dropout", "rate": 0.1}, last]

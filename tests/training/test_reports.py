@@ -29,7 +29,7 @@ BATCHES = [(2.5, 100, 7), (0.5, 100, 60), (1.25, 37, 30)]  # mean loss, rows, co
 def accumulate(backend, report, batches, first_step: int = 0) -> None:
     for step, (loss, rows, correct) in enumerate(batches, start=first_step):
         figures = backend.asarray(loss, "float64"), None, backend.asarray(correct, "float64"), None
-        reports.accumulate(backend, report, ops.BatchLoss(*figures, weight=rows, rows=rows), step)
+        ops.end_step(backend, report, ops.BatchLoss(*figures, weight=rows, rows=rows), step)
 
 
 def test_a_new_report(backend) -> None:
@@ -75,7 +75,7 @@ def test_it_takes_what_the_loss_gives(backend) -> None:
     report = reports.new_report(backend)
     logits = np.zeros((4, 3), np.float32)
     result = ops.softmax_cross_entropy(backend, backend.asarray(logits), backend.asarray([0, 0, 1, 2]))
-    reports.accumulate(backend, report, result, 0)
+    ops.end_step(backend, report, result, 0)
     np.testing.assert_allclose(backend.to_numpy(report), [4 * math.log(3), 4, 4, 2, -1, -1, math.log(3), 0], rtol=1e-6)
 
 
@@ -88,9 +88,7 @@ def test_the_mean_loss_is_that_of_all_rows_by_their_weights_whatever_the_reducti
     report = reports.new_report(backend)
     for rows in (slice(0, 3), slice(3, 7)):
         batch = backend.asarray(logits[rows]), backend.asarray(labels[rows])
-        reports.accumulate(
-            backend, report, ops.softmax_cross_entropy(backend, *batch, **options, reduction=reduction), 0
-        )
+        ops.end_step(backend, report, ops.softmax_cross_entropy(backend, *batch, **options, reduction=reduction), 0)
     loss, accuracy = reports.means(backend.to_numpy(report).tolist())
     assert loss == pytest.approx(float(whole.loss), rel=1e-13)
     assert accuracy == float(whole.correct) / 5
@@ -103,7 +101,7 @@ def test_a_batch_of_which_no_row_counts_adds_nothing(backend) -> None:
     logits, labels = backend.asarray(np.zeros((2, 3))), backend.asarray([-1, -1])
     result = ops.softmax_cross_entropy(backend, logits, labels, ignore_index=-1)
     assert math.isnan(float(result.loss))
-    reports.accumulate(backend, report, result, 1)
+    ops.end_step(backend, report, result, 1)
     after = backend.to_numpy(report).tolist()
     assert (after.pop(LAST_LOSS), before.pop(LAST_LOSS)) == (0.0, 2.0)
     assert after == before
@@ -121,7 +119,7 @@ def test_a_bad_label_is_told_when_the_report_is_read(backend) -> None:
             with pytest.raises(xpnet.OutOfRangeError):
                 ops.softmax_cross_entropy(backend, logits, backend.asarray(labels))
             continue
-        reports.accumulate(backend, report, ops.softmax_cross_entropy(backend, logits, backend.asarray(labels)), step)
+        ops.end_step(backend, report, ops.softmax_cross_entropy(backend, logits, backend.asarray(labels)), step)
     if backend.synchronous:
         assert reports.read(backend, report)[BAD_LABEL_ROW] == -1
         return
@@ -133,7 +131,7 @@ def test_a_loss_that_is_not_finite_is_no_bad_label(backend) -> None:
     report, logits = reports.new_report(backend), backend.asarray(np.full((2, 3), -np.inf, np.float32))
     with backend.ignoring_overflow():
         result = ops.softmax_cross_entropy(backend, logits, backend.asarray([0, 1]))
-        reports.accumulate(backend, report, result, 5)
+        ops.end_step(backend, report, result, 5)
     values = reports.read(backend, report)
     assert (values[FIRST_NON_FINITE_STEP], values[BAD_LABEL_ROW]) == (5, -1)
 
@@ -150,8 +148,6 @@ def test_a_fused_kernels_word_of_a_bad_label_reaches_the_report() -> None:
     report, logits = reports.new_report(device), np.zeros((4, 3), np.float32)
     for step, labels in enumerate([[0, 1, 2, 0], [0, 1, 5, 3]]):
         reports.read(device, report)
-        reports.accumulate(
-            device, report, ops.softmax_cross_entropy(device, logits, np.array(labels), gradient=False), step
-        )
+        ops.end_step(device, report, ops.softmax_cross_entropy(device, logits, np.array(labels), gradient=False), step)
     with pytest.raises(xpnet.OutOfRangeError, match="label at row 2 of the batch of step 1 is outside the classes"):
         reports.read(device, report)

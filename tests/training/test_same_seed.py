@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 import xpnet
 from xpnet.configuration import Recipe
@@ -20,6 +19,8 @@ SameRun = Callable[[Path, Path], None]
 
 def train_repeatedly(recipe: Recipe, runs: int, threads: int, folder: Path, assert_same_run: SameRun) -> None:
     """Each in a process of its own, on the CPU with so many threads of OpenBLAS; all held against the first."""
+    import tomli_w
+
     (folder / "recipe.toml").write_text(tomli_w.dumps(recipe.to_table()))
     command = [sys.executable, "-m", "xpnet", "train", "--recipe", str(folder / "recipe.toml"), "--device", "cpu"]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}

@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 import array_api_compat
 import numpy as np
 
 from xpnet.backends.host import host_array
 from xpnet.backends.memory import first_line, is_memory_full
-from xpnet.errors import BackendError, DTypeError, OutOfMemoryError
+from xpnet.backends.precision import PRECISIONS, bfloat16
+from xpnet.errors import BackendError, DTypeError, OutOfMemoryError, one_of
 
 Array = np.ndarray | Any  # of any array-API namespace: the standard defines no type to name
 
 FLOATING = ("float32", "float64")
+_ANYWHERE = nullcontext()
 ALIGNMENT = 256  # bytes; what the widest vector loads and CuPy's own allocator use
 _KERNEL_DTYPES = frozenset(map(np.dtype, FLOATING))
 
@@ -31,11 +34,12 @@ class Backend:
     Subclasses override what their library does differently or faster.
 
     Attributes:
-        name: "cpu", "cuda", "cpu-reference", "float64", or the caller's own name.
+        name: "cpu", "cuda", "cuda:1", "cpu-reference", "float64", or the caller's own name.
         xp: the array-API namespace.
         device: a device of that namespace.
         dtype: the default floating-point type of parameters.
         kernels: an object whose attributes are the fused kernels of ``kernels/README.md``; None: plain array code.
+        precision: in which passes compute, see :meth:`at_precision`.
         synchronous: whether execution is synchronous, so that reading a value does not wait. It is for planning ahead;
             operations use the methods below instead.
 
@@ -52,6 +56,7 @@ class Backend:
     device: Any
     dtype: str = "float32"
     kernels: Any = None
+    precision: str = PRECISIONS[0]
     synchronous: ClassVar[bool] = False
 
     # Arrays
@@ -76,6 +81,16 @@ class Backend:
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
         """The same numbers in another shape, in C order: a view where the layout allows one."""
         return self.xp.reshape(x, shape)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """The product a b of two matrices, (M, K) and (K, N) of one type: (M, N).
+
+        >>> from xpnet.backends import backend
+        >>> cpu = backend("cpu")
+        >>> cpu.matmul(cpu.asarray([[1.0, 2.0]]), cpu.asarray([[3.0], [4.0]]))
+        array([[11.]])
+        """
+        return self.xp.matmul(a, b)
 
     def aligned_zeros(self, count: int, dtype: str) -> Array:
         """A vector of ``count`` zeros, aligned to 256 bytes where the library gives access to addresses."""
@@ -103,6 +118,66 @@ class Backend:
             else "copy it to the host with its own backend's to_numpy, then call model.backend.asarray"
         )
         return BackendError(f"got a {kind}{place}, but this model lives on backend {self.name!r}: {mend}")
+
+    # Precision
+
+    def at_precision(self, precision: str) -> Self:
+        """This backend with another precision of passes; the models on it stay in the element type that they have.
+
+        Args:
+            precision: "float32": in the models' element type. "tf32": factors of float32 products may be rounded to
+                TF32. "bf16": what layers pass on to each other is bfloat16.
+
+        Raises:
+            ConfigurationError: there is no such precision.
+            BackendError: this backend does not compute in it.
+
+        >>> from xpnet.backends import backend
+        >>> backend("cpu-reference").at_precision("bf16").activation_dtype
+        dtype(bfloat16)
+        >>> backend("cpu").at_precision("bf16")
+        Traceback (most recent call last):
+        xpnet.errors.BackendError: bf16 needs a CUDA device, not backend 'cpu'; 'cpu-reference' emulates it, slowly
+        """
+        if one_of("precision", precision, PRECISIONS) == self.precision:
+            return self
+        if precision != PRECISIONS[0]:
+            self._require_precision(precision)
+        return replace(self, precision=precision)
+
+    def _require_precision(self, precision: str) -> None:
+        emulated = "; 'cpu-reference' emulates it, slowly" if precision == "bf16" else ""
+        raise BackendError(f"{precision} needs a CUDA device, not backend {self.name!r}{emulated}")
+
+    @cached_property
+    def activation_dtype(self) -> Any:
+        """bfloat16 where passes compute in it; None: the activations have the parameters' type."""
+        return bfloat16() if self.precision == "bf16" else None
+
+    @cached_property
+    def in_float32(self) -> Self:
+        """This backend at the precision "float32"."""
+        return self.at_precision("float32")
+
+    def narrowed(self, x: Array) -> Array:
+        """A float32 array rounded to the activations' type; others as they are.
+
+        >>> from xpnet.backends import backend
+        >>> emulation = backend("cpu-reference").at_precision("bf16")
+        >>> emulation.widened(emulation.narrowed(emulation.asarray([1.01], "float32")))
+        array([1.0078125], dtype=float32)
+        """
+        if self.activation_dtype is None or x.dtype != self.xp.float32:
+            return x
+        return self.xp.astype(x, self.activation_dtype)
+
+    def widened(self, x: Array) -> Array:
+        """A bfloat16 array in float32; others as they are."""
+        return self.xp.astype(x, self.xp.float32) if self.is_bfloat16(x) else x
+
+    def is_bfloat16(self, x: Array) -> bool:
+        """Whether an array of this backend is bfloat16."""
+        return self.activation_dtype is not None and bool(x.dtype == self.activation_dtype)
 
     # Scalars: 0-d float64 arrays, or Python numbers where execution is synchronous
 
@@ -204,6 +279,20 @@ class Backend:
 
     # The device
 
+    def on_device(self) -> AbstractContextManager[Any]:
+        """A context to compute with this backend's arrays in: its device is the current one, where there are several.
+
+        >>> from xpnet.backends import backend
+        >>> cpu = backend("cpu")
+        >>> with cpu.on_device():
+        ...     cpu.asarray([1.0]) + 1.0
+        array([2.])
+        """
+        return _ANYWHERE
+
+    def require_on_device(self) -> None:
+        """Raise BackendError unless the code runs in that context, where it matters."""
+
     def synchronize(self) -> None:
         """Wait until the device has finished its queued work; here nothing, as the array API has no such call."""
 
@@ -254,7 +343,9 @@ class Backend:
         if self.kernels is None:
             return None
         for array in arrays:
-            if array.dtype not in _KERNEL_DTYPES or not array.flags.c_contiguous:
+            if array.dtype not in _KERNEL_DTYPES and not self.is_bfloat16(array):
+                return None
+            if not array.flags.c_contiguous:
                 return None
         return getattr(self.kernels, name, None)
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from xpnet.backends.memory import first_line, is_memory_full
 
 
-def cuda_problem() -> str | None:
+def cuda_problem(number: int | None = None) -> str | None:
     """Why CUDA cannot be used here and what to do, in one sentence; None if a test kernel ran.
+
+    Args:
+        number: of the GPU, as in "cuda:1"; None: the current one.
 
     >>> from xpnet.backends import backend
     >>> backend("auto").name == ("cuda" if cuda_problem() is None else "cpu")
@@ -35,7 +39,15 @@ def cuda_problem() -> str | None:
     except Exception as error:  # a broken installation fails in many ways
         return f"CuPy is installed but cannot be imported ({first_line(error)}): reinstall it"
     package = wheels[0] if wheels else "cupy"
-    return _device_problem(cupy, package) or _kernel_problem(cupy, package)
+    if problem := _device_problem(cupy, package, number):
+        return problem
+    with _current(cupy, number):
+        return _kernel_problem(cupy, package)
+
+
+def _current(cupy: Any, number: int | None) -> AbstractContextManager[Any]:
+    """A context in which the device of that number is the current one."""
+    return nullcontext() if number is None else cupy.cuda.Device(number)
 
 
 def _kernel_problem(cupy: Any, package: str) -> str | None:
@@ -51,14 +63,29 @@ def _kernel_problem(cupy: Any, package: str) -> str | None:
         if cupy.asnumpy(values).tolist() != [0.5] * 4:
             return "a fused test kernel ran and gave wrong numbers: the GPU or its driver is faulty"
     except Exception as error:
-        if is_memory_full(error):
-            return _explain(error, package)
-        text = f"{type(error).__name__}: {first_line(error)}"
-        return f"the fused kernels do not run ({text}): pip install --force-reinstall '{extra}', or update the driver"
+        return _explain(error, package) if is_memory_full(error) else _explain_kernel(error, extra)
     return None
 
 
-def _device_problem(cupy: Any, package: str) -> str | None:
+def _explain_kernel(error: Exception, extra: str) -> str:
+    lines = str(error).strip().splitlines()
+    if len(lines) > 1 and lines[0].startswith("Failed in "):  # Numba's step of the compilation; what failed follows
+        lines.pop(0)
+    text = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    lowered = text.lower().replace("_", "")
+    libraries = ("libnvvm", "libdevice", "libnvrtc", "libnvjitlink", "dynamiclibnotfound")
+    if isinstance(error, ImportError | OSError) or any(name in lowered for name in libraries):
+        return f"a library of the fused kernels' compiler is missing ({text}): pip install --force-reinstall '{extra}'"
+    if "unsupportedptx" in lowered or "insufficientdriver" in lowered:
+        return f"the driver is older than the fused kernels' compiler ({text}): update the driver"
+    versions = " and ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numba-cuda", "numpy"))
+    return (
+        f"a fused test kernel fails to compile or to run ({text}; {versions}): install releases that fit each other, "
+        "or pip uninstall numba-cuda to train without the fused kernels"
+    )
+
+
+def _device_problem(cupy: Any, package: str, number: int | None = None) -> str | None:
     runtime = cupy.cuda.runtime
     try:
         driver = runtime.driverGetVersion()
@@ -70,14 +97,19 @@ def _device_problem(cupy: Any, package: str) -> str | None:
                 f"the NVIDIA driver is too old: it supports CUDA {driver // 1000}, and this CuPy is built for CUDA "
                 f"{built_for // 1000}: update the driver, or install 'xpnet[cuda{driver // 1000}]' instead"
             )
-        if runtime.getDeviceCount() == 0:
+        gpus = runtime.getDeviceCount()
+        if gpus == 0:
             return "the driver shows no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES"
-        values = cupy.arange(4) * 2 + 1  # the first kernel: needs the compiler, the GPU and some memory
-        if cupy.asnumpy(values).tolist() != [1, 3, 5, 7]:
-            return "a test kernel ran and gave wrong numbers: the GPU or its driver is faulty"
-        ones = cupy.ones((2, 2))
-        if cupy.asnumpy(cupy.matmul(ones, ones)).tolist() != [[2, 2], [2, 2]]:  # the first product: needs cuBLAS
-            return "a test product ran and gave wrong numbers: the GPU or its driver is faulty"
+        if number is not None and number >= gpus:
+            shown = "one GPU, cuda:0" if gpus == 1 else f"{gpus} GPUs, cuda:0 to cuda:{gpus - 1}"
+            return f"the driver shows {shown}: name one of them, or see nvidia-smi and CUDA_VISIBLE_DEVICES"
+        with _current(cupy, number):
+            values = cupy.arange(4) * 2 + 1  # the first kernel: needs the compiler, the GPU and some memory
+            if cupy.asnumpy(values).tolist() != [1, 3, 5, 7]:
+                return "a test kernel ran and gave wrong numbers: the GPU or its driver is faulty"
+            ones = cupy.ones((2, 2))
+            if cupy.asnumpy(cupy.matmul(ones, ones)).tolist() != [[2, 2], [2, 2]]:  # the first product: needs cuBLAS
+                return "a test product ran and gave wrong numbers: the GPU or its driver is faulty"
     except Exception as error:  # whatever CuPy raises is the reason
         return _explain(error, package)
     return None

@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 
 import array_api_compat
 import numpy as np
+from xpnet_kernels.cpu.gemm.numpy_product import matmul
 
 from xpnet.backends.backend import ALIGNMENT, Array, Backend
 from xpnet.backends.host import host_array, require_indices
+from xpnet.backends.precision import bfloat16
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class NumPyBackend(Backend):
     and indices raise at once.
 
     Attributes:
-        name, xp, device, dtype, kernels: see :class:`Backend`.
+        name, xp, device, dtype, kernels, precision: see :class:`Backend`.
 
     >>> cpu = NumPyBackend("cpu-reference")
     >>> cpu.asarray([1, 2, 3], "float32")
@@ -34,6 +36,8 @@ class NumPyBackend(Backend):
     xp: Any = np
     device: Any = "cpu"
     synchronous: ClassVar[bool] = True
+
+    matmul = staticmethod(matmul)  # without the warnings that NumPy's gives on arm64 when nothing is wrong
 
     # Not defined with def: a step calls if_true often, and calling a Python function costs more than they do.
     to_numpy = staticmethod(np.asarray)  # type: ignore[assignment]
@@ -66,6 +70,11 @@ class NumPyBackend(Backend):
         room = np.zeros(count * itemsize + ALIGNMENT, np.uint8)
         start = -room.ctypes.data % ALIGNMENT
         return room[start : start + count * itemsize].view(dtype)
+
+    def _require_precision(self, precision: str) -> None:
+        if precision != "bf16" or self.kernels is not None or self.dtype != "float32":
+            super()._require_precision(precision)
+        bfloat16()
 
     def select(self, condition: Any, if_true: Any, if_false: Any) -> Any:
         """``if_true`` if the condition holds, else ``if_false``, as they are."""

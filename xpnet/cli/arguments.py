@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xpnet.errors import MissingFileError
 
-DEVICES = "auto (CUDA where it works, else the CPU), cpu, cuda, cpu-reference or float64"
+DEVICES = "auto (CUDA where it works, else the CPU), cpu, cuda, cuda:1 (of several GPUs), cpu-reference or float64"
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -65,6 +65,7 @@ def _kernels() -> tuple[bool, str]:
 
 def _cuda() -> tuple[bool, str]:
     import xpnet
+    from xpnet.backends import cuda_devices
 
     if problem := xpnet.cuda_problem():
         return False, problem
@@ -73,7 +74,8 @@ def _cuda() -> tuple[bool, str]:
             "a test kernel ran, but numba-cuda is missing, and with it the fused kernels: pip install 'xpnet[cuda13]' "
             "(or 'xpnet[cuda12]' for a CUDA 12 driver)"
         )
-    return _fused("cuda")
+    ok, note = _fused("cuda")
+    return ok, "; ".join([*(f"{name} is {kind}" for name, kind in cuda_devices().items()), note])
 
 
 def _fused(name: str) -> tuple[bool, str]:
@@ -85,8 +87,9 @@ def _fused(name: str) -> tuple[bool, str]:
     logits, labels = np.linspace(-3, 3, 40, dtype=np.float32).reshape(4, 10), np.arange(4)
     gradients = []
     for backend in (xpnet.backend(name), xpnet.backend("cpu-reference")):
-        result = xpnet.ops.softmax_cross_entropy(backend, backend.asarray(logits), backend.asarray(labels))
-        gradients.append(backend.to_numpy(result.gradient))
+        with backend.on_device():
+            result = xpnet.ops.softmax_cross_entropy(backend, backend.asarray(logits), backend.asarray(labels))
+            gradients.append(backend.to_numpy(result.gradient))
     error = float(np.abs(gradients[0] - gradients[1]).max())
     return error < 1e-6, f"fused kernels compile; softmax cross-entropy differs from plain NumPy by {error:.0e}"
 

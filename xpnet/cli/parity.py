@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,…",
         help="backends, the reference first; default float64,cpu-reference,cpu, and cuda where it works",
     )
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        metavar="P",
+        help="of all backends but the reference: float32, or bf16 (on cpu-reference and cuda), or tf32 (on cuda)",
+    )
     parser.add_argument("--data", metavar="NAME|FILE", help="default: the recipe's")
     add_data_dir(parser)
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="steps to compare; default 10")
@@ -39,10 +45,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from xpnet.parity import compare_recipe
 
     if options.backends is None:
-        names = ["float64", "cpu-reference", "cpu", *([] if xpnet.cuda_problem() else ["cuda"])]
+        on_cpu = {"float32": ["cpu-reference", "cpu"], "bf16": ["cpu-reference"]}.get(options.precision, [])
+        names = ["float64", *on_cpu, *([] if on_cpu and xpnet.cuda_problem() else ["cuda"])]
     else:
         names = [name.strip() for name in options.backends.split(",")]
-    backends = list(map(xpnet.backend, names))
+    reference, *others = map(xpnet.backend, names)
+    backends = [reference, *(backend.at_precision(options.precision) for backend in others)]
     if options.checkpoint is None:
         model, recipe = None, xpnet.load_recipe(options.recipe or DEFAULT_RECIPE)
     else:

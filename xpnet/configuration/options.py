@@ -77,6 +77,12 @@ def _sampler(name: str, value: Any) -> str:
     return one_of(name, value, SAMPLERS)
 
 
+def _precision(name: str, value: Any) -> str:
+    from xpnet.backends import PRECISIONS
+
+    return one_of(name, value, PRECISIONS)
+
+
 def _optimizer(name: str, value: Any) -> str:
     from xpnet.registry import names
 
@@ -128,6 +134,13 @@ class TrainingOptions:
         ON_NONFINITE[0],
         argument_of="Trainer",
         resumable=True,
+    )
+    precision: str = option(
+        _precision,
+        "of the passes: float32; tf32: products' factors rounded to TF32; bf16: activations in bfloat16",
+        str,
+        "float32",
+        argument_of="Trainer",
     )
     ema_decay: float | None = option(
         partial(finite_number, low=0.0, below=1.0),

@@ -19,9 +19,10 @@ class Batch(NamedTuple):
     """The rows of a step, or of a part of it.
 
     Attributes:
-        indices: (N,) row indices into the set, on the device.
+        indices: (N,) row indices into the set, on the device; valid until a batch of another epoch is asked for.
         number: of the part within the batch, from 0.
         start: position of the part's first row in the batch.
+        step: the step whose batch it is, see :meth:`Batches.at`; None: rows of the caller's own choice.
 
     >>> [(part.indices.tolist(), part.number, part.start) for part in Batch(np.array([7, 1, 4])).parts(2)]
     [([7, 1], 0, 0), ([4], 1, 2)]
@@ -30,6 +31,7 @@ class Batch(NamedTuple):
     indices: Array
     number: int = 0
     start: int = 0
+    step: int | None = None
 
     @property
     def rows(self) -> int:
@@ -41,7 +43,7 @@ class Batch(NamedTuple):
         if rows is None or self.rows <= rows:
             return [self]
         return [
-            Batch(self.indices[start : min(start + rows, self.rows)], number, start)
+            Batch(self.indices[start : min(start + rows, self.rows)], number, start, self.step)
             for number, start in enumerate(range(0, self.rows, rows))
         ]
 
@@ -117,6 +119,7 @@ class Batches:
         self._sampler = sampler or InOrder()
         self.dtype = dtype
         self._resident = resident
+        self._has_labels = False
         self._epoch = -1
         self._order: Any = None
         if not resident:
@@ -125,16 +128,20 @@ class Batches:
         purpose = f"{self.samples:,} samples, which stay on the device: take fewer, or use the CPU"
         with backend.memory_for(purpose):
             self.x, self.y = self._placed(x), None if y is None else self._placed(y)
+        self._has_labels = y is not None and self.y.ndim == 1 and backend.xp.isdtype(self.y.dtype, "integral")
 
     def order(self, epoch: int) -> Array:
-        """The row indices of an epoch, in order, on the device; those of the last epoch asked for are cached.
+        """The row indices of an epoch, in order, on the device, valid until those of another epoch are asked for.
 
         Raises:
             DTypeError, ShapeError, OutOfRangeError: the sampler's order is invalid, see :func:`epoch_order`.
         """
         if epoch != self._epoch:
             order = epoch_order(self._sampler, self.samples, self.batch_size, self.seed, epoch)
-            self._epoch, self._order = epoch, self.backend.asarray(order)
+            self._epoch, placed = epoch, self.backend.asarray(order)
+            if self._order is None or (self._order.shape, self._order.dtype) != (placed.shape, placed.dtype):
+                self._order = self.backend.xp.empty_like(placed)
+            self._order[...] = placed  # always in the same memory, which captured steps read
         return self._order
 
     def at(self, step: int) -> Batch:
@@ -142,7 +149,7 @@ class Batches:
         epoch, place = divmod(step, self.steps_per_epoch)
         order, start = self.order(epoch), place * self.batch_size
         stop = min(start + self.batch_size, order.shape[0])  # the array API leaves slices past the end undefined
-        return Batch(order[start:stop])
+        return Batch(order[start:stop], 0, 0, step)
 
     def epoch(self, number: int = 0) -> Iterator[Batch]:
         """The batches of an epoch."""
@@ -153,26 +160,39 @@ class Batches:
         """Batches of the same arrays in the order of the set, as evaluations take them."""
         copied = copy.copy(self)
         copied.batch_size, copied.steps_per_epoch = batch_size, steps_per_epoch(self.samples, batch_size)
-        copied._sampler, copied._epoch = InOrder(), -1
+        copied._sampler, copied._epoch, copied._order = InOrder(), -1, None
         return copied
 
     def gather(self, batch: Batch, context: Context) -> tuple[Array, Array]:
         """x and y of a batch: x in ``dtype``, divided for ``rescale``; y unchanged, or None."""
         context.prescaled = self.rescale
-        x, y, indices = self.x, self.y, batch.indices
+        xp, x, y, indices = self.backend.xp, self.x, self.y, batch.indices
         if not self._resident:
             rows = self.backend.to_numpy(indices)
             x, y = (None if array is None else self.backend.asarray(array[rows]) for array in (x, y))
-            indices = self.backend.xp.arange(batch.rows, device=self.backend.device)
-        take = self.backend.xp.take
+            indices = xp.arange(batch.rows, device=self.backend.device)
         if self.dtype is None:
-            x = take(x, indices, axis=0)
-        else:
-            out = context.empty(self, "x", (indices.shape[0], *x.shape[1:]), getattr(self.backend.xp, self.dtype))
-            x = ops.gather(self.backend, x, indices, self._divisor, self.dtype, out)
-        if y is None:
-            return x, None
-        return x, y[indices] if y.ndim == 1 else take(y, indices, axis=0)  # take costs a microsecond more
+            return xp.take(x, indices, axis=0), self._targets(y, indices)
+        if not self._has_labels:
+            return self._rows(x, batch, indices, context, self.dtype), self._targets(y, indices)
+        labels = context.empty(self, "y", (batch.rows,), y.dtype)
+        if labels is None:
+            labels = xp.empty((batch.rows,), dtype=y.dtype, device=self.backend.device)
+        return self._rows(x, batch, indices, context, self.dtype, labels=y, labels_out=labels), labels
+
+    def _rows(self, x: Array, batch: Batch, indices: Array, context: Context, dtype: str, **labels: Array) -> Array:
+        """The rows of x, by the indices or, where the device knows the step, by the order of its epoch."""
+        out, of_step = context.empty(self, "x", (batch.rows, *x.shape[1:]), getattr(self.backend.xp, dtype)), None
+        if context.device_step is not None and batch.step is not None and self._resident:
+            batch_size = min(self.batch_size, self.samples)  # a whole number of any size becomes one that a kernel takes
+            of_step = ops.BatchOfStep(context.device_step, self.steps_per_epoch, batch_size, batch.rows)
+            indices = self._order[batch.start :]
+        return ops.gather(self.backend, x, indices, self._divisor, dtype, out, of_step=of_step, **labels)
+
+    def _targets(self, y: Array | None, indices: Array) -> Array | None:
+        if y is None or y.ndim > 1:
+            return None if y is None else self.backend.xp.take(y, indices, axis=0)
+        return y[indices]  # take costs a microsecond more
 
     def head(self, rows: int, context: Context) -> Array:
         """x of the first ``rows`` rows of the set, or of all if there are fewer, as ``gather`` gives it."""

@@ -13,6 +13,7 @@ from typing import Any
 from xpnet.backends import Array
 from xpnet.context import Context
 from xpnet.errors import LayerError
+from xpnet.layers.precision import InFloat32
 from xpnet.layers.tree import described
 
 Layer = Any  # xpnet.Layer, whose module imports this one
@@ -43,6 +44,8 @@ def _checked_forward(forward: Callable[..., Array]) -> Callable[..., Array]:
     def checked(self: Layer, x: Array, context: Context) -> Array:
         if type(self).forward is not checked:  # called by a subclass's forward, which is checked itself
             return forward(self, x, context)
+        if context.backend.activation_dtype is not None and not self.takes_bfloat16:
+            return InFloat32(self).forward(x, context)
         y = _call_with_note(self, "forward", forward, self, x, context)
         _require_output(self, x, y, context)
         self._pending_shape = tuple(x.shape) if context.training else None
@@ -56,6 +59,8 @@ def _checked_backward(backward: Callable[..., Array]) -> Callable[..., Array]:
     def checked(self: Layer, dy: Array, context: Context) -> Array:
         if type(self).backward is not checked:
             return backward(self, dy, context)
+        if context.backend.activation_dtype is not None and not self.takes_bfloat16:
+            return InFloat32(self).backward(dy, context)
         shape = self._pending_shape
         dx = _written_gradients(self, "backward", backward, dy, context)
         if shape is not None and not self.takes_integers:
@@ -75,6 +80,8 @@ def _checked_backward_parameters(backward_parameters: Callable[..., None]) -> Ca
     def checked(self: Layer, dy: Array, context: Context) -> None:
         if type(self).backward_parameters is not checked:
             return backward_parameters(self, dy, context)
+        if context.backend.activation_dtype is not None and not self.takes_bfloat16:
+            return InFloat32(self).backward_parameters(dy, context)
         return _written_gradients(self, "backward_parameters", backward_parameters, dy, context)
 
     return checked
@@ -92,7 +99,7 @@ def _require_output(layer: Layer, x: Array, y: Any, context: Context) -> None:
             f"{_name_of(layer)}: forward returned shape {tuple(y.shape)}, but output_shape gives {expected}: define "
             "output_shape(self, input_shape), which maps the shape of one sample"
         )
-    if context.backend.xp.isdtype(x.dtype, "real floating"):
+    if context.backend.is_bfloat16(x) or context.backend.xp.isdtype(x.dtype, "real floating"):
         _require_dtype(layer, "forward", y, x)
 
 

@@ -47,6 +47,8 @@ class Conv2d(Layer):
     (2, 8, 24, 24)
     """
 
+    takes_bfloat16 = True
+
     def __init__(
         self,
         in_channels: int,
@@ -96,18 +98,20 @@ class Conv2d(Layer):
     def forward(self, x: Array, context: Context) -> Array:
         """y."""
         backend, (_, R, S) = context.backend, self.output_shape(x.shape[1:])
-        x = self._padded(channels_last(backend, x), context)
+        x, W, b = channels_last(backend, x), self.parameters["W"], self.parameters["b"]
+        if backend.activation_dtype is not None:
+            x, W, b = backend.narrowed(x), backend.narrowed(W), backend.narrowed(b)
+        x = self._padded(x, context)
         columns = context.empty(self, "columns", ops.columns_shape(x.shape, self.kernel_size, self.stride), x.dtype)
         out = context.empty(self, "y", (x.shape[0], R, S, self.out_channels), x.dtype)
-        W, b = self.parameters["W"], self.parameters["b"]
         y, columns = ops.convolve(backend, x, W, b, self.stride, self.activation, columns, out)
         if context.training:
-            self.saved = x, y, columns
+            self.saved = x, y, columns, W
         return channels_first(backend, y)
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dx; writes dW and db into ``gradients``."""
-        dx = self._backward(dy, context, input_gradient=True)
+        dx = context.backend.narrowed(self._backward(dy, context, input_gradient=True))
         before, after = self.margins
         _, height, width, _ = dx.shape
         return channels_first(context.backend, dx[:, before : height - after, before : width - after, :])
@@ -117,15 +121,16 @@ class Conv2d(Layer):
         self._backward(dy, context, input_gradient=False)
 
     def _backward(self, dy: Array, context: Context, input_gradient: bool) -> Array:
-        x, y, columns = self.pop_saved()
+        x, y, columns, W = self.pop_saved()
+        dW, db = self.gradients["W"], self.gradients["b"]
+        dy = channels_last(context.backend, context.backend.narrowed(dy))
         dz = context.empty(self, "dz", y.shape, y.dtype)
         out = dcolumns = None
         if input_gradient:
-            out = context.empty(self, "dx", x.shape, x.dtype)
+            out = context.empty(self, "dx", x.shape, dW.dtype)
             dcolumns = context.empty(self, "dcolumns", columns.shape, columns.dtype)
-        W, dW, db = self.parameters["W"], self.gradients["W"], self.gradients["b"]
         return ops.convolve_backward(
-            context.backend, channels_last(context.backend, dy), x, y, columns, W, self.stride, self.activation, dW, db,
+            context.backend, dy, x, y, columns, W, self.stride, self.activation, dW, db,
             input_gradient=input_gradient, out=out, dz=dz, dcolumns=dcolumns,
         )  # fmt: skip
 

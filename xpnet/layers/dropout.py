@@ -8,6 +8,8 @@ from xpnet.context import Context
 from xpnet.errors import finite_number
 from xpnet.layers.layer import Layer
 
+_Drawn = tuple[tuple[int, int], int, Array | None]  # what a mask depends on: key, step, step on the device
+
 
 class Dropout(Layer):
     """In training y = x / (1 - rate) with probability 1 - rate, else 0, element by element; in inference y = x.
@@ -33,6 +35,8 @@ class Dropout(Layer):
     array([[1., 2., 3., 4.]], dtype=float32)
     """
 
+    takes_bfloat16 = True
+
     def __init__(self, rate: float = 0.5) -> None:
         self.rate = finite_number("rate", rate, low=0.0, below=1.0)
 
@@ -41,14 +45,14 @@ class Dropout(Layer):
         if not context.training:
             return x if context.reuse else context.backend.xp.asarray(x, copy=True)
         key = random.stream_key(context.seed, "dropout", self.path)
-        self.saved = key, context.step
-        return self._drop(x, key, context.step, context, "y")
+        self.saved = drawn = key, context.step, context.device_step
+        return self._drop(x, drawn, context, "y")
 
     def backward(self, dy: Array, context: Context) -> Array:
         """dy with the mask and scale of x."""
-        key, step = self.pop_saved()
-        return self._drop(dy, key, step, context, "dx")
+        return self._drop(dy, self.pop_saved(), context, "dx")
 
-    def _drop(self, x: Array, key: tuple[int, int], step: int, context: Context, name: str) -> Array:
+    def _drop(self, x: Array, drawn: _Drawn, context: Context, name: str) -> Array:
+        key, step, device_step = drawn
         out = context.empty(self, name, x.shape, x.dtype)
-        return ops.dropout(context.backend, x, self.rate, key, step, out)
+        return ops.dropout(context.backend, x, self.rate, key, step, out, device_step)

@@ -45,6 +45,8 @@ class Layer:
         backend: the model's backend; None before ``initialize``.
         path: the layer's name in the model, such as "1.0"; "" for the model itself.
         preprocesses: whether it scales a model's inputs and so belongs at the model's start.
+        takes_bfloat16: whether its passes take and return bfloat16 arrays where the backend's precision is "bf16". If
+            not, it gets float32 there, and its results are rounded.
         takes_integers: whether its input is indices, which must not be cast to floating point.
         parameters, gradients, buffers: views by name. On the layer that was initialised (the model) they are
             :class:`~xpnet.parameters.NamedVector`, with the flat ``vector``.
@@ -76,6 +78,7 @@ class Layer:
     path: str = ""
     takes_integers: bool = False
     preprocesses: bool = False
+    takes_bfloat16: bool = False
     saved: Any = None
     _dtype: str
     _pending_shape: Shape | None = None  # input shape of a checked forward pass that awaits its backward pass
@@ -210,7 +213,8 @@ class Layer:
         backend = self.require_backend()
         require_fitted(self)
         backend.require(x)
-        return self.forward(backend.asarray(x, self.input_dtype), Context(backend))
+        with backend.on_device():
+            return backend.widened(self.forward(backend.asarray(x, self.input_dtype), Context(backend)))
 
     def predict(self, x: np.ndarray | Array, batch_size: int = 1000) -> np.ndarray:
         """The outputs in inference mode, computed in batches and copied to the host.

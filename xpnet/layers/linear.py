@@ -40,6 +40,8 @@ class Linear(Layer):
     (1, 2)
     """
 
+    takes_bfloat16 = True
+
     def __init__(
         self,
         inputs: int,
@@ -89,10 +91,13 @@ class Linear(Layer):
         if shape[-1] != self.inputs or len(shape) == 1:
             self.output_shape(shape[1:])  # raises
         W, b = self.parameters["W"], self.parameters["b"] if self.bias else None
+        if context.backend.activation_dtype is not None:
+            narrowed = context.backend.narrowed
+            x, W, b = narrowed(x), narrowed(W), None if b is None else narrowed(b)
         out = context.empty(self, "y", (*shape[:-1], self.outputs), x.dtype)
         y = ops.linear(context.backend, x, W, b, self.activation, out)
         if context.training:
-            self.saved = x, y
+            self.saved = x, y, W
         return y
 
     def backward(self, dy: Array, context: Context) -> Array:
@@ -104,10 +109,12 @@ class Linear(Layer):
         self._backward(dy, context, input_gradient=False)
 
     def _backward(self, dy: Array, context: Context, input_gradient: bool) -> Array | None:
-        x, y = self.pop_saved()
+        x, y, W = self.pop_saved()
+        if context.backend.activation_dtype is not None:
+            dy = context.backend.narrowed(dy)  # the gradient of a loss in float32
         out = context.empty(self, "dx", x.shape, x.dtype) if input_gradient else None
         dz = None if self.activation is None else context.empty(self, "dz", y.shape, y.dtype)
-        W, dW, db = self.parameters["W"], self.gradients["W"], self.gradients["b"] if self.bias else None
+        dW, db = self.gradients["W"], self.gradients["b"] if self.bias else None
         return ops.linear_backward(
             context.backend, dy, x, y, W, self.activation, dW, db, input_gradient=input_gradient, out=out, dz=dz
         )

@@ -32,8 +32,9 @@ def predict(model: Layer, x: Any, batch_size: int) -> np.ndarray:
         resident=on_device,
     )
     outputs = []
-    for batch in batches.epoch():
-        context = Context(backend)
-        inputs, _ = batches.gather(batch, context)
-        outputs.append(backend.to_numpy(model.forward(inputs, context)))
+    with backend.on_device():
+        for batch in batches.epoch():
+            context = Context(backend)
+            inputs, _ = batches.gather(batch, context)
+            outputs.append(backend.to_numpy(backend.widened(model.forward(inputs, context))))
     return np.concatenate(outputs)

@@ -163,18 +163,18 @@ class Standardize(Preprocessing):
         return bool((deviation != 0.0).all())
 
     def _fit(self, chunks: Chunks) -> None:
-        backend = self.require_backend()
+        self.require_backend()
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             mean, deviation = (statistic.astype(self.dtype) for statistic in self._statistics(chunks))
         bad = ~(np.isfinite(mean) & np.isfinite(deviation))
         if bad.any():
             raise NonFiniteError(
-                f"Standardize cannot be fitted: the samples of feature {int(bad.argmax())} are not all finite, or too "
+                f"Standardize cannot be fitted: the samples of feature {int(np.argmax(bad))} are not all finite, or too "
                 f"large for {self.dtype}"
             )
         deviation[deviation == 0.0] = 1.0
-        self.buffers["mean"][...] = backend.asarray(mean)
-        self.buffers["deviation"][...] = backend.asarray(deviation)
+        self.buffers["mean"] = mean
+        self.buffers["deviation"] = deviation
 
     def _statistics(self, chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of each feature, float64."""

@@ -13,6 +13,8 @@ from xpnet.parameters import Shape
 
 
 class _Reshaping(Layer):
+    takes_bfloat16 = True
+
     def forward(self, x: Array, context: Context) -> Array:
         """x reshaped: a copy, or, if the context reuses memory, a view where the layout allows one."""
         shape = (x.shape[0], *self.output_shape(x.shape[1:]))

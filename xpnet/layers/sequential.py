@@ -7,6 +7,7 @@ from xpnet.context import Context
 from xpnet.errors import ConfigurationError, ShapeError
 from xpnet.layers.allocation import owned_layer_message
 from xpnet.layers.layer import Layer
+from xpnet.layers.precision import in_bfloat16
 from xpnet.parameters import Shape
 
 
@@ -28,6 +29,8 @@ class Sequential(Layer):
     >>> sorted(model.parameters), model.predict(np.zeros((5, 4), np.float32)).shape
     (['0.W', '0.b', '1.W', '1.b'], (5, 3))
     """
+
+    takes_bfloat16 = True
 
     def __init__(self, *layers: Layer) -> None:
         if not layers:
@@ -79,30 +82,31 @@ class Sequential(Layer):
 
     def forward(self, x: Array, context: Context) -> Array:
         """Through the layers, first to last."""
-        for layer in self.layers:
+        for layer in self.layers if context.backend.activation_dtype is None else in_bfloat16(self.layers):
             x = layer.forward(x, context)
         return x
 
     def backward(self, dy: Array, context: Context) -> Array:
         """Through the layers, last to first."""
-        for layer in reversed(self.layers):
+        layers = self.layers if context.backend.activation_dtype is None else in_bfloat16(self.layers)
+        for layer in reversed(layers):
             dy = layer.backward(dy, context)
         return dy
 
     def backward_parameters(self, dy: Array, context: Context) -> None:
         """As ``backward``, without the gradient with respect to the input; stops at the first layer with parameters."""
+        layers = self.layers if context.backend.activation_dtype is None else in_bfloat16(self.layers)
         first = self._first_with_parameters()
-        for layer in reversed(self.layers):
-            if layer is first:
-                break
+        for layer in reversed(layers[first + 1 :]):
             dy = layer.backward(dy, context)
-        first.backward_parameters(dy, context)
+        layers[first].backward_parameters(dy, context)
 
     def _chain(self) -> dict[str, Layer]:
         return self.children() if type(self).forward is Sequential.forward else super()._chain()
 
-    def _first_with_parameters(self) -> Layer:
-        for layer in self.layers:
+    def _first_with_parameters(self) -> int:
+        """The place of the first layer with parameters; 0 if none has."""
+        for place, layer in enumerate(self.layers):
             if layer.parameters:
-                return layer
-        return self.layers[0]
+                return place
+        return 0

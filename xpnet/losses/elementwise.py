@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from xpnet import ops
-from xpnet.backends import Array, Backend
+from xpnet.backends import Array
+from xpnet.context import Context
 from xpnet.errors import OutOfRangeError, ShapeError
 from xpnet.losses.loss import Loss
 from xpnet.parameters import Shape
@@ -28,11 +29,12 @@ class MeanSquaredError(Loss):
     2.0
     """
 
-    def compute(
-        self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
-    ) -> ops.BatchLoss:
+    def compute(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:
         """:func:`xpnet.ops.mean_squared_error`."""
-        return ops.mean_squared_error(backend, outputs, targets, gradient, out, reduction=self.reduction)
+        out = self._gradient_memory(outputs, context)
+        return ops.mean_squared_error(
+            context.backend, outputs, targets, context.training, out, reduction=self.reduction
+        )
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
         """Require a target for each output.
@@ -61,11 +63,12 @@ class BinaryCrossEntropy(Loss):
     0.346574
     """
 
-    def compute(
-        self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
-    ) -> ops.BatchLoss:
+    def compute(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:
         """:func:`xpnet.ops.binary_cross_entropy`."""
-        return ops.binary_cross_entropy(backend, outputs, targets, gradient, out, reduction=self.reduction)
+        out = self._gradient_memory(outputs, context)
+        return ops.binary_cross_entropy(
+            context.backend, outputs, targets, context.training, out, reduction=self.reduction
+        )
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
         """Require a probability for each logit.
@@ -77,7 +80,7 @@ class BinaryCrossEntropy(Loss):
         _require_target_for_each(y, output_shape)
         bad = ~((y >= 0) & (y <= 1))
         if bad.any():
-            row = int(bad.reshape(len(y), -1).any(axis=1).argmax())
+            row = int(np.argmax(bad.reshape(len(y), -1).any(axis=1)))
             raise OutOfRangeError(
                 f"target {y[row]} at row {row} is no probability: binary cross-entropy takes numbers from 0 to 1"
             )

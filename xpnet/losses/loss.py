@@ -40,6 +40,7 @@ class Loss:
     """
 
     reduction: str = "mean"  # of a subclass whose constructor does not call this one
+    takes_bfloat16: bool = False  # others get outputs in float32
 
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = one_of("reduction", reduction, ops.REDUCTIONS)
@@ -48,10 +49,8 @@ class Loss:
         """The loss of each row, (N,), and the gradient of each row's loss with respect to its outputs."""
         raise NotImplementedError(f"{type(self).__name__} defines neither per_row nor compute")
 
-    def compute(
-        self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
-    ) -> ops.BatchLoss:
-        """Loss, losses per row and, if requested, the gradient (in ``out`` when given)."""
+    def compute(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:
+        """What ``forward`` returns, of arrays of the context's backend."""
         result = self.per_row(outputs, targets)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise ConfigurationError(
@@ -59,22 +58,28 @@ class Loss:
                 "the gradient of each row's loss with respect to its outputs"
             )
         losses, row_gradients = result
-        if gradient and row_gradients is None:
+        if context.training and row_gradients is None:
             raise ConfigurationError("the loss returned None for the gradient: return losses, gradient")
-        row_gradients = row_gradients if gradient else None
-        return ops.batch_loss(backend, outputs, losses, row_gradients, out, reduction=self.reduction)
+        row_gradients = row_gradients if context.training else None
+        out = self._gradient_memory(outputs, context)
+        return ops.batch_loss(context.backend, outputs, losses, row_gradients, out, reduction=self.reduction)
 
     def require_targets(self, y: np.ndarray, output_shape: Shape) -> None:
         """Raise if the targets of a data set, on the host, do not match outputs of that shape."""
 
     def __call__(self, backend: Backend, outputs: Any, targets: Any) -> Array:
         """The loss, a 0-d float64 array on the device; under the reduction "none" the losses."""
-        result = self.forward(outputs, targets, Context(backend))
+        with backend.on_device():
+            result = self.forward(outputs, targets, Context(backend))
         return result.losses if self.reduction == "none" else result.loss
 
     def forward(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:
         """The loss of a batch and, under ``context.training``, its gradient."""
         for array in (outputs, targets):
             context.backend.require(array)
-        out = context.empty(self, "gradient", outputs.shape, outputs.dtype) if context.training else None
-        return self.compute(context.backend, outputs, targets, context.training, out)
+        if context.backend.activation_dtype is not None and not (self.takes_bfloat16 and targets.ndim < outputs.ndim):
+            outputs = context.backend.widened(outputs)  # targets of the outputs' shape are not rounded to their type
+        return self.compute(outputs, targets, context)
+
+    def _gradient_memory(self, outputs: Array, context: Context) -> Array | None:
+        return context.empty(self, "gradient", outputs.shape, outputs.dtype) if context.training else None

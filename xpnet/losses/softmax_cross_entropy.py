@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from xpnet import ops
 from xpnet.backends import Array, Backend
+from xpnet.context import Context
 from xpnet.errors import ConfigurationError, DTypeError, OutOfRangeError, ShapeError, finite_number
 from xpnet.losses.loss import Loss
 from xpnet.parameters import Shape
@@ -43,6 +45,8 @@ class SoftmaxCrossEntropy(Loss):
     0.693147
     """
 
+    takes_bfloat16 = True
+
     def __init__(
         self,
         label_smoothing: float = 0.0,
@@ -56,16 +60,18 @@ class SoftmaxCrossEntropy(Loss):
         self.ignore_index = None if ignore_index is None else _label("ignore_index", ignore_index)
         self._device_weights: tuple[Backend, Array] | None = None
 
-    def compute(
-        self, backend: Backend, outputs: Array, targets: Array, gradient: bool, out: Array | None
-    ) -> ops.BatchLoss:
+    def compute(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:
         """:func:`xpnet.ops.softmax_cross_entropy`."""
+        backend, part = context.backend, context.part  # the results of all parts of a batch live together
+        dtype = self._real_dtype(backend, outputs)
         return ops.softmax_cross_entropy(
             backend,
             outputs,
             targets,
-            gradient,
-            out,
+            context.training,
+            self._gradient_memory(outputs, context),
+            losses=context.empty(self, f"losses {part}", outputs.shape[:-1], dtype),
+            summary=context.empty(self, f"summary {part}", (4,), backend.xp.float64),
             label_smoothing=self.label_smoothing,
             class_weights=None if self.class_weights is None else self._weights_for(backend, outputs),
             ignore_index=self.ignore_index,
@@ -97,20 +103,26 @@ class SoftmaxCrossEntropy(Loss):
         if self.ignore_index is not None:
             bad &= y != self.ignore_index
         if bad.any():
-            row, *_ = place = np.unravel_index(int(bad.argmax()), y.shape)
+            row, *_ = place = np.unravel_index(int(np.argmax(bad)), y.shape)
             known = f"the model has {outputs}, for the labels 0 to {outputs - 1}"
             raise OutOfRangeError(f"label {y[place]} at row {row} has no output: {known}")
 
     def _weights_for(self, backend: Backend, logits: Array) -> Array:
         """The class weights on the device and in the dtype of the logits, copied once."""
+        dtype = self._real_dtype(backend, logits)
         if (
             self._device_weights is None
             or self._device_weights[0] is not backend
-            or self._device_weights[1].dtype != logits.dtype
+            or self._device_weights[1].dtype != dtype
         ):
             weights = backend.asarray(self.class_weights, "float64")
-            self._device_weights = backend, backend.xp.astype(weights, logits.dtype)
+            self._device_weights = backend, backend.xp.astype(weights, dtype)
         return self._device_weights[1]
+
+    @staticmethod
+    def _real_dtype(backend: Backend, logits: Array) -> Any:
+        """The type of losses and weights."""
+        return logits.dtype if backend.activation_dtype is None else backend.xp.float32
 
 
 def _weights(class_weights: Iterable[float]) -> list[float]:

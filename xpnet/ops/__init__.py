@@ -26,7 +26,8 @@ from xpnet.ops.cross_entropy import softmax, softmax_backward, softmax_cross_ent
 from xpnet.ops.dropout import dropout
 from xpnet.ops.elementwise_losses import binary_cross_entropy, mean_squared_error
 from xpnet.ops.embedding import embedding, embedding_backward
-from xpnet.ops.gather import gather
+from xpnet.ops.end_step import Guard, HyperparameterTable, end_step
+from xpnet.ops.gather import BatchOfStep, gather
 from xpnet.ops.linear import linear, linear_backward
 from xpnet.ops.moving_average import moving_average_update
 from xpnet.ops.normalization import (
@@ -46,6 +47,9 @@ __all__ = [
     "ACTIVATIONS",
     "REDUCTIONS",
     "BatchLoss",
+    "BatchOfStep",
+    "Guard",
+    "HyperparameterTable",
     "adagrad_update",
     "adam_update",
     "average_pool",
@@ -64,6 +68,7 @@ __all__ = [
     "dropout",
     "embedding",
     "embedding_backward",
+    "end_step",
     "fold",
     "gather",
     "gelu",

@@ -49,7 +49,7 @@ def sigmoid(backend: Backend, x: Array, out: Array | None = None) -> Array:
     """
     xp = backend.xp
     decay = xp.exp(-xp.abs(x))  # at most 1, so nothing overflows; for x < 0, σ(x) = exp(x) / (1 + exp(x))
-    return store(xp.where(x < 0, decay, xp.ones_like(x)) / (1 + decay), out)
+    return store(xp.where(x < 0, decay, 1.0) / (1 + decay), out)
 
 
 def sigmoid_backward(backend: Backend, dy: Array, y: Array, out: Array | None = None) -> Array:
@@ -97,7 +97,7 @@ def gelu(backend: Backend, x: Array, out: Array | None = None) -> Array:
     """
     xp = backend.xp
     gate, _ = _gelu_gate(backend, x)
-    return store(xp.where(x < -_GELU_SATURATED, xp.zeros_like(x), x) * gate, out)
+    return store(xp.where(x < -_GELU_SATURATED, 0.0, x) * gate, out)
 
 
 def gelu_backward(backend: Backend, dy: Array, x: Array, out: Array | None = None) -> Array:
@@ -119,7 +119,8 @@ _GELU_SATURATED = 50.0  # beyond this |x|, σ(u) is exactly 0 or 1, in float64 t
 
 def _gelu_gate(backend: Backend, x: Array) -> tuple[Array, Array]:
     """σ(u), and x clipped so that its cube cannot overflow."""
-    bounded = backend.xp.clip(x, -_GELU_SATURATED, _GELU_SATURATED)
+    xp = backend.xp
+    bounded = xp.minimum(xp.maximum(x, -_GELU_SATURATED), _GELU_SATURATED)  # CuPy's clip waits for the GPU
     return sigmoid(backend, _GELU_SCALE * (bounded + _GELU_CUBIC * bounded * bounded * bounded)), bounded
 
 

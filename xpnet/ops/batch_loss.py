@@ -24,6 +24,7 @@ class BatchLoss(NamedTuple):
         reduction: "mean", "sum" or "none".
         bad_row: the first row whose label is not a class, else -1: a 0-d float64 array, for the report; None where such
             a label raises at once or is impossible.
+        summary: (4,) float64 with loss, weight, correct and bad_row, where a kernel wrote them together; else None.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -41,6 +42,7 @@ class BatchLoss(NamedTuple):
     rows: Array | int
     reduction: str = "mean"
     bad_row: Array | None = None
+    summary: Array | None = None
 
 
 def batch_loss(

@@ -102,7 +102,7 @@ def convolve_backward(
         dW: (size, size, C, outputs), contiguous, overwritten.
         db: (outputs,), overwritten.
         input_gradient: whether to compute dx, which takes a matrix product of its own.
-        out: (N, H, W, C), contiguous, receives dx when given.
+        out: (N, H, W, C), contiguous, of dW's type, in which patches are summed; receives dx when given.
         dz: (N, R, S, outputs), scratch memory when given.
         dcolumns: scratch memory of the columns' shape when given.
 
@@ -125,7 +125,7 @@ def convolve_backward(
     if not input_gradient:
         dx = dcolumns = None
     else:
-        dx = xp.empty(x.shape, dtype=x.dtype, device=backend.device) if out is None else out
+        dx = xp.empty(x.shape, dtype=dW.dtype, device=backend.device) if out is None else out
         dcolumns = xp.empty_like(columns) if dcolumns is None else dcolumns
     for images in _chunks(N, columns.shape[0]):
         chunk = slice(images.stop - images.start)

@@ -52,6 +52,8 @@ def softmax_cross_entropy(
     gradient: bool = True,
     out: Array | None = None,
     *,
+    losses: Array | None = None,
+    summary: Array | None = None,
     label_smoothing: float = 0.0,
     class_weights: Array | None = None,
     ignore_index: int | None = None,
@@ -72,8 +74,11 @@ def softmax_cross_entropy(
             (…, C) for logits with more axes, whose losses are (…).
         gradient: whether to compute the gradient.
         out: of the logits' shape, C-contiguous, receives the gradient when given.
+        losses: (N,), or (…) for logits with more axes, C-contiguous, of the logits' type (of float32 for bfloat16):
+            receives the losses when given.
+        summary: (4,) float64 memory, which a fused kernel leaves in the result's ``summary``.
         label_smoothing: s, from 0 to 1.
-        class_weights: (C,) of the logits' type, w; None is 1.
+        class_weights: (C,) of the logits' type (of float32 for bfloat16), w; None is 1.
         ignore_index: rows with this label have loss 0, gradient 0 and weight 0, and are never correct.
         reduction: "mean", "sum" or "none"; under "none" row i of the gradient is that of loss i.
 
@@ -95,12 +100,26 @@ def softmax_cross_entropy(
     """
     labels = check_labels(backend, logits, labels, class_weights, ignore_index)
     if logits.ndim > 2:
-        options = {"label_smoothing": label_smoothing, "class_weights": class_weights, "ignore_index": ignore_index}
-        return _with_leading_axes(backend, logits, labels, gradient, out, {**options, "reduction": reduction})
+        options: dict[str, Any] = {"losses": losses, "summary": summary, "reduction": reduction}
+        options |= {"label_smoothing": label_smoothing, "class_weights": class_weights, "ignore_index": ignore_index}
+        return _with_leading_axes(backend, logits, labels, gradient, out, options)
     fused = backend.kernel("softmax_cross_entropy", *((logits, labels) if labels.ndim == 2 else (logits,)))
     if fused is not None:
-        wanted = gradient, out, label_smoothing, class_weights, ignore_index, reduction
+        wanted = gradient, out, losses, summary, label_smoothing, class_weights, ignore_index, reduction
         return _fused(backend, fused, logits, labels, *wanted)
+    if backend.is_bfloat16(logits):  # computed in float32, and rounded once
+        wide = softmax_cross_entropy(
+            backend,
+            backend.widened(logits),
+            backend.widened(labels),
+            gradient,
+            losses=losses,
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+        return wide._replace(gradient=store(backend.narrowed(wide.gradient), out) if gradient else None)
     xp, dtype, classes = backend.xp, logits.dtype, logits.shape[1]
     counts = bad_row = None
     if labels.ndim == 1:
@@ -112,7 +131,7 @@ def softmax_cross_entropy(
     log_softmax = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
     # A class with target 0 adds 0, even where its log-probability is -inf.
     masked_log_softmax = xp.where(targets == 0, xp.zeros_like(logits), log_softmax)
-    losses = -xp.sum(targets * masked_log_softmax, axis=1)
+    losses = store(-xp.sum(targets * masked_log_softmax, axis=1), losses)
     loss = reduce_losses(backend, losses, weight, reduction)
     hits = xp.argmax(logits, axis=1) == (xp.argmax(labels, axis=1) if labels.ndim == 2 else labels)
     correct = xp.sum(xp.astype(hits if counts is None else hits & counts, xp.float64))
@@ -131,12 +150,14 @@ def _with_leading_axes(
     *axes, classes = logits.shape
     labels = as_rows(backend, labels) if labels.ndim == logits.ndim else backend.reshape(labels, (math.prod(axes),))
     rows, out_rows = as_rows(backend, logits), view_as_rows(backend, out)
+    if options["losses"] is not None:
+        options["losses"] = backend.reshape(options["losses"], (math.prod(axes),))
     result = softmax_cross_entropy(backend, rows, labels, gradient, out_rows, **options)
     bad_row = None if result.bad_row is None else backend.xp.floor(result.bad_row / max(math.prod(axes[1:]), 1))
     losses = backend.reshape(result.losses, tuple(axes))
     if gradient and out is None:
         out = backend.reshape(result.gradient, (*axes, classes))
-    return result._replace(losses=losses, gradient=out if gradient else None, bad_row=bad_row)
+    return result._replace(losses=losses, gradient=out if gradient else None, bad_row=bad_row, summary=None)
 
 
 def _fused(
@@ -146,14 +167,19 @@ def _fused(
     labels: Array,
     gradient: bool,
     out: Array | None,
+    losses: Array | None,
+    summary: Array | None,
     label_smoothing: float,
     class_weights: Array | None,
     ignore_index: int | None,
     reduction: str,
 ) -> BatchLoss:
     xp, device = backend.xp, backend.device
-    summary = xp.empty((4,), dtype=xp.float64, device=device)
-    losses = xp.empty(logits.shape[:1], dtype=logits.dtype, device=device)
+    if summary is None:
+        summary = xp.empty((4,), dtype=xp.float64, device=device)
+    if losses is None:
+        dtype = logits.dtype if backend.activation_dtype is None else xp.float32
+        losses = xp.empty(logits.shape[:1], dtype=dtype, device=device)
     if gradient and out is None:
         out = xp.empty(logits.shape, dtype=logits.dtype, device=device)
     out = out if gradient else None
@@ -176,4 +202,4 @@ def _fused(
     counts = None if ignore_index is None else row_mask(backend, labels, ignore_index)
     rows = logits.shape[0] if counts is None else xp.sum(xp.astype(counts, xp.float64))
     weight = rows if class_weights is None else summary[1]
-    return BatchLoss(summary[0], losses, summary[2], out, weight, rows, reduction, bad_row=summary[3])
+    return BatchLoss(summary[0], losses, summary[2], out, weight, rows, reduction, summary[3], summary)

@@ -8,7 +8,13 @@ from xpnet.ops.outputs import store
 
 
 def dropout(
-    backend: Backend, x: Array, rate: float, key: tuple[int, int], step: int, out: Array | None = None
+    backend: Backend,
+    x: Array,
+    rate: float,
+    key: tuple[int, int],
+    step: int,
+    out: Array | None = None,
+    device_step: Array | None = None,
 ) -> Array:
     """y = x / (1 - rate) where an element is kept, else 0. The backward pass is the same call on dy.
 
@@ -22,6 +28,7 @@ def dropout(
         key: two 32-bit words, see :func:`xpnet.random.stream_key`.
         step: the training step.
         out: receives y when given; may be ``x``.
+        device_step: (1,) int64, the same step, which a fused kernel reads instead when given.
 
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014, with the
     scaling at training time.
@@ -35,8 +42,9 @@ def dropout(
     fused = backend.kernel("dropout", x, *(() if out is None else (out,)))
     if fused is not None:
         out = xp.empty_like(x) if out is None else out
-        fused(x, rate, key, step, out)
+        fused(x, rate, key, step if device_step is None else device_step, out)
         return out
     kept = random.words(key, step, x.size) * 2.0**-32 >= rate  # on the host: the same bits on every backend
     kept = xp.reshape(backend.asarray(kept), x.shape)
-    return store(xp.where(kept, x, xp.zeros_like(x)) * (1 / (1 - rate)), out)
+    x = backend.widened(x)
+    return store(backend.narrowed(xp.where(kept, x, xp.zeros_like(x)) * (1 / (1 - rate))), out)

@@ -40,7 +40,10 @@ def linear(
         out = xp.empty((x.shape[0], W.shape[1]), dtype=x.dtype) if out is None else out
         fused(x, W, b, activation, out)
         return out
-    y = xp.matmul(x, W) + b
+    if backend.is_bfloat16(x):  # computed in float32, and rounded once
+        y = linear(backend, backend.widened(x), backend.widened(W), backend.widened(b), activation)
+        return store(backend.narrowed(y), out)
+    y = backend.matmul(x, W) + b
     return store(y, out) if activation is None else ACTIVATIONS[activation].forward(backend, y, out)
 
 
@@ -91,14 +94,20 @@ def linear_backward(
         return out if out is not None or dx is None else backend.reshape(dx, x.shape)
     xp = backend.xp
     if db is None:
-        db = xp.empty((W.shape[1],), dtype=W.dtype, device=backend.device)
+        db = xp.empty((W.shape[1],), dtype=dW.dtype, device=backend.device)
     fused = backend.kernel("linear_backward", dy, x, y, W)
     if fused is not None:
         dx = None if not input_gradient else xp.empty_like(x) if out is None else out
         dz = None if activation is None else xp.empty_like(dy) if dz is None else dz
         fused(dy, x, y, W, activation, dW, db, dz, dx)
         return dx
+    if backend.is_bfloat16(x):  # computed in float32; dz and dx are rounded, as where a kernel stores them
+        dy, x, y, W = (backend.widened(array) for array in (dy, x, y, W))
+        if activation is not None:
+            dy = backend.widened(backend.narrowed(ACTIVATIONS[activation].backward(backend, dy, y)))
+        dx = linear_backward(backend, dy, x, y, W, None, dW, db, input_gradient)
+        return None if dx is None else store(backend.narrowed(dx), out)
     dz = dy if activation is None else ACTIVATIONS[activation].backward(backend, dy, y)
-    dW[...] = xp.matmul(xp.matrix_transpose(x), dz)
+    dW[...] = backend.matmul(xp.matrix_transpose(x), dz)
     db[...] = xp.sum(dz, axis=0)
-    return store(xp.matmul(dz, xp.matrix_transpose(W)), out) if input_gradient else None
+    return store(backend.matmul(dz, xp.matrix_transpose(W)), out) if input_gradient else None

@@ -11,11 +11,23 @@ from xpnet.errors import CallOrderError, ConfigurationError, finite_number
 from xpnet.layers import Layer
 from xpnet.optimizers import groups
 from xpnet.optimizers.groups import Group
+from xpnet.optimizers.hyperparameters import AHEAD, Hyperparameters
 from xpnet.parameters import NamedVector, Shape
 from xpnet.schedules import Schedule, as_schedule
 
 # Set by initialize, and not pickled.
-_BOUND_ATTRIBUTES = {"_backend", "_parameters", "_groups", "_hyperparameters", "_current", "_segments"}
+_BOUND_ATTRIBUTES = {
+    "_backend",
+    "_parameters",
+    "_groups",
+    "_hyperparameters",
+    "_current",
+    "_segments",
+    "_table",
+    "_planned",
+}
+
+_TABLE_STEPS = 1024  # whose hyperparameters are copied to a device at once
 
 _WEIGHTS = "weights"  # in checkpoints, beside the slots: the weights whose moving average is evaluated
 
@@ -164,14 +176,13 @@ class Optimizer:
         self._parameters = parameters
         self._groups = list(dict.fromkeys(segment.group for segment in segments))
         width = len(self._step_hyperparameters(0, 0.0, 0.0))
-        self._hyperparameters = self._backend.aligned_zeros(width * len(self._groups), "float64")
-        self._current: list[float] = []  # the values in self._hyperparameters
+        self._hyperparameters = Hyperparameters(self._backend, width * len(self._groups))
         vectors = [views.vector for views in (parameters, gradients, *self.state.values())]
         self._segments: list[tuple[Array, float, list[Array]]] = []
         for group, place in segments:
             start = width * self._groups.index(group)
             coupled_decay = 0.0 if self.decoupled_weight_decay else group.weight_decay
-            hyperparameters = self._hyperparameters[start : start + width]
+            hyperparameters = self._hyperparameters.vector[start : start + width]
             self._segments.append((hyperparameters, coupled_decay, [vector[place] for vector in vectors]))
 
     @property
@@ -195,15 +206,7 @@ class Optimizer:
             raise CallOrderError(
                 f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
             )
-        rate = self.rate(step)
-        hyperparameters: list[float] = []
-        for factor, decay in self._groups:
-            hyperparameters += self._step_hyperparameters(
-                step, rate * factor, decay if self.decoupled_weight_decay else 0.0
-            )
-        if hyperparameters != self._current:
-            self._hyperparameters[...] = self._backend.asarray(hyperparameters, "float64")
-            self._current = hyperparameters
+        self._hyperparameters.write(self._hyperparameters_at(step))
         if self.clip_norm is not None or self.clip_value is not None:
             self._clip()
         for group_hyperparameters, coupled_decay, (values, gradients, *state) in self._segments:
@@ -213,6 +216,23 @@ class Optimizer:
             elif self.rule is not None:
                 learning_rate = self._backend.xp.astype(group_hyperparameters[0, ...], values.dtype)
                 self.rule(self._backend, values, total, *state, learning_rate)
+
+    def table(self, step: int) -> ops.HyperparameterTable:
+        """The hyperparameters of many steps, ``step`` among them, for :func:`xpnet.ops.end_step` before ``update``.
+
+        They are copied to the device once in many steps, or when the learning rate was changed.
+        """
+        changing = isinstance(self.learning_rate, Schedule)
+        stop = max(self.total_steps or 0, step + 1) if changing else step + AHEAD
+        return self._hyperparameters.table(step, self._hyperparameters_at, stop)
+
+    def _hyperparameters_at(self, step: int) -> list[float]:
+        """Those of all groups, one after the other."""
+        rate = self.rate(step)
+        found: list[float] = []
+        for factor, decay in self._groups:
+            found += self._step_hyperparameters(step, rate * factor, decay if self.decoupled_weight_decay else 0.0)
+        return found
 
     def set_total_steps(self, total_steps: int, step: int) -> None:
         """Set the number of steps of the run, before ``step`` is taken; a schedule may depend on it.
@@ -250,8 +270,9 @@ class Optimizer:
             self.initialize(self.model)
             self.schedule.restore(schedule)
             self.total_steps = total_steps
-            for slot, vector in state["state"].items():
-                self.state[slot].vector[...] = vector.vector
+            with self._backend.on_device():
+                for slot, vector in state["state"].items():
+                    self.state[slot].vector[...] = vector.vector
 
     def _clip(self) -> None:
         if self.clip_norm is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,10 +18,10 @@ from xpnet.layers import Layer
 from xpnet.layers.preprocessing import fit_preprocessing
 from xpnet.losses import Loss, as_loss
 from xpnet.optimizers import Optimizer
-from xpnet.parity.parts import Inference
+from xpnet.parity.parts import Inference, Pass
 from xpnet.parity.perturbation import ROUNDOFF, perturbed_backend
 from xpnet.parity.recording import record_step
-from xpnet.parity.replica import Quantity, Replica
+from xpnet.parity.replica import Part, Quantity, Replica
 from xpnet.parity.rounding import rounding_bounds
 from xpnet.registry import build
 from xpnet.training.batches import samples_for
@@ -30,6 +31,9 @@ from xpnet.training.runs import require_trainable
 # Backends order their operations differently, and round constants to their own type. With this margin, λ in the bound
 # of a sum is 8, and a rounding exceeds it with a probability of 2 exp(-32).
 MARGIN = 4.0
+
+_ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-8}  # of results or factors, by precision
+_LIMITS = {"float64": (2.0**-1022, 53), "float32": (2.0**-126, 24), "bfloat16": (2.0**-126, 8)}  # smallest, bits
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,8 @@ def compare(
         model: initialised; it is not changed.
         loss, optimizer: as for a :class:`~xpnet.Trainer`; they are not changed.
         train: samples.
-        backends: at least two with different names, the reference first; each computes in its own element type, from
-            weights and inputs rounded to the narrowest of these types.
+        backends: at least two with different names, the reference first; each computes in its own element type and
+            precision, from weights and inputs rounded to the narrowest of these types.
         batch_size: rows in a step.
         sampler: order of the samples; shuffled when None.
         steps: the largest number of steps; the comparison ends with the first step that has a divergence.
@@ -168,6 +172,8 @@ def compare(
     model = model.to(model.require_backend())
     fit_preprocessing(model, samples_for(model, train, as_loss(loss)).x)
     narrowest = "float32" if any(backend.dtype == "float32" for backend in backends) else "float64"
+    if any(backend.activation_dtype is not None for backend in backends):
+        narrowest = "bfloat16"
     setup = (model, as_loss(loss), optimizer, Samples(*train), batch_size, sampler or Shuffled(), seed, narrowest)
     trained, isolated = ([Replica(backend, *setup) for backend in backends] for _ in range(2))
     perturbed = perturbed_backend()
@@ -182,7 +188,7 @@ def compare(
             bounds = rounding_bounds(perturbed, partial(bounding.compute, part))
             expected, *others = (replica.compute(part) for replica in isolated)
             for replica, found in zip(isolated[1:], others, strict=True):
-                units = MARGIN * (_roundoff(isolated[0]) + _roundoff(replica)) / ROUNDOFF
+                units = MARGIN * (_roundoff(isolated[0], part) + _roundoff(replica, part)) / ROUNDOFF
                 for quantity, array in found.items():
                     row = _row(replica, quantity, step, expected[quantity], array, units * bounds[quantity])
                     key = row.backend, row.layer, row.quantity
@@ -232,9 +238,9 @@ def compare_recipe(
 def _row(
     replica: Replica, quantity: Quantity, step: int, expected: np.ndarray, array: np.ndarray, bound: np.ndarray
 ) -> Row:
-    limits = np.finfo(replica.narrowest)
+    tiny, digits = _LIMITS[replica.narrowest]
     expected, array = expected.astype(np.float64, copy=False), array.astype(np.float64, copy=False)
-    bound = np.nan_to_num(bound, nan=0.0, posinf=np.inf) + limits.tiny  # smaller numbers may be flushed to zero
+    bound = np.nan_to_num(bound, nan=0.0, posinf=np.inf) + tiny  # smaller numbers may be flushed to zero
     with np.errstate(invalid="ignore"):
         error = np.abs(array - expected)
         if not np.isfinite(error).all():
@@ -244,8 +250,8 @@ def _row(
         length = np.linalg.norm(expected)
         relative = 0.0 if not differs else np.linalg.norm(error) / length if length else np.inf
     worst = np.unravel_index(np.argmax(error / bound if differs else bound), error.shape)
-    largest = np.max(np.abs(expected), where=np.isfinite(expected), initial=limits.tiny)
-    ulp = float(np.spacing(limits.dtype.type(largest)))
+    largest = np.max(np.abs(expected), where=np.isfinite(expected), initial=tiny)
+    ulp = 2.0 ** (math.frexp(largest)[1] - digits)
     ulps, limit = float(error[worst]) / ulp, float(bound[worst]) / ulp
     return Row(replica.backend.name, quantity.layer, quantity.kind, quantity.array, step, ulps, limit, float(relative))
 
@@ -254,8 +260,11 @@ def _fraction_of_bound(row: Row) -> float:
     return row.ulps / row.bound
 
 
-def _roundoff(replica: Replica) -> float:
-    return float(np.finfo(replica.model.dtype).eps) / 2
+def _roundoff(replica: Replica, part: Part) -> float:
+    """The largest relative error of a rounding: that of the backend's precision in a layer that computes in it."""
+    own = float(np.finfo(replica.model.dtype).eps) / 2
+    in_precision = isinstance(part, (Pass, Inference)) and replica.layers[part.layer].takes_bfloat16
+    return _ROUNDOFF.get(replica.backend.precision, own) if in_precision else own
 
 
 def _drift(reference: Replica, replica: Replica) -> Drift:

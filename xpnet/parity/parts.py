@@ -79,7 +79,7 @@ class Inference:
 
     def equals_training(self, replica: Replica) -> bool:
         """Whether inference gives the same bits as training, so that there is nothing more to compare."""
-        with replica.backend.ignoring_overflow():
+        with replica.backend.on_device(), replica.backend.ignoring_overflow():
             contexts = (Context(replica.backend), replica.context)
             y, y_in_training = (self._forward(replica, context) for context in contexts)
         return np.array_equal(y, y_in_training, equal_nan=True)

@@ -14,6 +14,7 @@ from xpnet.data import Sampler, Samples
 from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.optimizers import Optimizer
+from xpnet.parameters import Views
 from xpnet.training import Trainer, batches_for
 from xpnet.training.hooks import named_layers
 
@@ -45,7 +46,8 @@ class Replica:
         batch_size: rows in a step.
         sampler: order of the samples.
         seed: of the order, and of layers that draw random numbers.
-        narrowest: the element type to which the weights, and the inputs of a step's parts, are rounded.
+        narrowest: the element type to which the weights, and the inputs of a step's parts, are rounded; it may be
+            "bfloat16".
         reuse: whether layers reuse their memory from step to step, as in training.
     """
 
@@ -69,11 +71,12 @@ class Replica:
             self.write(own, {name: self.rounded(given.backend.to_numpy(view)) for name, view in given.items()})
         optimizer = copy.copy(optimizer)
         optimizer.learning_rate = copy.deepcopy(optimizer.learning_rate)  # a schedule may have a state
-        self.trainer = Trainer(self.model, copy.copy(loss), optimizer, seed=seed)
+        self.trainer = Trainer(self.model, copy.copy(loss), optimizer, seed=seed, precision=backend.precision)
         self.batches = batches_for(
             self.model, train, self.trainer.loss, batch_size=batch_size, sampler=sampler, seed=seed, drop_last=True
         )
-        self.context = Context(backend, training=True, seed=seed, reuse=reuse)
+        with backend.on_device():
+            self.context = Context(backend, training=True, seed=seed, reuse=reuse)
         self.layers = dict(named_layers(self.model))
 
     def to_backend(self, numbers: np.ndarray) -> Array:
@@ -82,17 +85,17 @@ class Replica:
 
     def to_host(self, array: Array) -> np.ndarray:
         """A copy on the host, in float64; integers keep their type."""
-        numbers = self.backend.to_numpy(array)
+        numbers = self.backend.to_numpy(self.backend.widened(array))
         return np.array(numbers, np.float64 if numbers.dtype.kind == "f" else None)
 
     def rounded_copies(self, views: Mapping[str, Array]) -> Numbers:
         """Copies of all views on the host, rounded."""
         return {name: self.rounded(self.to_host(view)) for name, view in views.items()}
 
-    def write(self, views: Mapping[str, Array], numbers: Numbers) -> None:
+    def write(self, views: Views, numbers: Numbers) -> None:
         """Write each array into the view of the same name."""
         for name, array in numbers.items():
-            views[name][...] = self.backend.asarray(array, self.model.dtype if array.dtype.kind == "f" else None)
+            views[name] = array
 
     def rounded(self, numbers: np.ndarray) -> np.ndarray:
         """The numbers rounded to the narrowest type, as float64; integers are unchanged."""
@@ -100,10 +103,10 @@ class Replica:
 
     def train_step(self) -> None:
         """Take the next training step."""
-        with self.backend.ignoring_overflow():
+        with self.backend.on_device(), self.backend.ignoring_overflow():
             self.trainer.train_step(self.batches, self.context)
 
     def compute(self, part: Part) -> dict[Quantity, np.ndarray]:
         """Compute a part of a step on this replica's backend."""
-        with self.backend.ignoring_overflow():
+        with self.backend.on_device(), self.backend.ignoring_overflow():
             return part.compute(self)

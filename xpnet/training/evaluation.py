@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from xpnet import ops
 from xpnet.context import Context
 from xpnet.data import Batches, Samples
 from xpnet.errors import positive_integer
@@ -71,11 +72,11 @@ def evaluate_batches(model: Layer, batches: Batches, loss: Loss) -> Evaluation:
     5
     """
     backend = batches.backend
-    context, report = Context(backend, reuse=True), reports.new_report(backend)
     purpose = f"an evaluation with batches of {batches.batch_size:,} rows: make them smaller, or use the CPU"
-    with backend.memory_for(purpose):
+    with backend.on_device(), backend.memory_for(purpose):
+        context, report = Context(backend, reuse=True), reports.new_report(backend)
         for number, batch in enumerate(batches.epoch()):
             x, y = batches.gather(batch, context)
-            reports.accumulate(backend, report, loss.forward(model.forward(x, context), y, context), step=number)
+            ops.end_step(backend, report, loss.forward(model.forward(x, context), y, context), step=number)
     totals = reports.read(backend, report)
     return Evaluation(*reports.means(totals), int(totals[reports.COUNT]))

@@ -47,7 +47,8 @@ class MovingAverage:
         self._parameters = model.vectors.parameters
         self._backend = self._parameters.backend
         self.values = NamedVector(self._backend, self._parameters.shapes, self._parameters.dtype)
-        self.values.vector[...] = self._parameters.vector
+        with self._backend.on_device():
+            self.values.vector[...] = self._parameters.vector
 
     def update(self, found_inf: Array | None = None) -> None:
         """Update the average with the current weights, unless ``found_inf`` is set; never waits for the device."""
@@ -57,9 +58,10 @@ class MovingAverage:
     def applied(self) -> Iterator[None]:
         """A context in which the model has the averaged weights, to evaluate, save or copy it."""
         parameters = self._parameters.vector
-        weights = self._backend.xp.asarray(parameters, copy=True)
-        parameters[...] = self.values.vector
-        try:
-            yield
-        finally:
-            parameters[...] = weights
+        with self._backend.on_device():
+            weights = self._backend.xp.asarray(parameters, copy=True)
+            parameters[...] = self.values.vector
+            try:
+                yield
+            finally:
+                parameters[...] = weights

@@ -62,6 +62,7 @@ def train(
         With early stopping, there is stopped_early, too.
 
     Raises:
+        BackendError: the backend does not compute in the recipe's precision.
         ConfigurationError: the recipe is for inference only, or cannot be trained on these data.
         ShapeError: the network does not fit the data.
         RunFolderError: the folder is not empty, or cannot be written.
@@ -75,6 +76,7 @@ def train(
     (45, True)
     """
     require_trainable(recipe)
+    backend = backend.at_precision(recipe.precision)
     model = recipe.build_model()
     _require_matching_shapes(model, dataset, recipe)
     if stop_after_epoch is not None:

@@ -208,8 +208,8 @@ def _restore(
     _require_tensors(shapes, prefixes, saved, origin)
     for prefix, vector in vectors.items():
         with vector.backend.ignoring_overflow():
-            for name, view in vector.items():
-                view[...] = vector.backend.asarray(saved.tensors[prefix + name], vector.dtype)
+            for name in vector:
+                vector[name] = saved.tensors[prefix + name]
 
 
 def _require_tensors(needed: Mapping[str, Shape], prefixes: tuple[str, ...], saved: Checkpoint, origin: str) -> None:
@@ -235,5 +235,5 @@ def _model_from_book(path: Path, backend: Backend) -> Sequential:
     with backend.ignoring_overflow():  # a float64 weight beyond float32's range becomes infinite
         for place in range(1, last + 2):
             for kind in ("W", "b"):
-                model.parameters[f"{place}.{kind}"][...] = backend.asarray(weights[f"{kind}{place}"], model.dtype)
+                model.parameters[f"{place}.{kind}"] = weights[f"{kind}{place}"]
     return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from xpnet import ops
 from xpnet.backends import Array
@@ -10,14 +10,11 @@ from xpnet.context import Context
 from xpnet.data import Batch, Batches
 from xpnet.layers import Layer
 from xpnet.losses import Loss
-from xpnet.ops.batch_loss import counted_loss
 from xpnet.optimizers import Optimizer
 from xpnet.training import reports
 from xpnet.training.accumulation import GradientAccumulation
+from xpnet.training.device_steps import PART, DeviceSteps
 from xpnet.training.moving_average import MovingAverage
-
-# Between the RNG steps of a batch's parts: the upper half of the counter, which no run's steps reach.
-RNG_STRIDE = 2**32
 
 
 class TrainingStep:
@@ -65,13 +62,15 @@ class TrainingStep:
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.micro_batch_size, self.average = micro_batch_size, average
-        self.skip_after_nonfinite = skip_after_nonfinite
         self.backend = model.require_backend()
         self.report = reports.new_report(self.backend)
         parameters, gradients, buffers = model.vectors
         self._parameters, self._gradients, self._buffers = parameters.vector, gradients.vector, buffers.vector
         self._reads_found_inf = optimizer.reads_found_inf
         self._found_inf = self.backend.aligned_zeros(1, "int32")
+        self._guard = ops.Guard(self._gradients, self._found_inf, skip_after_nonfinite)
+        self._device_steps = DeviceSteps(self.backend)
+        self._earlier_buffers = self.backend.aligned_zeros(self._buffers.shape[0], buffers.dtype)
         self.gradients: Callable[[Array, Array, Context], ops.BatchLoss] = self._backpropagate
         self.reduce: Callable[[Iterable[ops.BatchLoss], int], ops.BatchLoss] = GradientAccumulation(gradients)
         self.update: Callable[[int, Array], None] = self._optimize
@@ -80,24 +79,33 @@ class TrainingStep:
         """Take a step, under a training context, and return the number of rows in its batch."""
         batch = batches.at(step)
         parts = batch.parts(self.micro_batch_size)
-        buffers = self.backend.xp.asarray(self._buffers, copy=True) if self._buffers.shape[0] else None
-        result = self.reduce(self.results(batches, parts, step, context), len(parts))
-        context.step = step
-        ops.check_finite(self.backend, self._gradients, counted_loss(self.backend, result), self._found_inf)
-        if self.skip_after_nonfinite:
-            reports.skip_after_nonfinite(self.backend, self.report, self._found_inf)
+        if self._buffers.shape[0]:
+            self._earlier_buffers[...] = self._buffers
+        device_steps = self._device_steps.of_parts(step, len(parts))
+        result = self.reduce(self.results(batches, parts, step, context, device_steps), len(parts))
+        context.step, context.device_step, context.part = step, None, 0
+        steps = self._device_steps.vector
+        table = None if steps is None else self.optimizer.table(step)
+        ops.end_step(self.backend, self.report, result, step + 1, self._guard, steps=steps, table=table)
         self._guarded_update(step)
         if self.average is not None:
             self.average.update(self._found_inf)
-        if buffers is not None:
-            ops.restore_if_found_inf(self.backend, self._buffers, buffers, self._found_inf)
-        reports.accumulate(self.backend, self.report, result, step + 1, self._found_inf)
+        if self._buffers.shape[0]:
+            ops.restore_if_found_inf(self.backend, self._buffers, self._earlier_buffers, self._found_inf)
         return batch.rows
 
-    def results(self, batches: Batches, parts: list[Batch], step: int, context: Context) -> Iterator[ops.BatchLoss]:
+    def results(
+        self,
+        batches: Batches,
+        parts: list[Batch],
+        step: int,
+        context: Context,
+        device_steps: Sequence[Array] | None = None,
+    ) -> Iterator[ops.BatchLoss]:
         """The results of the parts of a step's batch, lazily; the model has the gradient of the last one taken."""
         for part in parts:
-            context.step = step + part.number * RNG_STRIDE  # each part gets its own RNG step
+            context.step, context.part = step + part.number * PART, part.number  # each draws numbers of its own
+            context.device_step = None if device_steps is None else device_steps[part.number]
             yield self.gradients(*batches.gather(part, context), context)
 
     def _backpropagate(self, x: Array, y: Array, context: Context) -> ops.BatchLoss:

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
-from xpnet.backends import Array
+from xpnet.backends import PRECISIONS, Array
 from xpnet.configuration import ON_NONFINITE
 from xpnet.context import Context
 from xpnet.data import Batches, Sampler, Samples, Shuffled
 from xpnet.errors import CallOrderError, NonFiniteError, one_of, positive_integer
 from xpnet.layers import Layer
+from xpnet.layers.precision import set_precision
 from xpnet.layers.preprocessing import fit_preprocessing
 from xpnet.losses import Loss, RowLoss, SoftmaxCrossEntropy, as_loss
 from xpnet.optimizers import Optimizer
@@ -41,6 +42,8 @@ class Trainer:
             into one step. None: all at once.
         ema_decay: β of an exponential moving average of the weights, which is evaluated and saved; 0.999 averages
             about a thousand steps. None: no average.
+        precision: of the model's passes, from now on: "float32"; "tf32", where products of matrices may round their
+            factors to TF32; or "bf16", where activations are bfloat16. Weights and optimizer state are float32.
         callbacks: called during the run, in this order.
         on_nonfinite: what to do at a step whose loss or gradients are not all finite; it updates nothing either way.
             "stop": no further step is taken, and the next report raises and names the layer. "skip": the step is
@@ -62,6 +65,7 @@ class Trainer:
 
     Raises:
         ConfigurationError: an option out of its range.
+        BackendError: the model's backend does not compute in that precision.
         CallOrderError: the model is not initialised.
 
     >>> import numpy as np, xpnet
@@ -85,6 +89,7 @@ class Trainer:
         seed: int = 0,
         micro_batch_size: int | None = None,
         ema_decay: float | None = None,
+        precision: str = PRECISIONS[0],
         callbacks: Iterable[Callback] = (),
         on_nonfinite: str = ON_NONFINITE[0],
     ) -> None:
@@ -92,7 +97,7 @@ class Trainer:
         self.model, self.loss, self.optimizer = model, as_loss(loss), optimizer
         self.seed = seed
         self.callbacks = list(callbacks)
-        self.backend = model.require_backend()
+        self.backend = set_precision(model, precision)
         self.step = 0
         self.history: list[Record] = []
         self.best_accuracy: float | None = None
@@ -174,25 +179,26 @@ class Trainer:
         )
         self.optimizer.set_total_steps(self.intervals.total_steps, self.step)
         self._batches, self._stopping = batches, False
-        context = Context(self.backend, training=True, seed=self.seed, reuse=True)
-        try:
-            self._notify("on_fit_begin")
-            self.diagnose("inputs out of range", diagnoses.inputs_out_of_range(self.model, batches))
-            with (
-                self.backend.ignoring_overflow(),  # the report records it
-                self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
-            ):
-                while self.step < self.intervals.stop:
-                    self._train_until_due(context)
-                    report = self._finite_report()
-                    if self.intervals.evaluates_after(self.step):
-                        with nullcontext() if self.average is None else self.average.applied():
-                            self._evaluate(held_out, evaluate_train, report)
-                    self._notify("on_checkpoint")
-                    if self._stopping:
-                        break
-        finally:
-            self._notify("on_fit_end")
+        with self.backend.on_device():
+            context = Context(self.backend, training=True, seed=self.seed, reuse=True)
+            try:
+                self._notify("on_fit_begin")
+                self.diagnose("inputs out of range", diagnoses.inputs_out_of_range(self.model, batches))
+                with (
+                    self.backend.ignoring_overflow(),  # the report records it
+                    self.backend.memory_for(f"batches of {batch_size:,} rows: make them smaller, or train on the CPU"),
+                ):
+                    while self.step < self.intervals.stop:
+                        self._train_until_due(context)
+                        report = self._finite_report()
+                        if self.intervals.evaluates_after(self.step):
+                            with nullcontext() if self.average is None else self.average.applied():
+                                self._evaluate(held_out, evaluate_train, report)
+                        self._notify("on_checkpoint")
+                        if self._stopping:
+                            break
+            finally:
+                self._notify("on_fit_end")
         return self.history
 
     def stop(self) -> None:
@@ -206,7 +212,7 @@ class Trainer:
         """Take steps until the next checkpoint, or until ``stop`` was called."""
         began, per_epoch = time.perf_counter(), self.intervals.steps_per_epoch
         if self.step % per_epoch == 0:
-            self.report = reports.for_new_epoch(self.backend, self.report)
+            reports.start_epoch(self.backend, self.report)
         for step in range(self.step, self.intervals.next_checkpoint(self.step)):
             self.train_step(self._batches, context)
             if step % per_epoch % REPORT_EVERY == 0:

@@ -1,4 +1,4 @@
-"""Gathering a batch: rows selected by index, and divided by a number, in one pass."""
+"""Gathering a batch: rows selected by index, and divided by a number, in one pass, and their labels."""
 
 from __future__ import annotations
 
@@ -25,16 +25,32 @@ _AHEAD = 4  # rows to prefetch, since the hardware cannot predict indexed rows
 
 
 def gather(
-    rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndarray, *, error: np.ndarray | None = None
+    rows: np.ndarray,
+    indices: np.ndarray,
+    divisor: float,
+    out: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    labels_out: np.ndarray | None = None,
+    error: np.ndarray | None = None,
+    step: np.ndarray | None = None,
+    steps_per_epoch: int = 1,
+    batch_size: int = 0,
 ) -> None:
-    """``out[i] = rows[indices[i]] / divisor``, bit for bit the true quotient.
+    """``out[i] = rows[indices[i]] / divisor``, bit for bit the true quotient; ``labels_out[i] = labels[indices[i]]``.
 
     Args:
         rows: (M, D) uint8.
         indices: (N,) integers in [0, M).
         divisor: a number, such as 255 for pixels.
         out: (N, D) float32 or float64, output.
+        labels: (M,) integers.
+        labels_out: (N,) of the labels' type, output.
         error: (1,) int64, output, set to -1 (the CUDA kernel's way to report a bad index).
+        step: (1,) int64, s: ``indices`` is then the order of a whole epoch, and the place of the batch in it begins at
+            (s mod 2**32 mod ``steps_per_epoch``) · ``batch_size``.
+        steps_per_epoch: from 1 to below 2**32.
+        batch_size: the distance between batches.
 
     Raises:
         IndexError: an index is outside [0, M); nothing is written.
@@ -47,8 +63,22 @@ def gather(
     array([[0.4, 1. ],
            [0. , 0.2]])
     """
-    if _fused_gather(rows, indices, divisor, out, error):
-        return
+    if step is not None:
+        start = int(step[0]) % 2**32 % steps_per_epoch * batch_size
+        indices = indices[start : start + len(out)]
+    if labels is not None:
+        check_integers("labels", labels, np.shape(rows)[:1])
+        check_output("labels_out", labels_out, labels.dtype, np.shape(indices))
+    if not _fused_gather(rows, indices, divisor, out, error):
+        _checked_gather(rows, indices, divisor, out, error)
+    if labels is not None:
+        labels_out[...] = labels[indices]
+
+
+def _checked_gather(
+    rows: np.ndarray, indices: np.ndarray, divisor: float, out: np.ndarray, error: np.ndarray | None
+) -> None:
+    """Gather arrays of any layout, or raise with the reason."""
     check_kind("out", out, 2)
     if getattr(rows, "ndim", None) != 2:
         raise ValueError(f"rows must be a matrix, not {type(rows).__name__} of shape {np.shape(rows)}")

@@ -8,6 +8,7 @@ from xpnet_kernels.cpu._bias_activation import bias_activation
 from xpnet_kernels.cpu.checks.arguments import check_apart, check_input, check_kind, check_output
 from xpnet_kernels.cpu.cross_entropy.targets import check_targets
 from xpnet_kernels.cpu.elementwise.matrices import add_to, column_sums
+from xpnet_kernels.cpu.gemm.numpy_product import matmul
 
 _CHUNK_BYTES = 50 * 2**20  # of logits; each chunk costs a packing of W and a pass over dW
 _PRODUCT_BYTES = 8 * 2**20  # of a part of dW, which is added while it is in the cache
@@ -101,7 +102,7 @@ def linear_softmax_cross_entropy(
         chunk = slice(first, min(first + chunk_rows, rows))
         x_chunk = x[chunk]
         logits = buffer[: len(x_chunk)]
-        np.matmul(x_chunk, W, out=logits)
+        matmul(x_chunk, W, out=logits)
         if b is not None:
             bias_activation(logits, b, None, logits)
         correct += targets.block(chunk.start, chunk.stop).compute(
@@ -115,7 +116,7 @@ def linear_softmax_cross_entropy(
         if db is not None:
             sums += column_sums(logits)
         if dx is not None:
-            np.matmul(logits, W.T, out=dx[chunk])
+            matmul(logits, W.T, out=dx[chunk])
         if dW is not None:
             _accumulate(dW, x_chunk.T, logits, add=first > 0)
     if db is not None:
@@ -126,7 +127,7 @@ def linear_softmax_cross_entropy(
 def _accumulate(dW: np.ndarray, x_transposed: np.ndarray, gradient: np.ndarray, add: bool) -> None:
     """``dW = xᵀ g``, or ``dW += xᵀ g`` a part at a time, since NumPy's product cannot accumulate."""
     if not add:
-        np.matmul(x_transposed, gradient, out=dW)
+        matmul(x_transposed, gradient, out=dW)
         return
     inputs, classes = dW.shape
     width = max(1, _PRODUCT_BYTES // (max(1, inputs) * dW.itemsize))
@@ -134,5 +135,5 @@ def _accumulate(dW: np.ndarray, x_transposed: np.ndarray, gradient: np.ndarray, 
     for start in range(0, classes, width):
         columns = slice(start, min(start + width, classes))
         part = product[:, : columns.stop - columns.start]
-        np.matmul(x_transposed, gradient[:, columns], out=part)
+        matmul(x_transposed, gradient[:, columns], out=part)
         add_to(dW[:, columns], part)

@@ -17,6 +17,7 @@ __all__ = [
     "bias_activation_backward",
     "check_finite",
     "dropout",
+    "end_step",
     "gather",
     "linear",
     "linear_backward",

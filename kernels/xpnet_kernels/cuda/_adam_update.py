@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .flat_vectors import update
+from .flat_vectors import prepare_update
 from .optimizer_kernels import adam_kernel
+from .prepared import run
 
 
 def adam_update(
@@ -19,4 +20,4 @@ def adam_update(
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; Loshchilov and Hutter, "Decoupled weight
     decay regularization", ICLR 2019.
     """
-    update(adam_kernel, values, gradients, [("m", m), ("v", v)], hyperparameters, 7, found_inf, stream)
+    run(prepare_update, stream, adam_kernel, ("m", "v"), 7, hyperparameters, found_inf, values, gradients, m, v)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from numba import cuda, int64, types, uint32
+from numba import int64, types, uint32
 
 from .activations import activation_code, add_and_activate
-from .arrays import REALS, DeviceArray, accumulator, array, output, pointer
-from .launch import launch, number
+from .arrays import REALS, DeviceArray, accumulator, array, output
+from .launch import Launch, typed
+from .numba_cuda import cuda
+from .prepared import run
 from .primitives import unpack, width
 from .row_blocks import MOST_WORDS, block_grid, load_part, slot_count, store_part, vectors_fit
 
@@ -25,25 +27,29 @@ def bias_activation(z: Any, bias: Any, activation: str | None, out: Any, *, stre
         out: (N, C), output; may be ``z``.
         stream: the CUDA stream's handle.
     """
+    run(prepare, stream, z, bias, activation, out)
+
+
+def prepare(z: Any, bias: Any, activation: str | None, out: Any) -> list[Launch]:
+    """Check the arguments and plan the launch."""
     code = activation_code(activation)
     x = array("z", z, REALS, dimensions=2)
     b = array("bias", bias, (x.element,), shape=x.shape[1:])
     y = output("out", out, (x.element,), shape=x.shape)
-    launch_forward(x, b, y, code, stream)
+    return forward_launches(x, b, y, code)
 
 
-def launch_forward(x: DeviceArray, bias: DeviceArray, y: DeviceArray, code: int, stream: int) -> None:
-    """Queue ``y = act(x + bias)`` for checked arrays."""
+def forward_launches(x: DeviceArray, bias: DeviceArray, y: DeviceArray, code: int) -> list[Launch]:
+    """The launch of ``y = act(x + bias)`` for checked arrays; none if there are no rows."""
     element, (rows, columns) = x.element, x.shape
     vectors = vectors_fit(element, columns, x, y) and bias.address % 16 == 0
     part = 128 if vectors else element.bitwidth
     across, grid, block = block_grid(rows, columns * element.bitwidth // part, slot_count(vectors))
-    arguments = [
-        pointer(x, element), pointer(bias, element), pointer(y, element), number(code), number(rows), number(columns),
-        number(x.row_stride), number(y.row_stride), number(across),
-    ]  # fmt: skip
-    if grid:
-        launch(forward_kernel(accumulator(element), vectors), arguments, grid, block, stream)
+    if not grid:
+        return []
+    kernel = typed(forward_kernel(accumulator(element), vectors), element, element, element)
+    arguments = [x, bias, y, code, rows, columns, x.row_stride, y.row_stride, across]
+    return [Launch(kernel, arguments, grid, block)]
 
 
 @lru_cache

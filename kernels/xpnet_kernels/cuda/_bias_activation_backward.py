@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from numba import cuda, float64, int64, types, uint32
+from numba import float64, int64, types, uint32
 
 from .activations import LINEAR, activation_code, multiply_by_slopes
-from .arrays import REALS, DeviceArray, accumulator, array, output, pointer
-from .launch import launch, number
+from .arrays import REALS, DeviceArray, accumulator, array, output
+from .launch import Launch, typed
+from .numba_cuda import cuda
+from .prepared import run
 from .primitives import WARP, given, store, thread_index, unpack, width
 from .reductions import sum_columns
 from .row_blocks import MOST_WORDS, column_grid, load_part, slot_count, store_part, vectors_fit
@@ -24,33 +26,37 @@ def bias_activation_backward(dy: Any, y: Any, activation: str | None, dz: Any, d
         y: (N, C), the output of the activation; may be ``None`` for the activation ``None``.
         activation: ``None``, "relu", "sigmoid" or "tanh".
         dz: (N, C), output; may be ``dy``.
-        db: (C,), output.
+        db: (C,), output; of the element type, or of the type in which it is summed (float32 for 16 bits).
         stream: the CUDA stream's handle.
     """
+    run(prepare, stream, dy, y, activation, dz, db)
+
+
+def prepare(dy: Any, y: Any, activation: str | None, dz: Any, db: Any) -> list[Launch]:
+    """Check the arguments and plan the launch."""
     code = activation_code(activation)
     upstream = array("dy", dy, REALS, dimensions=2)
     element, shape = upstream.element, upstream.shape
     activated = upstream if activation is None else array("y", y, (element,), shape=shape)
     gradient = output("dz", dz, (element,), shape=shape)
-    sums = output("db", db, (element,), shape=shape[1:])
-    launch_backward(upstream, activated, gradient, sums, code, stream)
+    sums = output("db", db, (element, accumulator(element)), shape=shape[1:])
+    return backward_launches(upstream, activated, gradient, sums, code)
 
 
-def launch_backward(
-    dy: DeviceArray, y: DeviceArray, dz: DeviceArray | None, db: DeviceArray, code: int, stream: int
-) -> None:
-    """Queue ``dz = dy · act′`` and its column sums ``db`` for checked arrays; None: dz is not computed."""
+def backward_launches(
+    dy: DeviceArray, y: DeviceArray, dz: DeviceArray | None, db: DeviceArray, code: int
+) -> list[Launch]:
+    """The launch of ``dz = dy · act′`` and its column sums ``db`` for checked arrays; None: dz is not computed."""
     element, (rows, columns) = dy.element, dy.shape
-    arguments = [
-        pointer(dy, element), pointer(y, element), pointer(dz, element), pointer(db, element), number(code),
-        number(rows), number(columns), number(dy.row_stride), number(y.row_stride),
-        number(0 if dz is None else dz.row_stride),
-    ]  # fmt: skip
     vectors = vectors_fit(element, columns, dy, y, dz)
     part = 128 if vectors else element.bitwidth
     grid, block = column_grid(rows, columns * element.bitwidth // part, part // 8, slot_count(vectors))
-    if grid:
-        launch(backward_kernel(accumulator(element), vectors), arguments, grid, block, stream)
+    if not grid:
+        return []
+    kernel = typed(backward_kernel(accumulator(element), vectors), element, element, element, db.element)
+    dz_stride = 0 if dz is None else dz.row_stride
+    arguments = [dy, y, dz, db, code, rows, columns, dy.row_stride, y.row_stride, dz_stride]
+    return [Launch(kernel, arguments, grid, block)]
 
 
 @lru_cache

@@ -8,16 +8,19 @@ from functools import lru_cache
 from numbers import Integral
 from typing import Any
 
-from numba import cuda, int64, types
+from numba import int64, types
 
-from .arrays import REALS, accumulator, array, output, pointer
-from .launch import launch, number, real
+from .arrays import REALS, accumulator, array, output
+from .launch import Launch, typed
+from .numba_cuda import cuda
+from .prepared import planned, queue, run
 from .primitives import BLOCK, WARP, device_function, given, lead, width
 from .tiles import load_masked, store_masked
 
 _MAX_ELEMENTS = 2**34  # elements: the counter's lowest word counts groups of four
 _THREAD_ELEMENTS = 8  # 16 bytes of the narrowest elements
 _LOW = 0xFFFFFFFF
+_STEP = 3  # the position of the step among the kernel's arguments
 
 
 def dropout(x: Any, probability: float, key: tuple[int, int], step: Any, out: Any, *, stream: int = 0) -> None:
@@ -35,6 +38,16 @@ def dropout(x: Any, probability: float, key: tuple[int, int], step: Any, out: An
         out: like ``x``, output; may be ``x``.
         stream: the CUDA stream's handle.
     """
+    if isinstance(step, Integral):
+        word = int(step) if step < 2**63 else int(step) - 2**64  # the same 64 bits
+        launches = planned(prepare, x, probability, key, None, out)
+        queue([launch.with_argument(_STEP, word) for launch in launches], stream)
+    else:
+        run(prepare, stream, x, probability, key, step, out)
+
+
+def prepare(x: Any, probability: float, key: tuple[int, int], step: Any, out: Any) -> list[Launch]:
+    """Check the arguments and plan the launch; without a step, the launch gets it later."""
     source = array("x", x, REALS)
     target = output("out", out, (source.element,), shape=source.shape)
     if not 0 <= probability < 1:
@@ -45,15 +58,14 @@ def dropout(x: Any, probability: float, key: tuple[int, int], step: Any, out: An
     size = math.prod(source.shape)
     if size > _MAX_ELEMENTS:
         raise ValueError(f"x has {size} elements, and a step has random words for {_MAX_ELEMENTS}")
-    step_array = None if isinstance(step, Integral) else array("step", step, (types.int64,), shape=(1,))
-    arguments = [
-        pointer(source, source.element), pointer(target, source.element), pointer(step_array, types.int64),
-        number(step if step_array is None else 0), number(key[0]), number(key[1]),
-        number(math.ceil(probability * 2**32)), real(1 / (1 - probability)), number(size),
-    ]  # fmt: skip
-    if size:
-        grid = -(-size // (_THREAD_ELEMENTS * BLOCK))
-        launch(dropout_kernel(accumulator(source.element)), arguments, grid, (BLOCK, 1), stream)
+    step_array = None if step is None else array("step", step, (types.int64,), shape=(1,))
+    if not size:
+        return []
+    element = source.element
+    kernel = typed(dropout_kernel(accumulator(element)), element, element, types.int64)
+    threshold, scale = math.ceil(probability * 2**32), 1 / (1 - probability)
+    arguments = [source, target, step_array, 0, key[0], key[1], threshold, scale, size]
+    return [Launch(kernel, arguments, -(-size // (_THREAD_ELEMENTS * BLOCK)), (BLOCK, 1))]
 
 
 @device_function

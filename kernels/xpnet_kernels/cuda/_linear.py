@@ -1,19 +1,23 @@
-"""The linear layer and its activation: a product by cuBLAS, and a fused kernel for bias and activation."""
+"""The linear layer and its activation: one kernel by cuBLASLt, or a product and a kernel for bias and activation."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ._bias_activation import launch_forward
+from ._bias_activation import forward_launches
 from .activations import activation_code
 from .arrays import REALS, array, output
-from .matrix_products import multiply, on_stream
+from .cublaslt import Epilogue
+from .matrix_products import fused_product, product
+from .prepared import Work, run
+
+_FUSED = {None: Epilogue.ADD_BIAS, "relu": Epilogue.ADD_BIAS_RELU}
 
 
-def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: int = 0) -> None:
+def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, tf32: bool = False, stream: int = 0) -> None:
     """``out = act(x W + b)``, queued on the stream.
 
-    Needs CuPy, for cuBLAS; cannot be captured in a graph, as CuPy's matrix products cannot.
+    Needs nvmath-python or CuPy, for cuBLASLt or cuBLAS; CuPy's matrix products cannot be captured in a graph.
 
     Args:
         x: (N, inputs) of any element type.
@@ -21,8 +25,14 @@ def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: 
         b: (outputs,).
         activation: ``None``, "relu", "sigmoid" or "tanh".
         out: (N, outputs), output.
+        tf32: whether the factors of a float32 product may be rounded to TF32.
         stream: the CUDA stream's handle.
     """
+    run(prepare, stream, x, W, b, activation, out, tf32)
+
+
+def prepare(x: Any, W: Any, b: Any, activation: str | None, out: Any, tf32: bool) -> list[Work]:
+    """Check the arguments and plan the work."""
     code = activation_code(activation)
     inputs = array("x", x, REALS, dimensions=2)
     element, (rows, depth) = inputs.element, inputs.shape
@@ -30,6 +40,6 @@ def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, stream: 
     weights = array("W", W, (element,), shape=(depth, columns))
     bias = array("b", b, (element,), shape=(columns,))
     result = output("out", out, (element,), shape=(rows, columns))
-    with on_stream(stream):
-        multiply(inputs, weights, result)
-    launch_forward(result, bias, result, code, stream)
+    if activation in _FUSED and (fused := fused_product(inputs, weights, result, _FUSED[activation], bias, tf32=tf32)):
+        return fused
+    return [*product(inputs, weights, result, tf32=tf32), *forward_launches(result, bias, result, code)]

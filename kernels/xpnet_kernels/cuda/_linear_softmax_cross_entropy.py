@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ._softmax_cross_entropy import CrossEntropy
-from .arrays import REALS, array, optional, optional_output
+from .arrays import REALS, array, memory, optional, optional_output
 from .cross_entropy_kernels import TOTAL
-from .matrix_products import filled, multiply, on_stream
+from .matrix_products import filled, on_stream, product
+from .prepared import queue
 from .primitives import BLOCK
 
 _CHUNK_BYTES = 2**25  # of logits
@@ -57,6 +58,12 @@ def linear_softmax_cross_entropy(
 
     The other arguments, and the errors, are those of :func:`softmax_cross_entropy`.
     """
+    given = (  # kept to the end, since the memory of an array that nobody holds is handed out again at once
+        x, W, b, labels, summary, losses, dx, dW, db, log_sum_exp, predictions, upstream, class_weights, row_weights,
+    )  # fmt: skip
+    x, W, b, labels, summary, losses, dx, dW, db, log_sum_exp, predictions, upstream, class_weights, row_weights = map(
+        memory, given
+    )
     inputs = array("x", x, REALS, dimensions=2)
     element, (rows, depth) = inputs.element, inputs.shape
     weights = array("W", W, (element,), dimensions=2)
@@ -80,18 +87,18 @@ def linear_softmax_cross_entropy(
     with on_stream(stream):
         held = filled("logits", (min(chunk_rows, max(rows, 1)), columns), element)
         ones = filled("ones", (held.shape[0], 1), element, 1.0)
-        loss.launch_prepare(held, stream)
+        queue(loss.before_rows(held), stream)
         for first in range(0, max(rows, 1), chunk_rows):
             count = min(chunk_rows, rows - first)
             chunk, logits, one = inputs.rows(first, count), held.rows(0, count), ones.rows(0, count)
             if bias is not None:
-                multiply(one, bias.as_row(), logits)
-            multiply(chunk, weights, logits, add=bias is not None)
-            loss.rows(first, count).launch_rows(logits, logits if wanted else None, stream)
+                queue(product(one, bias.as_row(), logits), stream)
+            queue(product(chunk, weights, logits, add=bias is not None), stream)
+            queue(loss.rows(first, count).over_rows(logits, logits if wanted else None), stream)
             if d_inputs is not None:
-                multiply(logits, weights, d_inputs.rows(first, count), flip_b=True)
+                queue(product(logits, weights, d_inputs.rows(first, count), flip_b=True), stream)
             if d_weights is not None:
-                multiply(chunk, logits, d_weights, flip_a=True, add=first > 0)
+                queue(product(chunk, logits, d_weights, flip_a=True, add=first > 0), stream)
             if d_bias is not None:
-                multiply(one, logits, d_bias.as_row(), flip_a=True, add=first > 0)
-        loss.launch(TOTAL, held, None, 1, (BLOCK, 1), stream)
+                queue(product(one, logits, d_bias.as_row(), flip_a=True, add=first > 0), stream)
+        queue([loss.launch(TOTAL, held, None, 1, (BLOCK, 1))], stream)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .flat_vectors import update
+from .flat_vectors import prepare_update
 from .optimizer_kernels import momentum_kernel
+from .prepared import run
 
 
 def momentum_update(
@@ -16,4 +17,15 @@ def momentum_update(
     ``hyperparameters`` is (η, μ, 1 for Nesterov momentum or 0). The definition is PyTorch's, after Sutskever et al.,
     "On the importance of initialization and momentum in deep learning", ICML 2013.
     """
-    update(momentum_kernel, values, gradients, [("velocity", velocity)], hyperparameters, 3, found_inf, stream)
+    run(
+        prepare_update,
+        stream,
+        momentum_kernel,
+        ("velocity",),
+        3,
+        hyperparameters,
+        found_inf,
+        values,
+        gradients,
+        velocity,
+    )

@@ -13,15 +13,16 @@ from .arrays import (
     INTEGERS,
     REALS,
     DeviceArray,
+    Memory,
     accumulator,
     array,
     optional,
     optional_output,
     output,
-    pointer,
 )
 from .cross_entropy_kernels import PREPARE, ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_vectors
-from .launch import Dimensions, flag, launch, number, real
+from .launch import Dimensions, Launch, typed
+from .prepared import run
 from .primitives import BLOCK, WARP
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -78,6 +79,18 @@ def softmax_cross_entropy(
     Raises:
         TypeError, ValueError: an array of a wrong type, shape or layout, or an invalid option.
     """
+    run(
+        prepare, stream, logits, labels, summary, losses, gradient, log_sum_exp, predictions, reduction, upstream,
+        label_smoothing, class_weights, row_weights, z_loss, ignore_index, in_place,
+    )  # fmt: skip
+
+
+def prepare(
+    logits: Any, labels: Any, summary: Any, losses: Any, gradient: Any, log_sum_exp: Any, predictions: Any,
+    reduction: str, upstream: Any, label_smoothing: float, class_weights: Any, row_weights: Any, z_loss: float,
+    ignore_index: int | None, in_place: bool,
+) -> list[Launch]:  # fmt: skip
+    """Check the arguments and plan the launches."""
     z = array("logits", logits, REALS, dimensions=2)
     g = optional_output("gradient", gradient, z.element, z.shape)
     if g is not None and g.address == z.address and not in_place and 0 not in z.shape:
@@ -92,11 +105,8 @@ def softmax_cross_entropy(
     if rows == 1 or (threads <= WARP and 0 < rows * threads <= BLOCK):  # a single block suffices
         whole_warps = -(-rows * threads // WARP) * WARP
         phases = (WEIGHTS if loss.weighted else 0) | PREPARE | ROWS | TOTAL
-        loss.launch(phases, z, g, 1, (threads, whole_warps // threads), stream)
-    else:
-        loss.launch_prepare(z, stream)
-        loss.launch_rows(z, g, stream)
-        loss.launch(TOTAL, z, g, 1, (BLOCK, 1), stream)
+        return [loss.launch(phases, z, g, 1, (threads, whole_warps // threads))]
+    return [*loss.before_rows(z), *loss.over_rows(z, g), loss.launch(TOTAL, z, g, 1, (BLOCK, 1))]
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,8 @@ class CrossEntropy:
         per_row = reduction == "none"
         if upstream is not None and not per_row and not isinstance(upstream, Real):
             raise TypeError(
-                f'upstream must be a number where the reduction is not "none", not {type(upstream).__name__}'
+                'upstream must be a number where the reduction is not "none", not '
+                + ("an array" if isinstance(upstream, Memory) else type(upstream).__name__)
             )
         return cls(
             labels=y,
@@ -188,44 +199,45 @@ class CrossEntropy:
         some = {name: value.rows(first, count) for name in per_row if (value := getattr(self, name)) is not None}
         return replace(self, **some)
 
-    def launch_prepare(self, z: DeviceArray, stream: int) -> None:
-        """Queue the phases before the rows."""
+    def before_rows(self, z: DeviceArray) -> list[Launch]:
+        """The launches of the phases before the rows."""
+        launches = [self.launch(PREPARE, z, None, 1, (BLOCK, 1))]
         if self.weighted:
-            self.launch(WEIGHTS, z, None, max(-(-self.losses.shape[0] // BLOCK), 1), (BLOCK, 1), stream)
-        self.launch(PREPARE, z, None, 1, (BLOCK, 1), stream)
+            grid = max(-(-self.losses.shape[0] // BLOCK), 1)
+            launches.insert(0, self.launch(WEIGHTS, z, None, grid, (BLOCK, 1)))
+        return launches
 
-    def launch_rows(self, z: DeviceArray, g: DeviceArray | None, stream: int) -> None:
-        """Queue the phase over rows."""
+    def over_rows(self, z: DeviceArray, g: DeviceArray | None) -> list[Launch]:
+        """The launch of the phase over rows; none if there are no rows."""
         rows = z.shape[0]
         if rows == 0:
-            return
+            return []
         threads = threads_per_row(row_extent(z), self.held_columns(z.element))
         block_rows = 1
         if threads <= WARP:  # small blocks if there are few, so that every multiprocessor gets one
             warps = min(max(rows * threads // (WARP * 128), 1), 4)
             block_rows = warps * WARP // threads
-        self.launch(ROWS, z, g, -(-rows // block_rows), (threads, block_rows), stream)
+        return [self.launch(ROWS, z, g, -(-rows // block_rows), (threads, block_rows))]
 
-    def launch(
-        self, phases: int, z: DeviceArray, g: DeviceArray | None, grid: int, block: Dimensions, stream: int
-    ) -> None:
-        """Queue the kernel."""
+    def launch(self, phases: int, z: DeviceArray, g: DeviceArray | None, grid: int, block: Dimensions) -> Launch:
+        """A launch of the kernel for some phases."""
         total = accumulator(z.element)
         steps = max(1, -(-row_extent(z) * z.element.bitwidth // (block[0] * 128)))  # of a vector for each thread
-        ignore_index = -1 if self.ignore_index is None else self.ignore_index
         classes = None if self.probabilities else self.labels
         probabilities = self.labels if self.probabilities else z  # which is not read
+        kernel = typed(
+            cross_entropy_kernel(total, self.smoothed, self.probabilities), z.element,
+            types.int64 if classes is None else classes.element, z.element, z.element, types.float64, total, total,
+            types.int64, total, total, total,
+        )  # fmt: skip
+        ignoring = self.ignore_index is not None
         arguments = [
-            number(phases), pointer(z, z.element),
-            pointer(classes, types.int64 if classes is None else classes.element), pointer(probabilities, z.element),
-            pointer(g, z.element), pointer(self.summary, types.float64), pointer(self.losses, total),
-            pointer(self.log_sum_exp, total), pointer(self.predictions, types.int64), pointer(self.upstream, total),
-            pointer(self.class_weights, total), pointer(self.row_weights, total), number(self.losses.shape[0]),
-            number(z.shape[1]), number(steps), number(z.row_stride), number(probabilities.row_stride),
-            number(0 if g is None else g.row_stride), real(self.factor), flag(self.mean), real(self.label_smoothing),
-            real(self.z_loss), flag(self.weighted), flag(self.ignore_index is not None), number(ignore_index),
+            phases, z, classes, probabilities, g, self.summary, self.losses, self.log_sum_exp, self.predictions,
+            self.upstream, self.class_weights, self.row_weights, self.losses.shape[0], z.shape[1], steps, z.row_stride,
+            probabilities.row_stride, 0 if g is None else g.row_stride, self.factor, self.mean, self.label_smoothing,
+            self.z_loss, self.weighted, ignoring, self.ignore_index if ignoring else -1,
         ]  # fmt: skip
-        launch(cross_entropy_kernel(total, self.smoothed, self.probabilities), arguments, grid, block, stream)
+        return Launch(kernel, arguments, grid, block)
 
 
 def row_extent(z: DeviceArray) -> int:

@@ -1,20 +1,23 @@
-"""Array arguments: read from ``__cuda_array_interface__``, checked, and converted to kernel arguments."""
+"""Array arguments, checked. They are read from ``__cuda_array_interface__``, and CuPy's from their attributes.
+
+A step of a small network is limited by the work on the host; ``bench/launch_overhead.py`` measures it.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
 from .primitives import SIMULATED
-
-Argument = tuple[types.Type, Any]  # a kernel argument and its type
 
 BFLOAT16 = types.uint16  # its bits: the upper half of a float32
 REALS = (types.float32, types.float64, BFLOAT16, types.float16)
@@ -25,16 +28,33 @@ INTEGERS = (
 _INTERFACE = "__array_interface__" if SIMULATED else "__cuda_array_interface__"
 
 
-@dataclass(frozen=True)
+class Memory(NamedTuple):
+    """What an array says of itself."""
+
+    address: int
+    read_only: bool
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    dtype: Any  # NumPy's, or the interface's string for it
+
+
+@dataclass(slots=True, eq=False)
 class DeviceArray:
-    """An array on the device whose rows are contiguous."""
+    """An array on the device whose rows are contiguous. It is never changed; frozen, it would take longer to make.
+
+    Attributes:
+        row_stride: the distance between rows, in elements.
+        read_only: whether it is an input, which kernels only read.
+        owner: of the memory, where nobody else holds it.
+    """
 
     name: str
     address: int
     shape: tuple[int, ...]
-    row_stride: int  # in elements
+    row_stride: int
     element: types.Type
-    owner: Any  # of the memory
+    read_only: bool
+    owner: Any = None
 
     def rows(self, first: int, count: int) -> DeviceArray:
         """The ``count`` rows from ``first`` on."""
@@ -54,21 +74,45 @@ class DeviceArray:
         return np.ndarray(self.shape, self.element.name, buffer, strides=strides)
 
 
-def pointer(array: DeviceArray | None, element: types.Type) -> Argument:
-    """The array as a kernel argument; for ``None``, a null pointer of that element type."""
-    if not SIMULATED:
-        return types.CPointer(element), 0 if array is None else array.address
-    if array is None:
-        return types.CPointer(element), None
+def as_simulated(argument: Any) -> Any:
+    """A kernel argument in the simulator, in which pointers are flat arrays."""
+    if not isinstance(argument, DeviceArray):
+        return argument
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
-    extent = 0 if 0 in array.shape else (array.shape[0] - 1) * array.row_stride + math.prod(array.shape[1:])
-    return types.CPointer(element), FakeCUDAArray(replace(array, shape=(extent,), row_stride=1).as_numpy())
+    shape, row_stride = argument.shape, argument.row_stride
+    extent = 0 if 0 in shape else (shape[0] - 1) * row_stride + math.prod(shape[1:])
+    return FakeCUDAArray(replace(argument, shape=(extent,), row_stride=1).as_numpy())
 
 
 def accumulator(element: types.Type) -> types.Type:
     """The type in which values of this element type are summed."""
-    return types.float64 if element == types.float64 else types.float32
+    return types.float64 if element is types.float64 else types.float32
+
+
+def memory(value: Any) -> Memory | Any:
+    """What an array says of itself; anything else is returned as it is."""
+    return _reader(type(value))(value)
+
+
+@cache
+def _reader(kind: type) -> Callable[[Any], Memory | Any]:
+    """The function that reads arrays of this class."""
+    cupy = sys.modules.get("cupy")
+    return _read_cupy if cupy is not None and issubclass(kind, cupy.ndarray) else _read_interface
+
+
+def _read_cupy(value: Any) -> Memory:
+    return Memory(value.data.ptr, False, value.shape, value.strides, value.dtype)
+
+
+def _read_interface(value: Any) -> Memory | Any:
+    interface = getattr(value, _INTERFACE, None)
+    if interface is None:
+        return value
+    address, read_only = interface["data"]
+    strides = interface.get("strides")
+    return Memory(address, read_only, tuple(interface["shape"]), strides and tuple(strides), interface["typestr"])
 
 
 def array(
@@ -79,52 +123,67 @@ def array(
     shape: tuple[int, ...] | None = None,
     dimensions: int | None = None,
 ) -> DeviceArray:
-    """Describe an input: one of these element types, of this shape or number of dimensions, with contiguous rows."""
-    interface = getattr(value, _INTERFACE, None)
-    if interface is None:
+    """Check an input: one of these element types, of this shape or number of dimensions, with contiguous rows."""
+    if type(value) is not Memory:
         raise TypeError(
             f"{name} must be an array on the GPU (one with __cuda_array_interface__, such as CuPy's or PyTorch's), "
             f"not {type(value).__name__}"
         )
-    element = _element(interface["typestr"])
-    if element not in elements:
+    address, _, actual, strides, dtype = value
+    element = _element(dtype)
+    for accepted in elements:  # not ``in``, since Numba's types compare slowly
+        if accepted is element:
+            break
+    else:
         expected = " or ".join(_name(element) for element in elements)
-        raise TypeError(f"{name} must be {expected}, not {_name(element) if element else interface['typestr']}")
-    actual = tuple(interface["shape"])
+        raise TypeError(f"{name} must be {expected}, not {_name(element) if element else _typestr(dtype)}")
     if shape is not None and actual != shape:
         raise ValueError(f"{name} must have the shape {shape}, not {actual}")
     if dimensions is not None and len(actual) != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimension(s), not the shape {actual}")
-    item = element.bitwidth // 8
-    row_stride = _row_stride(name, actual, interface.get("strides"), item)
-    return DeviceArray(name, interface["data"][0], actual, row_stride, element, value)
+    row_stride = _row_stride(name, actual, strides, element.bitwidth // 8)
+    return DeviceArray(name, address, actual, row_stride, element, read_only=True)
 
 
-def output(name: str, value: Any, elements: Sequence[types.Type], *, shape: tuple[int, ...]) -> DeviceArray:
-    """Describe an output: as an input, but writable, with rows that do not overlap."""
-    result = array(name, value, elements, shape=shape)
-    if getattr(value, _INTERFACE)["data"][1]:
+def output(
+    name: str,
+    value: Any,
+    elements: Sequence[types.Type],
+    *,
+    shape: tuple[int, ...] | None = None,
+    dimensions: int | None = None,
+) -> DeviceArray:
+    """Check an output: as an input, but writable, with rows that do not overlap."""
+    result = array(name, value, elements, shape=shape, dimensions=dimensions)
+    if value.read_only:
         raise ValueError(f"{name} is an output, but this array is read-only")
-    if len(shape) == 2 and shape[0] > 1 and abs(result.row_stride) < shape[1]:
+    actual = result.shape
+    if len(actual) == 2 and actual[0] > 1 and abs(result.row_stride) < actual[1]:
         raise ValueError(f"{name} is an output, but its rows overlap: they are {result.row_stride} elements apart")
+    result.read_only = False
     return result
 
 
 def optional(name: str, value: Any, element: types.Type, shape: tuple[int, ...]) -> DeviceArray | None:
-    """Describe an optional input."""
+    """Check an optional input."""
     return None if value is None else array(name, value, (element,), shape=shape)
 
 
 def optional_output(name: str, value: Any, element: types.Type, shape: tuple[int, ...]) -> DeviceArray | None:
-    """Describe an optional output."""
+    """Check an optional output."""
     return None if value is None else output(name, value, (element,), shape=shape)
 
 
-def _element(typestr: str) -> types.Type | None:
-    if typestr == "<V2":  # bfloat16, as PyTorch and ml_dtypes spell it
+@cache
+def _element(dtype: Any) -> types.Type | None:
+    if _typestr(dtype) == "<V2":  # bfloat16, as PyTorch and ml_dtypes spell it
         return BFLOAT16
-    dtype = np.dtype(typestr)
+    dtype = np.dtype(dtype)
     return from_dtype(dtype) if dtype.kind in "iuf" and dtype.isnative and dtype.itemsize <= 8 else None
+
+
+def _typestr(dtype: Any) -> str:
+    return getattr(dtype, "str", dtype)
 
 
 def _name(element: types.Type) -> str:

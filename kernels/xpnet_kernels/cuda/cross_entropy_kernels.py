@@ -5,10 +5,10 @@ is divided by the sum. *Rows* computes losses and gradients. *Total* sums the lo
 block with a fixed order of additions, so that every run has the same bits.
 
 *Rows* reads a row in tiles. The last tile, which is the whole row up to 12,288 float32 elements, stays in registers,
-as it is in memory; the others are read again for the gradient, the newest first, while they are in the L2 cache. If a tile is
-not full, it is the first. A thread has so few registers that a multiprocessor runs two blocks, and loads the rows of one
-while it computes those of the other. Exponentials are relative to the largest logit so far, so none overflows, and their
-sum is rescaled when a larger logit follows (online softmax).
+as it is in memory; the others are read again for the gradient, the newest first, while they are in the L2 cache. If a
+tile is not full, it is the first. A thread has so few registers that a multiprocessor runs two blocks, and loads the
+rows of one while it computes those of the other. Exponentials are relative to the largest logit so far, so none
+overflows, and their sum is rescaled when a larger logit follows (online softmax).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import cuda, float64, int32, int64, types, uint32
+from numba import float64, int32, int64, types, uint32
 from numba.np.numpy_support import as_dtype
 
 from .cross_entropy_parts import (
@@ -33,6 +33,7 @@ from .cross_entropy_parts import (
     weigh_row,
     write_gradient,
 )
+from .numba_cuda import cuda
 from .primitives import (
     HELD_VECTORS,
     add_count,

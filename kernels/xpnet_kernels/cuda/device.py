@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cuda, types, uint32
+from numba import types, uint32
 from numba.core import cgutils
-from numba.cuda.extending import intrinsic
+
+from .numba_cuda import cuda
+
+intrinsic = cuda.extending.intrinsic
 
 WARP = 32  # threads that exchange values without a barrier
 BLOCK = 384  # threads in a block, at most: a multiprocessor runs two with 80 registers a thread

@@ -7,7 +7,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.cuda.extending import intrinsic
+
+from .numba_cuda import cuda
+
+intrinsic = cuda.extending.intrinsic
 
 _FLOAT = ir.FloatType()
 _WORD = ir.IntType(32)

@@ -1,4 +1,4 @@
-"""Checking and launching kernels on flat vectors, such as optimizer updates."""
+"""Checks and launches of kernels on flat vectors, such as optimizer updates."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from numba import types
 
-from .arrays import REALS, DeviceArray, accumulator, array, optional, output, pointer
-from .launch import launch, number
+from .arrays import REALS, DeviceArray, accumulator, array, optional, output
+from .launch import Launch, typed
 from .primitives import BLOCK
 
 _THREADS = min(256, BLOCK)  # in a block
@@ -16,31 +16,24 @@ _MAX_BLOCKS = 2048  # enough to fill any GPU; beyond that a thread takes more th
 SMALL = 16 * _THREADS  # vectors that one block processes sooner than a second kernel starts
 
 
-def update(
-    kernel: Callable,
-    values: Any,
-    gradients: Any,
-    moments: list[tuple[str, Any]],
-    hyperparameters: Any,
-    length: int,
-    found_inf: Any,
-    stream: int,
-) -> None:
-    """Check the arrays of an optimizer's update and queue it."""
-    element = array("values", values, REALS, dimensions=1).element
-    shape = array("values", values, REALS).shape
-    arrays = [
-        output("values", values, (element,), shape=shape),
-        array("gradients", gradients, (element,), shape=shape),
-        *(output(name, moment, (element,), shape=shape) for name, moment in moments),
-    ]
+def prepare_update(
+    kernel_of: Callable, moment_names: tuple[str, ...], length: int, hyperparameters: Any, found_inf: Any, values: Any,
+    gradients: Any, *moments: Any,
+) -> list[Launch]:  # fmt: skip
+    """Check the arrays of an optimizer's update, which has ``length`` hyperparameters, and plan its launch."""
+    parameters = output("values", values, REALS, dimensions=1)
+    element, shape = parameters.element, parameters.shape
     arguments = [
-        *(pointer(vector, element) for vector in arrays),
-        pointer(array("hyperparameters", hyperparameters, (types.float64,), shape=(length,)), types.float64),
-        pointer(optional("found_inf", found_inf, types.int32, (1,)), types.int32),
-        number(shape[0]),
+        parameters,
+        array("gradients", gradients, (element,), shape=shape),
+        *(output(name, moment, (element,), shape=shape) for name, moment in zip(moment_names, moments, strict=True)),
+        array("hyperparameters", hyperparameters, (types.float64,), shape=(length,)),
+        optional("found_inf", found_inf, types.int32, (1,)),
+        shape[0],
     ]
-    launch(kernel(accumulator(element)), arguments, *grid_of(arrays[0]), stream)
+    vectors = [element] * (2 + len(moments))
+    kernel = typed(kernel_of(accumulator(element)), *vectors, types.float64, types.int32)
+    return [Launch(kernel, arguments, *grid_of(parameters))]
 
 
 def vectors(flat: DeviceArray) -> int:

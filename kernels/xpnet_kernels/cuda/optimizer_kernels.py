@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from numba import cuda, int64, types
+from numba import int64, types
 
+from .numba_cuda import cuda
 from .primitives import barrier, device_function, given, lead, width
 from .tiles import load_masked, store_masked
 
@@ -34,25 +35,34 @@ def is_skipped(found_inf: Any) -> bool:
     return given(found_inf) and found_inf[0] != 0
 
 
+@device_function
+def mark_not_finite(
+    gradients: Any, first: int, step: int, size: int, zero: Any, buffer: Any, flag: Any, mark: int
+) -> None:
+    """``flag[0] = mark`` if an element is NaN or infinite, of the vectors from ``first`` on that are ``step`` apart."""
+    while first < size:
+        load_masked(gradients, first, size, True, zero, buffer, 0)
+        for k in range(width(gradients)):
+            if buffer[k] - buffer[k] != 0:
+                flag[0] = mark
+        first += step
+
+
 @lru_cache
 def check_finite_kernel(real: types.Type) -> Callable:
-    """The phase RESET sets ``found_inf`` to 0; the phase CHECK sets it to 1 if an element is not finite."""
+    """The phase RESET sets ``found_inf`` to 0; the phase CHECK sets it to ``mark`` if an element is not finite."""
     zero = real(0)
 
-    def check_finite(phases: int, gradients: Any, found_inf: Any, size: int) -> None:
+    def check_finite(phases: int, gradients: Any, found_inf: Any, size: int, mark: int) -> None:
         if phases & RESET:
             if cuda.threadIdx.x == 0:
                 found_inf[0] = 0
             barrier()
         if phases & CHECK:
-            g = cuda.local.array(8, real)
-            first = first_element(gradients)
-            while first < size:
-                load_masked(gradients, first, size, True, zero, g, 0)
-                for k in range(width(gradients)):
-                    if g[k] - g[k] != 0:
-                        found_inf[0] = 1
-                first += stride(gradients)
+            mark_not_finite(
+                gradients, first_element(gradients), stride(gradients), size, zero, cuda.local.array(8, real),
+                found_inf, mark,
+            )  # fmt: skip
 
     return check_finite
 

@@ -8,7 +8,10 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numba.cuda.simulator.kernel import _get_kernel_context
+
+from .numba_cuda import cuda
+
+_get_kernel_context = cuda.simulator.kernel._get_kernel_context
 
 WARP = 4  # small, since every thread is a Python thread
 BLOCK = 16

@@ -24,7 +24,7 @@ class Expected:
     gradient: np.ndarray
     log_sum_exp: np.ndarray
     predictions: np.ndarray
-    leverage: np.ndarray  # how far an error of the log-sum-exp can move each row's loss: 1 without options
+    leverage: np.ndarray  # how far an error of the log-sum-exp can move a row's loss or gradient: 1 without options
     scale: np.ndarray  # the factor of each row's gradient
 
 
@@ -65,7 +65,7 @@ def cross_entropy(
             loss, slope, leverage[i] = (
                 loss + z_loss * L**2,
                 slope + 2 * z_loss * L,
-                leverage[i] + r[i] * 2 * z_loss * abs(L),
+                leverage[i] + r[i] * 2 * z_loss * max(1, abs(L)),
             )
         losses[i] = r[i] * loss
         weights[i] = r[i] if dense else r[i] * w[labels[i]]

@@ -75,6 +75,42 @@ def test_the_error_word_is_cleared(dtype):
     assert error[0] == -1
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("label_dtype", [np.int64, np.uint8, np.uint64])
+def test_labels_are_gathered_with_the_rows(dtype, label_dtype):
+    labels, indices = np.arange(50).astype(label_dtype), np.array([3, 49, 0, 3])
+    out, labels_out = np.full((4, 37), 7, dtype), np.full(4, 7, label_dtype)
+    cpu.gather(ROWS, indices, 255, out, labels=labels, labels_out=labels_out)
+    assert labels_out.tolist() == [3, 49, 0, 3]
+    np.testing.assert_array_equal(out, ROWS[indices].astype(dtype) / np.dtype(dtype).type(255))
+    with pytest.raises(IndexError, match=r"indices\[1\] is 50"):
+        cpu.gather(ROWS, np.array([0, 50, 0, 0]), 255, out, labels=labels, labels_out=labels_out)
+    assert labels_out.tolist() == [3, 49, 0, 3]
+
+
+@pytest.mark.parametrize(("step", "rows"), [(0, 20), (1, 20), (2, 10), (4, 20), (2**40 + 2**32 + 5, 10)])
+def test_the_batch_of_a_step_in_the_order_of_its_epoch(step, rows):
+    """Three batches of 20, 20 and 10 rows; the upper half of the step counts for nothing."""
+    order, out, labels = np.random.default_rng(1).permutation(50), np.empty((rows, 37)), np.empty(rows, int)
+    place = {"step": np.array([step]), "steps_per_epoch": 3, "batch_size": 20}
+    cpu.gather(ROWS, order, 1, out, labels=np.arange(50), labels_out=labels, **place)
+    assert labels.tolist() == order[20 * (step % 2**32 % 3) :][:rows].tolist()
+    np.testing.assert_array_equal(out, ROWS[labels])
+
+
+def test_invalid_labels():
+    out, labels = np.full((1, 37), 7, np.float32), np.arange(50)
+    for wrong, message in (
+        ({"labels": labels[:49], "labels_out": labels[:1].copy()}, r"labels must have the shape \(50,\), not \(49,\)"),
+        ({"labels": labels * 1.0, "labels_out": labels[:1].copy()}, "labels must be integers, not float64"),
+        ({"labels": labels, "labels_out": np.zeros(2, int)}, r"labels_out must have the shape \(1,\), not \(2,\)"),
+        ({"labels": labels, "labels_out": np.zeros(1, np.int32)}, "labels_out must be int64, not int32"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            cpu.gather(ROWS, np.array([0]), 255, out, **wrong)
+    assert (out == 7).all()
+
+
 def test_invalid_arguments():
     out = np.empty((1, 37), np.float32)
     with pytest.raises(TypeError, match="indices must be integers, not float64"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import xpnet_kernels
-from xpnet_kernels import cpu
+from xpnet_kernels import cpu, cuda
 
 README = Path(xpnet_kernels.__file__).parents[1] / "README.md"
 CPU = Path(cpu.__file__).parent
@@ -41,7 +41,11 @@ def test_every_name_is_a_function_of_that_name():
 @pytest.mark.skipif(not README.is_file(), reason="the contract lies beside the package in the sources only")
 def test_the_contract_has_the_same_names():
     signatures = re.findall(r"^    ([a-z_]+)\(", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert sorted(signatures) == cpu.__all__
+    assert sorted(signatures) == cuda.__all__
+
+
+def test_one_kernel_is_on_cuda_alone():
+    assert sorted({*cpu.__all__} ^ {*cuda.__all__}) == ["end_step"]
 
 
 def test_there_is_a_file_for_each_kernel():

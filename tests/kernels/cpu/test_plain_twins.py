@@ -26,8 +26,13 @@ def check_finite(gradients: Any, found_inf: Any) -> None:
     ops.check_finite(REFERENCE, gradients, np.zeros(()), found_inf)
 
 
-def gather(rows: Any, indices: Any, divisor: float, out: Any, *, error: Any = None) -> None:
-    ops.gather(REFERENCE, rows, indices, divisor, str(out.dtype), out)
+def gather(
+    rows: Any, indices: Any, divisor: float, out: Any, *, labels: Any = None, labels_out: Any = None, error: Any = None,
+    step: Any = None, steps_per_epoch: int = 1, batch_size: int = 0,
+) -> None:  # fmt: skip
+    of_step = None if step is None else ops.BatchOfStep(step, steps_per_epoch, batch_size, len(out))
+    options = {"labels": labels, "labels_out": labels_out, "of_step": of_step}
+    ops.gather(REFERENCE, rows, indices, divisor, str(out.dtype), out, **options)
     if error is not None:
         error[0] = -1
 
@@ -174,7 +179,16 @@ def cases(name: str, dtype: str) -> list[Case]:
     if name == "gather":
         rows, indices = rng.integers(0, 256, (50, INPUTS)).astype(np.uint8), rng.integers(0, 50, ROWS)
         arguments = {"rows": rows, "indices": indices, "divisor": 255.0, "out": empty(ROWS, INPUTS)}
-        return [arguments, {**arguments, "divisor": 3.0, "error": empty(1, of="int64")}]
+        labels = {"labels": rng.integers(0, 9, 50).astype(np.uint8), "labels_out": empty(ROWS, of="uint8")}
+        order = {"indices": rng.permutation(50), "steps_per_epoch": 3, "batch_size": ROWS}
+        last = {"out": empty(4, INPUTS), "labels_out": empty(4, of="uint8"), "step": np.array([5 * 2**32 + 8])}
+        return [
+            arguments,
+            {**arguments, "divisor": 3.0, "error": empty(1, of="int64")},
+            {**arguments, **labels},
+            {**arguments, **labels, **order, "step": np.array([7])},
+            {**arguments, **labels, **order, **last},
+        ]
     if name == "dropout":
         return [{"x": x, "probability": p, "key": KEY, "step": 2**32 + 5, "out": empty(*x.shape)} for p in (0.0, 0.3)]
     if name == "linear":

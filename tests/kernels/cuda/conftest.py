@@ -1,15 +1,55 @@
-"""The equations of the kernel contract in NumPy and float64, for the simulator's tests and the GPU's."""
+"""The equations of the kernel contract in NumPy and float64, and the devices that the kernels are tested on."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
 # The cases in this folder need Numba's simulator: test_simulator.py runs them in a process that has it.
 collect_ignore = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else ["simulator"]
+
+
+MISSING = importlib.util.find_spec("numba_cuda") is None and "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ
+
+
+@pytest.fixture
+def interpreted() -> Iterator[Any]:
+    """A stand-in for CuPy over the host's memory; kernels are compiled, and run in the PTX interpreter."""
+    if MISSING:
+        pytest.skip("needs numba-cuda, whose compiler makes the PTX: pip install 'numba-cuda[cu13]'")
+    from tests.emulated_cuda import emulated_cuda
+
+    with emulated_cuda():
+        import cupy
+
+        yield cupy
+
+
+@pytest.fixture
+def gpu() -> Any:
+    """CuPy, on a machine whose GPU works."""
+    require = pytest.fail if "XPNET_REQUIRE_CUDA" in os.environ else pytest.skip
+    if importlib.util.find_spec("cupy") is None or importlib.util.find_spec("numba_cuda") is None:
+        require("needs CuPy and numba-cuda")
+    import cupy
+
+    if not cupy.is_available():
+        require("needs a GPU")
+    if os.environ.get("XPNET_TEST_POOL") == "none":  # `make sanitize`
+        cupy.cuda.set_allocator(None)
+    return cupy
+
+
+@pytest.fixture(params=["interpreted", pytest.param("gpu", marks=pytest.mark.gpu)])
+def cp(request: pytest.FixtureRequest) -> Any:
+    """CuPy or its stand-in: a test that takes it runs on each device."""
+    return request.getfixturevalue(request.param)
 
 
 @dataclass
@@ -42,7 +82,8 @@ def cross_entropy(
     else:
         r = np.where(labels == ignore_index, 0.0, r)
         classes = np.where(labels == ignore_index, 0, labels).astype(np.int64)
-        t, weights = (classes[:, None] == np.arange(columns)).astype(np.float64), r * w[classes]
+        t, weights = np.zeros((rows, columns)), r * w[classes]
+        t[np.arange(rows), classes] = 1
     wq = w * ((1 - label_smoothing) * t + label_smoothing / columns)
     costs = np.multiply(wq, log_sum_exp[:, None] - z, where=wq != 0, out=np.zeros_like(z))
     losses = r * (costs.sum(axis=1) + z_loss * log_sum_exp**2)
@@ -104,20 +145,36 @@ def options(request):
 
 @dataclass(frozen=True)
 class Element:
-    """An element type: how to make it, and its relative rounding error."""
+    """An element type: how to make it, its relative rounding error, and half a step of its denormal numbers."""
 
     name: str
     cast: object
     accumulator: type
     epsilon: float
+    smallest: float
+
+    def bound(self, expected: Any, scale: Any, roundings: int) -> Any:
+        """How far a result may be from ``expected``: so many roundings of terms of that magnitude, and one to store it.
+
+        The terms are rounded in the accumulation type, which holds also what is read.
+        """
+        unit = np.finfo(self.accumulator).eps / 2
+        computed = roundings * unit * scale
+        return computed + self.epsilon * (np.abs(expected) + computed) + self.smallest
 
 
 ELEMENTS = {
-    "float32": Element("float32", np.float32, np.float32, 2.0**-24),
-    "float64": Element("float64", np.float64, np.float64, 2.0**-53),
-    "float16": Element("float16", np.float16, np.float32, 2.0**-11),
-    "bfloat16": Element("bfloat16", bfloat16, np.float32, 2.0**-8),
+    "float32": Element("float32", np.float32, np.float32, 2.0**-24, 2.0**-150),
+    "float64": Element("float64", np.float64, np.float64, 2.0**-53, 0.0),
+    "float16": Element("float16", np.float16, np.float32, 2.0**-11, 2.0**-25),
+    "bfloat16": Element("bfloat16", bfloat16, np.float32, 2.0**-8, 2.0**-134),
 }
+
+
+@pytest.fixture
+def elements():
+    """The element types by name."""
+    return ELEMENTS
 
 
 @pytest.fixture(params=ELEMENTS)

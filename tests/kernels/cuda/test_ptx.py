@@ -6,10 +6,14 @@ import importlib.util
 import os
 import re
 from collections import namedtuple
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from tests.ptx import Program
+from tests.ptx.instructions import translated
 
 MISSING = importlib.util.find_spec("numba_cuda") is None and "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ
 
@@ -60,8 +64,8 @@ def launches(device, monkeypatch):
 
     # Numba asks the current device which code a device function needs.
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
-    monkeypatch.setattr("cuda.core.Stream", SimpleNamespace(from_handle=lambda handle: handle))
     monkeypatch.setattr(launch, "compiled", compile_kernel)
+    monkeypatch.setattr("xpnet_kernels.cuda.cublaslt.available", lambda: False)
     return collected
 
 
@@ -76,12 +80,21 @@ def check(launches, element, loads, stores):
     assert launches
     for launch in launches:
         check_arguments(launch)
+        check_instructions(launch.ptx)
         assert len(re.findall(rf"\bld\.global\.{vector}\.", launch.ptx)) >= loads
         assert len(re.findall(rf"\bst\.global\.{vector}\.", launch.ptx)) >= stores
         assert not re.search(r"\bcall\b", launch.ptx)
     code = launches[-1].ptx
     launches.clear()
     return code
+
+
+@cache
+def check_instructions(ptx):
+    """The interpreter knows every instruction, also those that its tests do not come to."""
+    program = Program(ptx)
+    for place in range(len(program.blocks)):
+        translated(program, place)
 
 
 def check_arguments(launch):
@@ -185,12 +198,30 @@ def test_optimizers(launches, element):
     check(launches, element, loads=4, stores=3)
 
 
+@pytest.mark.parametrize(("size", "expected"), [(1000, 1), (650_000, 2)])
+def test_end_step(launches, element, size, expected):
+    from xpnet_kernels.cuda import end_step
+
+    summary, report, hyperparameters = (OnDevice((size,), "<f8") for size in (4, 8, 7))
+    guard = {"gradients": OnDevice((size,), element), "found_inf": OnDevice((1,), "<i4")}
+    end_step(summary, report, rows=OnDevice((1,), "<f8"), **guard, steps=OnDevice((3,), "<i8"),
+             table=OnDevice((9, 7), "<f8"), hyperparameters=hyperparameters)  # fmt: skip
+    assert len(launches) == expected
+    check(launches, element, loads=1, stores=0)
+    end_step(summary, report, rows=100, step=7)
+    check(launches, element, loads=0, stores=0)
+
+
 def test_layers_and_data(launches, element):
     from xpnet_kernels.cuda import bias_activation, bias_activation_backward, dropout, gather
 
     matrix, vector = OnDevice((100, 64), element), OnDevice((64,), element)
     pixels, indices = OnDevice((60_000, 784), "|u1", read_only=True), OnDevice((100,), "<i8", read_only=True)
     gather(pixels, indices, 255, OnDevice((100, 784), element), error=OnDevice((1,), "<i8"))
+    check(launches, element, loads=0, stores=1)
+    labels, labels_out = OnDevice((60_000,), "|u1", read_only=True), OnDevice((100,), "|u1")
+    gather(pixels, OnDevice((60_000,), "<i8"), 255, OnDevice((100, 784), element), labels=labels, labels_out=labels_out,
+           step=OnDevice((1,), "<i8"), steps_per_epoch=600, batch_size=100)  # fmt: skip
     check(launches, element, loads=0, stores=1)
     bias_activation(matrix, vector, "tanh", matrix)
     check(launches, element, loads=2, stores=1)
@@ -203,33 +234,53 @@ def test_layers_and_data(launches, element):
 
 def test_linear(launches, element, monkeypatch):
     """The products are cuBLAS's: which they are, and what is launched around them."""
-    from contextlib import nullcontext
-
     from xpnet_kernels.cuda import _linear, _linear_backward, linear, linear_backward
 
     products = []
-    streams = []
+
+    def product(a, b, out, **flips):
+        planned = (a.name, b.name, out.name, flips)
+        return [SimpleNamespace(queue=lambda stream: products.append((*planned, stream)))]
+
     for module in (_linear, _linear_backward):
-        monkeypatch.setattr(module, "on_stream", lambda stream: streams.append(stream) or nullcontext())
-        monkeypatch.setattr(
-            module, "multiply", lambda a, b, out, **flips: products.append((a.name, b.name, out.name, flips))
-        )
+        monkeypatch.setattr(module, "product", product)
     x, W, b, y = (OnDevice(shape, element) for shape in ((100, 784), (784, 64), (64,), (100, 64)))
     for activation in (None, "relu"):
         linear(x, W, b, activation, y, stream=5)
-        assert launches[-1].stream == streams.pop() == 5
+        assert launches[-1].stream == 5
         check(launches, element, loads=2, stores=1)
         dz = y if activation else None
         linear_backward(y, x, dz, W, activation, W, b, dz, x, stream=6)
-        assert launches[-1].stream == streams.pop() == 6
+        assert launches[-1].stream == 6
         check(launches, element, loads=2, stores=1)
         gradient = "dz" if activation else "dy"
         assert products == [
-            ("x", "W", "out", {}), ("x", gradient, "dW", {"flip_a": True}), (gradient, "W", "dx", {"flip_b": True}),
+            ("x", "W", "out", {}, 5), ("x", gradient, "dW", {"flip_a": True}, 6),
+            (gradient, "W", "dx", {"flip_b": True}, 6),
         ]  # fmt: skip
         products.clear()
     linear_backward(y, x, None, W, None, W, b, None)
     assert [product[2] for product in products] == ["dW"]
+
+
+def test_gradients_of_parameters_in_float32(launches):
+    """dW and db of layers in bfloat16 may be float32."""
+    from xpnet_kernels.cuda import linear_backward
+    from xpnet_kernels.cuda.matrix_products import Product
+    from xpnet_kernels.cuda.prepared import _kept
+
+    _kept.cache_clear()
+    x, W, y = (OnDevice(shape, "<V2") for shape in ((100, 784), (784, 64), (100, 64)))
+    queued = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Product, "queue", lambda product, stream: queued.append(product._arguments))
+        linear_backward(y, x, y, W, "relu", OnDevice((784, 64), "<f4"), OnDevice((64,), "<f4"), y, x)
+    half, single, sums = 14, 0, 68
+    assert [(p[7], p[10], p[14], p[16]) for p in queued] == [(half, half, single, sums), (half, half, half, sums)]
+    code = check(launches, "<V2", loads=2, stores=1)
+    assert "st.global.f32" in code or "st.global.b32" in code
+    with pytest.raises(TypeError, match=r"dW must be bfloat16 \(or its bits, uint16\) or float32, not float64"):
+        linear_backward(y, x, y, W, "relu", OnDevice((784, 64), "<f8"), OnDevice((64,), "<f4"), y, x)
 
 
 def test_compiled_kernels_are_found_again_on_disk():
@@ -239,6 +290,7 @@ def test_compiled_kernels_are_found_again_on_disk():
         _bias_activation,
         _bias_activation_backward,
         _dropout,
+        _end_step,
         _gather,
         cross_entropy_kernels,
         optimizer_kernels,
@@ -248,7 +300,7 @@ def test_compiled_kernels_are_found_again_on_disk():
     kernels = [
         cross_entropy_kernels.cross_entropy_kernel(single, True, False), _gather.gather_kernel(single),
         _bias_activation.forward_kernel(single, True), _bias_activation_backward.backward_kernel(single, True),
-        _dropout.dropout_kernel(single),
+        _dropout.dropout_kernel(single), _end_step.end_step_kernel(single),
         optimizer_kernels.check_finite_kernel(single), optimizer_kernels.sgd_kernel(single),
         optimizer_kernels.momentum_kernel(single), optimizer_kernels.adam_kernel(single),
     ]  # fmt: skip
@@ -266,7 +318,7 @@ def test_the_cache_on_disk_knows_a_kernel_by_the_hash_of_all_sources(monkeypatch
     monkeypatch.setattr(cuda, "jit", lambda *_, **__: lambda kernel: SimpleNamespace(overloads={0: kernel}))
 
     def name() -> str:
-        kernel = launch.compiled.__wrapped__(_gather.gather_kernel(types.float32), ())
+        kernel = launch.jitted(_gather.gather_kernel(types.float32), ())
         return CUDACache(kernel)._impl.filename_base
 
     assert name().split("-")[0].endswith(f"_{source_hash('cuda')}")

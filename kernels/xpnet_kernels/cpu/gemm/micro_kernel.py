@@ -29,14 +29,15 @@ from xpnet_kernels.cpu.numba_extensions.simd import (
     fma,
     lanes_before,
     load,
+    load_if,
     prefetch_line,
     splat,
     store,
     transpose,
 )  # fmt: skip
 
-# The rows of a tile that is 0, 1, 2… vectors wide: what fits into 32 registers (AVX-512) or 16 (AVX2).
-TILE_ROWS = {16: (0, 12, 12, 8, 6), 8: (0, 10, 6), 0: (0,)}[LANES]
+# The rows of a tile that is 0, 1, 2… vectors wide: what fits into 32 registers (AVX-512, NEON) or 16 (AVX2).
+TILE_ROWS = {16: (0, 12, 12, 8, 6), 8: (0, 10, 6), 4: (0, 12, 12, 8, 6), 0: (0,)}[LANES]
 MAX_VECTORS = len(TILE_ROWS) - 1
 MAX_TERMS = 128  # a panel fits into the L1 cache; a multiple of LANES, which its transposition needs
 
@@ -99,7 +100,6 @@ def micro_kernel(
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         _, row, _, packs, _, vectors, _, added = arguments
         A, B, panel, C = (Matrix(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4, 6))
-        present = splat(builder, added, MASK)
         after = builder.append_basic_block("tile.after")
         switch = builder.switch(vectors, after)
         for width in range(1, MAX_VECTORS + 1):
@@ -116,8 +116,7 @@ def micro_kernel(
                 with builder.if_then(builder.icmp_signed("<", i, C.shape[0])):
                     for v, total in enumerate(row_sums):
                         target = advance(builder, C.at(i), INDEX(v * LANES))
-                        mask = present if inside[v] is None else builder.and_(inside[v], present)
-                        before = load(builder, target, mask)
+                        before = load_if(builder, added, target, inside[v])
                         store(builder, builder.fadd(before, builder.load(total)), target, inside[v])
             builder.branch(after)
         builder.position_at_end(after)

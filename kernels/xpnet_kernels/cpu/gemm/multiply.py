@@ -16,6 +16,7 @@ import numpy as np
 
 from xpnet_kernels.cpu.gemm.compiled_product import product_address
 from xpnet_kernels.cpu.gemm.descriptors import as_strided
+from xpnet_kernels.cpu.gemm.numpy_product import matmul
 from xpnet_kernels.cpu.gemm.parallel_product import parallel_product
 from xpnet_kernels.cpu.numba_extensions.compilation import InMatrix, OutIntegers, OutMatrix, kernel
 from xpnet_kernels.cpu.numba_extensions.simd import LANES
@@ -23,8 +24,8 @@ from xpnet_kernels.cpu.threads.team import TEAM
 
 _SINGLE = np.dtype(np.float32)
 
-# With AVX2 OpenBLAS's code is as fast as ours, and only small products gain, from staying on one core.
-_MAX_WORK = {16: 2**29, 8: 2**22, 0: 0}[LANES]  # multiplications
+# With AVX2 and NEON OpenBLAS's code is as fast as ours, and only small products gain, from staying on one core.
+_MAX_WORK = {16: 2**29, 8: 2**22, 4: 2**22, 0: 0}[LANES]  # multiplications
 _MAX_ROWS = 1024  # of A; with more, A comes from memory, and our product is slower
 _FEW_ROWS, _PACKING_WORK = 2, 2**16  # with few rows, packing a large B does not pay
 
@@ -49,7 +50,7 @@ def multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray, *, transposed: bool = 
         TEAM.run(work, _multiply[_SINGLE], product_address(), A, B, transposed, C)
     else:
         TEAM.suspend()  # OpenBLAS has threads of its own
-        np.matmul(A, B.T if transposed else B, out=C)
+        matmul(A, B.T if transposed else B, out=C)
 
 
 def has_own_product(rows: int, work: int) -> bool:

@@ -13,11 +13,20 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.np.arrayobj import make_array
 
-FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+FEATURES = _FEATURES.split(",")
 
-# Floats in a vector; 0 if the processor, or Numba's setting for it, lacks AVX2 with fused multiply-add.
-LANES = 16 if "+avx512f" in FEATURES else 8 if {"+avx2", "+fma"} <= set(FEATURES) else 0
+
+def _lanes() -> int:
+    if _TRIPLE.startswith(("aarch64", "arm64")):  # which always have NEON, though it is not among the features
+        return 0 if "apple" in _TRIPLE else 4  # Apple's own library uses matrix units that NEON code cannot reach
+    return 16 if "+avx512f" in FEATURES else 8 if {"+avx2", "+fma"} <= set(FEATURES) else 0
+
+
+# Floats in a vector; 0 where matrix products are left to NumPy: Apple's processors, and those without AVX2 and FMA.
+LANES = _lanes()
 VECTOR_BYTES = 4 * LANES
+_HAS_MASKS = LANES >= 8  # without, LLVM replaces a masked load or store by a branch for each lane
 
 BYTE, FLOAT, INDEX, LANE = ir.IntType(8), ir.FloatType(), ir.IntType(64), ir.IntType(32)
 VECTOR, MASK = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.IntType(1), LANES)
@@ -69,9 +78,26 @@ def load(builder: ir.IRBuilder, start: Any, mask: Any = None) -> Any:
     pointer = builder.bitcast(start, VECTOR.as_pointer())
     if mask is None:
         return builder.load(pointer, align=1)
-    kind = ir.FunctionType(VECTOR, [pointer.type, LANE, MASK, VECTOR])
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
-    return builder.call(function, [pointer, LANE(1), mask, ir.Constant(VECTOR, None)])
+    if _HAS_MASKS:
+        return _masked_load(builder, pointer, mask)
+    result = cgutils.alloca_once(builder, VECTOR)
+    with builder.if_else(_all_true(builder, mask)) as (whole, part):
+        with whole:
+            builder.store(builder.load(pointer, align=1), result)
+        with part:
+            builder.store(_masked_load(builder, pointer, mask), result)
+    return builder.load(result)
+
+
+def load_if(builder: ir.IRBuilder, condition: Any, start: Any, mask: Any = None) -> Any:
+    """As :func:`load`; zeros, without reading the memory, if the condition is false."""
+    if _HAS_MASKS:
+        present = splat(builder, condition, MASK)
+        return load(builder, start, present if mask is None else builder.and_(mask, present))
+    result = cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None))
+    with builder.if_then(condition):
+        builder.store(load(builder, start, mask), result)
+    return builder.load(result)
 
 
 def store(builder: ir.IRBuilder, values: Any, start: Any, mask: Any = None) -> None:
@@ -79,10 +105,31 @@ def store(builder: ir.IRBuilder, values: Any, start: Any, mask: Any = None) -> N
     pointer = builder.bitcast(start, VECTOR.as_pointer())
     if mask is None:
         builder.store(values, pointer, align=1)
-        return
+    elif _HAS_MASKS:
+        _masked_store(builder, values, pointer, mask)
+    else:
+        with builder.if_else(_all_true(builder, mask)) as (whole, part):
+            with whole:
+                builder.store(values, pointer, align=1)
+            with part:
+                _masked_store(builder, values, pointer, mask)
+
+
+def _masked_load(builder: ir.IRBuilder, pointer: Any, mask: Any) -> Any:
+    kind = ir.FunctionType(VECTOR, [pointer.type, LANE, MASK, VECTOR])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
+    return builder.call(function, [pointer, LANE(1), mask, ir.Constant(VECTOR, None)])
+
+
+def _masked_store(builder: ir.IRBuilder, values: Any, pointer: Any, mask: Any) -> None:
     kind = ir.FunctionType(ir.VoidType(), [VECTOR, pointer.type, LANE, MASK])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
     builder.call(function, [values, pointer, LANE(1), mask])
+
+
+def _all_true(builder: ir.IRBuilder, mask: Any) -> Any:
+    bits = ir.IntType(LANES)
+    return builder.icmp_unsigned("==", builder.bitcast(mask, bits), bits(-1))
 
 
 def prefetch_line(builder: ir.IRBuilder, address: Any) -> None:

@@ -19,6 +19,7 @@ _ORDER = "seq_cst"
 _WORD, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 
 _IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+_IS_ARM64 = platform.machine().lower() in ("aarch64", "arm64")
 _IS_POSIX = os.name == "posix"
 HAS_CLOCK = _IS_X86 or _IS_POSIX  # whether cycle_count works; without it no work is shared
 
@@ -76,12 +77,19 @@ def fetch_and_add(typing_context: Any, words: Any, place: Any, value: Any) -> tu
 
 @intrinsic
 def spin_pause(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
-    """The processor's hint for spin loops (PAUSE): waits some tens of cycles and frees the core's other hyperthread."""
+    """What a spin loop does between two looks: PAUSE frees the core's other hyperthread for some tens of cycles.
+
+    On arm64 YIELD does nothing on most processors; an ISB waits about as long as PAUSE.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         if _IS_X86:
             kind = ir.FunctionType(ir.VoidType(), [])
             builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        elif _IS_ARM64:
+            full_system = ir.IntType(32)(15)
+            kind = ir.FunctionType(ir.VoidType(), [full_system.type])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.isb"), [full_system])
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -102,7 +110,7 @@ def yield_thread(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
 
 @intrinsic
 def cycle_count(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
-    """The processor's time-stamp counter, some billions a second; if it has none, the system clock in nanoseconds."""
+    """The x86 time-stamp counter, some billions a second; elsewhere the system clock, at three a nanosecond."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         if _IS_X86:
@@ -115,6 +123,7 @@ def cycle_count(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
         read = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
         builder.call(read, [ir.IntType(32)(time.CLOCK_MONOTONIC), builder.bitcast(moment, _BYTES)])
         seconds, nanoseconds = (builder.load(cgutils.gep(builder, moment, 0, place)) for place in range(2))
-        return builder.add(builder.mul(seconds, _WORD(10**9)), nanoseconds)
+        total = builder.add(builder.mul(seconds, _WORD(10**9)), nanoseconds)
+        return builder.mul(total, _WORD(3))
 
     return types.int64(), generate

@@ -69,6 +69,43 @@ def aligned(values):
     return copy
 
 
+@pytest.mark.parametrize("label_type", [np.uint8, np.int64, np.uint64])
+def test_gather_of_labels(label_type):
+    rows, labels = np.arange(12, dtype=np.uint8).reshape(3, 4), np.array([5, 2**8 - 1, 7]).astype(label_type)
+    out, labels_out = np.zeros((40, 4), np.float32), np.full(40, 9, label_type)
+    indices = np.arange(40) % 3
+    indices[[20, 30]] = -1, 3
+    gather(rows, indices, 1.0, out, labels=labels, labels_out=labels_out)
+    expected = labels[np.arange(40) % 3]
+    expected[[20, 30]] = 0
+    assert (labels_out == expected).all()
+
+
+@pytest.mark.parametrize(("step", "rows"), [(0, 20), (1, 20), (2, 10), (4, 20), (2**40 + 2**32 + 5, 10)])
+def test_gather_of_the_batch_of_a_step(step, rows):
+    """Three batches of 20, 20 and 10 rows; rows beyond the end of the order have a bad index."""
+    order = np.random.default_rng(0).permutation(50)
+    images, labels_out = np.arange(150, dtype=np.uint8).reshape(50, 3), np.empty(rows + 3, int)
+    out, error = np.empty((rows + 3, 3), np.float32), np.array([7])
+    place = {"step": np.array([step]), "steps_per_epoch": 3, "batch_size": 20}
+    gather(images, order, 1.0, out, labels=np.arange(50), labels_out=labels_out, error=error, **place)
+    expected = order[20 * (step % 2**32 % 3) :][: rows + 3]
+    assert labels_out.tolist() == [*expected, *[0] * (rows + 3 - len(expected))]
+    assert (out[: len(expected)] == images[expected]).all()
+    assert np.isnan(out[len(expected) :]).all()
+    assert error[0] == (-1 if len(expected) == len(out) else len(expected))
+
+
+def test_gather_with_arguments_that_do_not_fit():
+    rows, order, out = np.zeros((3, 4), np.uint8), np.arange(3), np.zeros((2, 4), np.float32)
+    with pytest.raises(ValueError, match=r"out must have the shape \(3, 4\), not \(2, 4\)"):
+        gather(rows, order, 1.0, out)
+    with pytest.raises(ValueError, match="labels and labels_out go together"):
+        gather(rows, order[:2], 1.0, out, labels=order)
+    with pytest.raises(ValueError, match=r"steps_per_epoch must be a number from 1 to below 2\*\*32, not 0"):
+        gather(rows, order, 1.0, out, step=np.zeros(1, int), steps_per_epoch=0, batch_size=2)
+
+
 @pytest.mark.parametrize("columns", [13, 16, 40], ids=["elements", "vectors", "several blocks of vectors"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_bias_activation(activation, columns, element, as_float64):
