@@ -70,22 +70,7 @@ def _reduction(name: str, function: Callable) -> Callable:
     return call
 
 
-for _name in (
-    "all",
-    "any",
-    "argmax",
-    "argmin",
-    "count_nonzero",
-    "cumprod",
-    "cumsum",
-    "max",
-    "mean",
-    "min",
-    "prod",
-    "std",
-    "sum",
-    "var",
-):
+for _name in ("all", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "max", "mean", "min", "prod", "std", "sum", "var"):
     globals()[_name] = _reduction(_name, getattr(np, _name))
 amax, amin = globals()["max"], globals()["min"]
 
@@ -115,7 +100,9 @@ def round(a: ndarray, decimals: int = 0) -> ndarray:  # noqa: A001
 # Creation
 
 
-def array(obj: Any, dtype: Any = None, copy: bool | None = True, order: str = "K", ndmin: int = 0) -> ndarray:
+def array(
+    obj: Any, dtype: Any = None, copy: bool | None = True, order: str = "K", ndmin: int = 0
+) -> ndarray:
     """A copy of an array of the device or of the host, or of a number or a list of numbers."""
     if isinstance(obj, ndarray):
         result = obj.astype(obj.dtype if dtype is None else dtype, copy=bool(copy))
@@ -185,9 +172,7 @@ def ones(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     return full(shape, 1, dtype)
 
 
-def empty_like(
-    prototype: ndarray, dtype: Any = None, order: str = "K", subok: Any = None, shape: Any = None
-) -> ndarray:
+def empty_like(prototype: ndarray, dtype: Any = None, order: str = "K", subok: Any = None, shape: Any = None) -> ndarray:
     """An array of that shape and type whose elements are not set."""
     return ndarray(prototype.shape if shape is None else shape, prototype.dtype if dtype is None else dtype)
 
@@ -209,9 +194,7 @@ def ones_like(a: ndarray, dtype: Any = None) -> ndarray:
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> ndarray:
     """Numbers at equal distances."""
-    return new(
-        "arange", np.arange(start, step=step, dtype=dtype) if stop is None else np.arange(start, stop, step, dtype)
-    )
+    return new("arange", np.arange(start, step=step, dtype=dtype) if stop is None else np.arange(start, stop, step, dtype))
 
 
 def linspace(start: Any, stop: Any, num: int = 50, endpoint: builtins.bool = True, dtype: Any = None) -> ndarray:
@@ -238,17 +221,7 @@ def _viewing(name: str) -> Callable:
     return call
 
 
-for _name in (
-    "broadcast_to",
-    "diagonal",
-    "expand_dims",
-    "flip",
-    "matrix_transpose",
-    "moveaxis",
-    "squeeze",
-    "swapaxes",
-    "transpose",
-):
+for _name in ("broadcast_to", "diagonal", "expand_dims", "flip", "matrix_transpose", "moveaxis", "squeeze", "swapaxes", "transpose"):
     globals()[_name] = _viewing(_name)
 
 

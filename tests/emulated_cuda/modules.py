@@ -15,19 +15,7 @@ from . import arrays, cublas, functions, memory, streams
 _ROOTS = ("cupy", "cupyx", "cupy_backends", "array_api_compat.cupy")
 
 # What array_api_compat.cupy looks up when it is imported, and nobody here calls.
-_LINALG = (
-    "cholesky",
-    "cross",
-    "eigh",
-    "lstsq",
-    "matmul",
-    "matrix_rank",
-    "matrix_transpose",
-    "pinv",
-    "qr",
-    "slogdet",
-    "svd",
-)
+_LINALG = ("cholesky", "cross", "eigh", "lstsq", "matmul", "matrix_rank", "matrix_transpose", "pinv", "qr", "slogdet", "svd")
 _FFT = (
     "fft", "fftfreq", "fftn", "fftshift", "hfft", "ifft", "ifftn", "ifftshift", "ihfft", "irfft", "irfftn", "rfft",
     "rfftfreq", "rfftn",

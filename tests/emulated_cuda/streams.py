@@ -261,7 +261,9 @@ def _accesses(chunk: Chunk) -> Any:
     return chunk.accesses
 
 
-def _require_past(clock: Clock, other: tuple[int, int] | None, name: str, does: str, did: str, stream: int) -> None:
+def _require_past(
+    clock: Clock, other: tuple[int, int] | None, name: str, does: str, did: str, stream: int
+) -> None:
     if other is not None and clock.get(other[0], 0) < other[1]:
         raise StreamRaceError(
             f"{name} on the stream {stream} {does} memory that the stream {other[0]} {did}, without waiting for it"

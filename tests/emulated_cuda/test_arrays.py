@@ -27,13 +27,10 @@ HOST = np.arange(6, dtype=np.float32).reshape(2, 3)
 class TestTransfers:
     @pytest.mark.parametrize(
         "mixed",
-        [np.asarray, np.array, list, lambda x: np.array([x[0, 0], x[0, 1]])],
-        ids=["asarray", "array", "list", "elements"],
+        [np.asarray, np.array, list, lambda x: np.array([x[0, 0], x[0, 1]])], ids=["asarray", "array", "list", "elements"],
     )
     def test_numpy_gets_no_array_by_itself(self, cupy, mixed) -> None:
-        with pytest.raises(
-            TypeError, match=r"Implicit conversion to a NumPy array is not allowed. Please use `.get\(\)`"
-        ):
+        with pytest.raises(TypeError, match=r"Implicit conversion to a NumPy array is not allowed. Please use `.get\(\)`"):
             np.asarray(mixed(cupy.asarray(HOST)))
 
     @pytest.mark.parametrize(
@@ -209,7 +206,5 @@ def test_every_name_is_one_of_cupys() -> None:
     code = "import cupy, sys; print([name for name in sys.argv[1:] if not hasattr(cupy, name)])"
     if "import" in importlib.util.__name__ and importlib.util.find_spec("cupy") is None:
         pytest.skip("CuPy is not installed")
-    found = subprocess.run(
-        [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True, timeout=120
-    )
+    found = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True, timeout=120)
     assert found.stdout.strip() == "[]"

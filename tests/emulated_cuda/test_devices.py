@@ -86,9 +86,7 @@ class TestStreams:
         with streams[0]:
             x = cupy.ones(3)
         with streams[1]:
-            with pytest.raises(
-                StreamRaceError, match=r"multiply on the stream \d+ reads memory that the stream \d+ wrote"
-            ):
+            with pytest.raises(StreamRaceError, match=r"multiply on the stream \d+ reads memory that the stream \d+ wrote"):
                 x * 2
             with pytest.raises(StreamRaceError, match="fill on the stream .* writes memory"):
                 x[...] = 3
@@ -169,11 +167,7 @@ class TestDevices:
         for mixed in (lambda: x + y, lambda: cupy.concatenate([x, y]), lambda: x.__setitem__(..., y)):
             with pytest.raises(ValueError, match="array device = 1 while current = 0"):
                 mixed()
-        assert (x.device, y.device, cupy.cuda.Device()) == (
-            cupy.cuda.Device(0),
-            cupy.cuda.Device(1),
-            cupy.cuda.Device(0),
-        )
+        assert (x.device, y.device, cupy.cuda.Device()) == (cupy.cuda.Device(0), cupy.cuda.Device(1), cupy.cuda.Device(0))
 
     def test_a_kernel_takes_no_memory_of_another_device(self, cupy) -> None:
         from xpnet_kernels.cuda import sgd_update
