@@ -250,11 +250,13 @@ def row_extent(z: DeviceArray) -> int:
 def threads_per_row(extent: int, held_columns: int) -> int:
     """The number of threads for a row: the fewest whose registers hold it, but up to eight if their loads are adjacent.
 
-    A row with more columns than a block can hold gets a whole block, which processes it in tiles.
+    A row with more columns than a block can hold gets a whole block, which processes it in the fewest tiles, as full as
+    whole warps allow.
     """
     threads = 1
     while threads < WARP and (threads * held_columns < extent or (threads < 8 and threads * 8 < extent)):
         threads *= 2
     if threads * held_columns < extent:
-        threads = min(-(-extent // (WARP * held_columns)) * WARP, BLOCK)
+        tiles = -(-extent // (BLOCK * held_columns))
+        threads = -(-extent // (tiles * WARP * held_columns)) * WARP
     return threads
