@@ -52,13 +52,15 @@ def fma64(a: Any, b: Any, c: Any) -> Any:
     safe = (np.maximum(np.abs(a), np.abs(b)) < 2.0**900) & (size < 2.0**900) & (size > 2.0**-900) | zero
     safe &= np.abs(c) < 2.0**900
     if not safe.all():
-        rest = ~safe
+        finite = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
+        result = np.where(finite, result, high + c)
+        rest = finite & ~safe
         result[rest] = [_exact_fma(*numbers) for numbers in zip(*(x[rest].tolist() for x in (a, b, c)), strict=True)]
     return result
 
 
 def _exact_fma(a: float, b: float, c: float) -> float:
-    if a == 0 or b == 0 or not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+    if a == 0 or b == 0:
         return a * b + c
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     try:
