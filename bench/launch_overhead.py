@@ -3,9 +3,9 @@
     python bench/launch_overhead.py --json bench/results/launch_overhead.json
 
 The kernels' functions run from beginning to end, on arrays that no kernel reads; only the driver's cuLaunchKernel, and
-for products CuPy's choice of the stream and cuBLAS, are replaced by functions that do nothing. An array is a CuPy array,
-or an object with nothing but __cuda_array_interface__, which is a dictionary there: what another library takes to build
-it comes on top. "first" is a call with other memory than before, which is checked and planned. All figures are
+for products CuPy's choice of the stream and cuBLAS, are replaced by functions that do nothing. An array is CuPy's, or
+an object with nothing but __cuda_array_interface__, which is a dictionary there: what another library takes to build it
+comes on top. "first" is a call with other memory than before, which is checked and planned. All figures are
 microseconds a launch or product.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from xpnet.backends import Array, Backend
@@ -48,22 +49,17 @@ class Context:
         self.reuse = reuse
         self.prescaled: Any = None
         self._buffers: dict[tuple[int, str], Array] = {}  # by id: a dataclass may not be hashable
-        self._in_float32: Context | None = None
 
     def in_float32(self) -> Context:
-        """The context for layers that compute in float32 within a pass in bfloat16.
+        """This context, with its memory, for layers that compute in float32 within a pass in bfloat16.
 
         >>> import xpnet
         >>> context = Context(xpnet.backend("cpu-reference").at_precision("bf16"), seed=3)
         >>> context.in_float32().backend.precision, context.in_float32().seed
         ('float32', 3)
         """
-        if self._in_float32 is None:
-            self._in_float32 = Context(self.backend.at_precision("float32"), self.training, self.seed, self.reuse)
-        wide = self._in_float32
-        wide.step, wide.device_step, wide.part, wide.prescaled = (
-            self.step, self.device_step, self.part, self.prescaled
-        )  # fmt: skip
+        wide = copy.copy(self)
+        wide.backend = self.backend.in_float32
         return wide
 
     def empty(self, owner: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array | None:

@@ -51,8 +51,8 @@ class Hazards:
             self.reads[granules[clash]] = _joined(kept[clash], by[clash])
         return _unordered(self.writes[granules], by)
 
-    def write(self, granules: np.ndarray, by: np.ndarray) -> np.ndarray:
-        """Note the writes; return which come after an access of another thread without a barrier, or at once."""
-        hazard = _unordered(self.writes[granules], by) | _unordered(self.reads[granules], by)
+    def write(self, granules: np.ndarray, by: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Note the writes; return which come after an access of another thread without a barrier, and which at once."""
+        after = _unordered(self.writes[granules], by) | _unordered(self.reads[granules], by)
         self.writes[granules] = by
-        return hazard | (self.writes[granules] != by)
+        return after, self.writes[granules] != by

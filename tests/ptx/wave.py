@@ -21,6 +21,7 @@ from .registers import Active, Registers
 from .synchronisation import popcount, shuffle
 
 WARP = 32
+_RACE = "threads race for global memory: no barrier is between their accesses, and one writes"
 
 
 class Wave:
@@ -43,7 +44,7 @@ class Wave:
         self.registers = Registers(self.threads, self._special(grid, block))
         self.shared = Window("shared", program.shared, count)
         self.local = Window("local", program.local, self.threads)
-        self.granule = program.smallest("shared")
+        self.granule = program.smallest["shared"]
         self.hazards = Hazards(count * self.shared.size // self.granule)
         self.epochs = np.zeros(count, np.int64)
         self.waiting: dict[int, np.ndarray] = {}  # basic block: the threads that wait there
@@ -71,7 +72,7 @@ class Wave:
                 every = np.broadcast_to(addresses, len(lanes))
                 self.counter.access("loads", every, size, self.warp_of[lanes])
             if self.memory.hazards:
-                self._races(addresses, size, lanes, None)
+                self._check_reads(np.broadcast_to(addresses, len(lanes)), size, lanes)
             items, places = self.memory.items(addresses, size)
         else:
             items, places = self._window(space, addresses, size, lanes, writing=False)
@@ -86,7 +87,7 @@ class Wave:
             if self.counter:
                 self.counter.access("stores", addresses, size, self.warp_of[lanes])
             if self.memory.hazards:
-                self._races(addresses, size, lanes, values)
+                self._check_writes(addresses, size, lanes, values.view(ITEMS[size])[:, 0])
             items, places = self.memory.items(addresses, size)
         else:
             items, places = self._window(space, addresses, size, lanes, writing=True)
@@ -114,7 +115,7 @@ class Wave:
         if space == "shared":
             places = window.places(addresses, owner, self.granule)
             granules, by = _spread(places, self._tags(lanes), size // self.granule)
-            hazard = (self.hazards.write if writing else self.hazards.read)(granules, by)
+            hazard = np.logical_or(*self.hazards.write(granules, by)) if writing else self.hazards.read(granules, by)
             if hazard.any():
                 action = "written" if writing else "read"
                 raise PtxError(f"shared memory {action} with no barrier after another thread's access")
@@ -126,25 +127,32 @@ class Wave:
         blocks = self.block_of[lanes]
         return tags(self.epochs[blocks], blocks + self.first_block, self.thread_of[lanes])
 
-    def _races(self, addresses: np.ndarray, size: int, lanes: np.ndarray, values: np.ndarray | None) -> None:
-        """Refuse accesses to global memory that race with another thread's, unless they write what is there."""
-        addresses = np.broadcast_to(addresses, len(lanes))
+    def _watched(
+        self, addresses: np.ndarray, size: int, lanes: np.ndarray
+    ) -> Iterator[tuple[Hazards, np.ndarray, np.ndarray, np.ndarray]]:
+        """The hazards of each allocation that is accessed, which threads access it, the granules, and by whom."""
+        granule = self.program.smallest["global"]
         for region, hazards in self.memory.hazards.items():
-            inside = region.holds(addresses, size)
-            if not inside.any():
-                continue
-            granule = self.program.smallest("global")
-            places = (addresses[inside] - np.uint64(region.address)).view(np.int64) // granule
-            granules, by = _spread(places, self._tags(lanes[inside]), size // granule)
-            hazard = (hazards.read if values is None else hazards.write)(granules, by)
-            if not hazard.any():
-                continue
-            if values is not None:
-                items, where = self.memory.items(addresses[inside], size)
-                same = items[where].view(np.uint8) == np.ascontiguousarray(values[inside]).view(np.uint8).ravel()
-                hazard = hazard.reshape(-1, size // granule).any(axis=1) & ~same.reshape(-1, size).all(axis=1)
-            if hazard.any():
-                raise PtxError("threads race for global memory: no barrier is between their accesses, and one writes")
+            inside = np.flatnonzero(region.holds(addresses, size))
+            if len(inside):
+                places = (addresses[inside] - np.uint64(region.address)).view(np.int64) // granule
+                yield hazards, inside, *_spread(places, self._tags(lanes[inside]), size // granule)
+
+    def _check_reads(self, addresses: np.ndarray, size: int, lanes: np.ndarray) -> None:
+        for hazards, _, granules, by in self._watched(addresses, size, lanes):
+            if hazards.read(granules, by).any():
+                raise PtxError(_RACE)
+
+    def _check_writes(self, addresses: np.ndarray, size: int, lanes: np.ndarray, values: np.ndarray) -> None:
+        """Refuse writes that race with other threads' accesses, unless they write what these do."""
+        items, places = self.memory.items(addresses, size)
+        before = items[places]
+        items[places] = values
+        kept = items[places]
+        for hazards, inside, granules, by in self._watched(addresses, size, lanes):
+            after, at_once = (hazard.reshape(len(inside), -1).any(axis=1) for hazard in hazards.write(granules, by))
+            if (after & _differ(before, values)[inside]).any() or (at_once & _differ(kept, values)[inside]).any():
+                raise PtxError(_RACE)
 
     # Order.
 
@@ -226,6 +234,12 @@ class Wave:
             if self.counter:
                 self.counter.counts.barriers += int(whole.sum())
         return complete
+
+
+def _differ(items: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether the bits differ."""
+    pair = (np.ascontiguousarray(some).view(np.uint8).reshape(len(some), -1) for some in (items, others))
+    return np.not_equal(*pair).any(axis=1)
 
 
 def _spread(places: np.ndarray, by: np.ndarray, many: int) -> tuple[np.ndarray, np.ndarray]:

@@ -220,3 +220,26 @@ def test_cuda_follows_the_emulation(emulated: Backend, tmp_path: Path, device: s
     model = xpnet.load_model(path, xpnet.backend("cpu"))
     assert xpnet.evaluate(model, data.test).accuracy == pytest.approx(runs[device]["test_accuracy"], abs=0.01)
     assert json.dumps(checkpoint.load(path).metadata).count("cuda") == 0  # nothing ties it to the device
+
+
+@pytest.mark.parametrize("name", ["cpu-reference", "emulated"])
+def test_a_step_that_is_not_finite_names_the_layer(name: str, request: pytest.FixtureRequest) -> None:
+    backend = xpnet.backend(name) if name != "emulated" else request.getfixturevalue(name)
+    model = xpnet.Sequential(xpnet.Linear(64, 8), xpnet.GELU(), xpnet.Linear(8, 10)).initialize(backend)
+    model.parameters["2.b"] = np.where(np.arange(10) == 3, np.inf, 0.0)
+    trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1), precision="bf16")
+    with pytest.raises(xpnet.NonFiniteError, match="step 1 stopped being finite in the output of layer 2 Linear"):
+        trainer.fit((DIGITS.x_train[:40].reshape(40, 64) / 16, DIGITS.y_train[:40]), steps=2, batch_size=20)
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from xpnet.cli import main
+
+    train = ["train", "--recipe", "digits", "--epochs", "1", "--precision", "bf16", "--out", str(tmp_path / "run")]
+    assert main([*train, "--device", "cpu"]) == 2
+    assert "bf16 needs a CUDA device, not backend 'cpu'; 'cpu-reference' emulates it" in capsys.readouterr().err
+    assert main([*train, "--device", "cpu-reference"]) == 0
+    resume = ["train", "--resume", str(tmp_path / "run"), "--epochs", "2", "--device", "cpu-reference"]
+    assert main([*resume, "--precision", "float32"]) == 2
+    assert "--precision" in capsys.readouterr().err
+    assert main(resume) == 0

@@ -20,6 +20,7 @@ from xpnet.errors import BackendError, DTypeError, OutOfMemoryError, one_of
 Array = np.ndarray | Any  # of any array-API namespace: the standard defines no type to name
 
 FLOATING = ("float32", "float64")
+_ANYWHERE = nullcontext()
 ALIGNMENT = 256  # bytes; what the widest vector loads and CuPy's own allocator use
 _KERNEL_DTYPES = frozenset(map(np.dtype, FLOATING))
 
@@ -82,7 +83,13 @@ class Backend:
         return self.xp.reshape(x, shape)
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """The product of two matrices."""
+        """The product a b of two matrices, (M, K) and (K, N) of one type: (M, N).
+
+        >>> from xpnet.backends import backend
+        >>> cpu = backend("cpu")
+        >>> cpu.matmul(cpu.asarray([[1.0, 2.0]]), cpu.asarray([[3.0], [4.0]]))
+        array([[11.]])
+        """
         return self.xp.matmul(a, b)
 
     def aligned_zeros(self, count: int, dtype: str) -> Array:
@@ -146,6 +153,11 @@ class Backend:
     def activation_dtype(self) -> Any:
         """bfloat16 where passes compute in it; None: the activations have the parameters' type."""
         return bfloat16() if self.precision == "bf16" else None
+
+    @cached_property
+    def in_float32(self) -> Self:
+        """This backend at the precision "float32"."""
+        return self.at_precision("float32")
 
     def narrowed(self, x: Array) -> Array:
         """A float32 array rounded to the activations' type; others as they are.
@@ -276,7 +288,7 @@ class Backend:
         ...     cpu.asarray([1.0]) + 1.0
         array([2.])
         """
-        return nullcontext()
+        return _ANYWHERE
 
     def require_on_device(self) -> None:
         """Raise BackendError unless the code runs in that context, where it matters."""

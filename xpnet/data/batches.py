@@ -186,8 +186,8 @@ class Batches:
             labels = context.empty(self, "y", (batch.rows,), y.dtype)
             if labels is None:
                 labels = self.backend.xp.empty((batch.rows,), dtype=y.dtype, device=self.backend.device)
-        distance = min(self.batch_size, self.samples)  # a larger batch size may not even fit into 64 bits
-        of_step = ops.BatchOfStep(context.device_step, self.steps_per_epoch, distance, batch.rows)
+        batch_size = min(self.batch_size, self.samples)  # a number that a kernel takes
+        of_step = ops.BatchOfStep(context.device_step, self.steps_per_epoch, batch_size, batch.rows)
         x = ops.gather(
             self.backend,
             self.x,
@@ -199,7 +199,9 @@ class Batches:
             labels_out=labels,
             of_step=of_step,
         )
-        return x, self._targets(y, batch.indices) if labels is None and y is not None else labels
+        if labels is None and y is not None:
+            labels = self._targets(y, batch.indices)
+        return x, labels
 
     def _targets(self, y: Array, indices: Array) -> Array:
         return y[indices] if y.ndim == 1 else self.backend.xp.take(y, indices, axis=0)  # which takes a microsecond more

@@ -23,7 +23,7 @@ def inputs_out_of_range(model: Layer, batches: Batches) -> str | None:
     """Inputs far outside [0, 1] make the first layer's outputs and updates too large."""
     if batches.dtype is None:
         return None
-    context = Context(batches.backend.at_precision("float32"))
+    context = Context(batches.backend.in_float32)
     x = batches.head(PROBE_ROWS, context)
     for layer in leading_preprocessing(model):
         x = layer.forward(x, context)
@@ -38,7 +38,7 @@ def inputs_out_of_range(model: Layer, batches: Batches) -> str | None:
 
 def dead_units(model: Layer, batches: Batches) -> str | None:
     """A hidden layer whose ReLUs are 0 for every sample passes no gradient: the layers before it cannot learn."""
-    context = Context(batches.backend.at_precision("float32"))
+    context = Context(batches.backend.in_float32)
     x = batches.head(PROBE_ROWS, context)
     for name, layer, y in _trace(model, x, context):
         if getattr(layer, "activation", None) == "relu" and float(batches.backend.xp.max(y)) <= 0.0:

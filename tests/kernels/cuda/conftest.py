@@ -18,7 +18,7 @@ collect_ignore = [] if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else ["simu
 MISSING = importlib.util.find_spec("numba_cuda") is None and "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def interpreted() -> Iterator[Any]:
     """A stand-in for CuPy over the host's memory; kernels are compiled, and run in the PTX interpreter."""
     if MISSING:
@@ -31,10 +31,10 @@ def interpreted() -> Iterator[Any]:
         yield cupy
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def gpu() -> Any:
     """CuPy, on a machine whose GPU works."""
-    require = pytest.fail if os.environ.get("XPNET_REQUIRE_CUDA") == "1" else pytest.skip
+    require = pytest.fail if "XPNET_REQUIRE_CUDA" in os.environ else pytest.skip
     if importlib.util.find_spec("cupy") is None or importlib.util.find_spec("numba_cuda") is None:
         require("needs CuPy and numba-cuda")
     import cupy
@@ -46,7 +46,7 @@ def gpu() -> Any:
     return cupy
 
 
-@pytest.fixture(scope="module", params=["interpreted", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["interpreted", pytest.param("gpu", marks=pytest.mark.gpu)])
 def cp(request: pytest.FixtureRequest) -> Any:
     """CuPy or its stand-in: a test that takes it runs on each device."""
     return request.getfixturevalue(request.param)

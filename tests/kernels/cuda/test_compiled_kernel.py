@@ -12,10 +12,7 @@ import pytest
 
 MISSING = importlib.util.find_spec("numba_cuda") is None and "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ
 
-pytestmark = [
-    pytest.mark.cuda_compile,
-    pytest.mark.skipif(MISSING, reason="needs the extra cuda-compile (numba-cuda)"),
-]
+pytestmark = pytest.mark.skipif(MISSING, reason="needs numba-cuda")
 
 CODES = {"int64": ctypes.c_int64, "float64": ctypes.c_double, "bool": ctypes.c_uint8}
 SUCCESS, INVALID_VALUE, INVALID_CONTEXT = 0, 1, 201

@@ -434,16 +434,17 @@ def test_linear_gradients_in_float32(cp, random, as_float64, elements, activatio
     assert (db.get() == dz64.sum(axis=0)).all()
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("activation", [None, "relu"])
-def test_linear_captured_in_a_graph(cp, random, activation):
+def test_linear_captured_in_a_graph(gpu, random, activation):
     """With cuBLASLt, once the same layer has run on the stream."""
     pytest.importorskip("nvmath")
     from xpnet_kernels.cuda import linear, linear_backward
 
-    stream = cp.cuda.Stream(non_blocking=True)
+    stream = gpu.cuda.Stream(non_blocking=True)
     with stream:
-        x, W, b, y = (cp.asarray(random.normal(size=shape)) for shape in ((100, 784), (784, 50), 50, (100, 50)))
-        dW, db, dx, dz = (cp.zeros_like(array) for array in (W, b, x, y))
+        x, W, b, y = (gpu.asarray(random.normal(size=shape)) for shape in ((100, 784), (784, 50), 50, (100, 50)))
+        dW, db, dx, dz = (gpu.zeros_like(array) for array in (W, b, x, y))
 
         def step():
             linear(x, W, b, activation, y, stream=stream.ptr)

@@ -105,6 +105,7 @@ def cublas(monkeypatch):
     monkeypatch.setitem(vars(libs), "cublas", library)  # the real one needs libraries
     monkeypatch.setattr("cupy.cuda.device.get_cublas_handle", lambda: 7)
     monkeypatch.setattr(matrix_products, "on_stream", on_stream)
+    monkeypatch.setattr("xpnet_kernels.cuda.cublaslt.available", lambda: False)
     return library
 
 
