@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import checkpoint
 from tests.emulated_cuda import emulated_cuda
+from xpnet import checkpoint
 from xpnet.backends import Array, Backend, NumPyBackend
 
 

@@ -1,4 +1,4 @@
-"""Runs on CUDA's emulated device against runs on the CPU: trainings, the batches and masks of resumed runs, commands."""
+"""Trainings on CUDA's emulated device against the CPU; the batches and masks of resumed runs; commands."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ def small_convolutions(recipe: xpnet.Recipe) -> xpnet.Recipe:
     table = recipe.to_table()
     channels = {1: 1, 24: 6, 48: 12, 768: 192, 10: 10}
     for layer in table["model"]["layers"]:
-        layer |= {name: channels[layer[name]] for name in ("in_channels", "out_channels", "inputs", "outputs") if name in layer}
+        layer |= {
+            name: channels[layer[name]]
+            for name in ("in_channels", "out_channels", "inputs", "outputs")
+            if name in layer
+        }
     return xpnet.configuration.recipe_from_table(table)
 
 
@@ -113,7 +117,9 @@ def test_a_resumed_run_has_the_same_batches_and_masks(
         xpnet.train(recipe, digits, first, out=folder, stop_after_epoch=1)
         run = xpnet.resume(folder, second, lambda name: digits)
         ours = taken()
-        assert len(ours) == len(expected) == 4 * run["steps"]  # the mask is drawn in the forward and in the backward pass
+        assert (
+            len(ours) == len(expected) == 4 * run["steps"]
+        )  # the mask is drawn in the forward and in the backward pass
         for one, other in zip(ours, expected, strict=True):
             np.testing.assert_array_equal(one, other)
         require_same_figures(run, whole)

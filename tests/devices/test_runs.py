@@ -161,7 +161,9 @@ def test_a_gpu_without_room_is_told_with_the_bytes(any_cuda: Backend, digits: Da
     import cupy
 
     pool = cupy.get_default_memory_pool()
-    model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 4096, "relu"), xpnet.Linear(4096, 10)).initialize(any_cuda)
+    model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 4096, "relu"), xpnet.Linear(4096, 10)).initialize(
+        any_cuda
+    )
     trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
     pool.free_all_blocks()
     pool.set_limit(size=pool.total_bytes() + 2**20)

@@ -1,11 +1,9 @@
-"""A step of training on a CUDA device waits for nothing, and faults are found.
-
-Its operations are counted in tests/training/test_device_operations.py.
-"""
+"""What a step of training asks of a CUDA device: no wait and no copy from the host; and that faults are found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +15,13 @@ from xpnet.backends import Array, Backend
 from xpnet.backends.cupy_backend import CudaKernels
 from xpnet.training import reports
 from xpnet.training.batches import batches_for
+
+OPTIMIZERS = {
+    "sgd": lambda: xpnet.SGD(0.1),
+    "momentum": lambda: xpnet.Momentum(0.1),
+    "adam": lambda: xpnet.Adam(1e-3),
+}
+MOST_OPERATIONS = 14  # of a step of 784-50-10
 
 NETWORKS: dict[str, Callable[[], list[xpnet.Layer]]] = {
     "784-50-10": lambda: [xpnet.Linear(784, 50, "relu"), xpnet.Linear(50, 10)],
@@ -32,11 +37,13 @@ NETWORKS: dict[str, Callable[[], list[xpnet.Layer]]] = {
 }  # fmt: skip
 
 
-def trainer_of(backend: Backend, network: str = "784-50-10", labels: int = 10) -> Callable[[], Record]:
+def trainer_of(
+    backend: Backend, network: str = "784-50-10", optimizer: str = "sgd", labels: int = 10
+) -> Callable[[], Record]:
     """A function that takes a step of 100 rows and returns what it asked of the device."""
     random = np.random.default_rng(0)
     model = xpnet.Sequential(xpnet.Rescale(255.0), *NETWORKS[network]()).initialize(backend, seed=1)
-    trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
+    trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), OPTIMIZERS[optimizer]())
     samples = random.integers(0, 256, (400, 784), np.uint8), random.integers(0, labels, 400)
     batches = batches_for(model, samples, trainer.loss, batch_size=100)
     context = xpnet.Context(backend, training=True, reuse=True)
@@ -50,12 +57,20 @@ def trainer_of(backend: Backend, network: str = "784-50-10", labels: int = 10) -
 
 
 def require_no_wait(step: Callable[[], Record]) -> Record:
-    """The record of a later step, in which the host neither waits for the device nor sends it anything."""
+    """The record of a later step, in which the host neither waits for the device nor sends it anything large."""
     step()  # allocates, and orders the epoch
     record = step()
     assert record.synchronizations == []
-    assert record.transfers == []
     return record
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_operations_of_a_step(emulated: Backend, optimizer: str) -> None:
+    record = require_no_wait(trainer_of(emulated, optimizer=optimizer))
+    assert len(record.operations) <= MOST_OPERATIONS, record.operations
+    assert record.operations.count("gemm") == 5
+    assert record.operations[-1] == f"kernel {optimizer}"
+    assert record.transfers == []
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -80,26 +95,31 @@ class TestFaults:
         with pytest.raises(TypeError, match=r"Unsupported type <class 'numpy.ndarray'>"):
             trainer_of(emulated, "convolutions")()
 
-    @pytest.mark.parametrize(
-        ("name", "fault"),
-        [
-            ("scalar", lambda self, value: float(value)),
-            ("select", lambda self, condition, one, other: self._from_scalars(one if condition else other)),
-        ],
-    )
-    def test_a_step_that_waits(self, emulated: Backend, monkeypatch, name: str, fault: Callable) -> None:
-        """At its end, by the operation's plain form: the kernel looks at nothing."""
-        kernel = type(emulated).kernel
+    def test_a_backend_that_waits_for_each_kernel(self, emulated: Backend, monkeypatch) -> None:
+        import cupy
+        import xpnet_kernels.cuda
 
-        def without_end_step(self: Backend, name: str, *arrays: Array) -> Callable | None:
-            return None if name == "end_step" else kernel(self, name, *arrays)
+        def waiting(self: CudaKernels, name: str) -> Callable:
+            def launch(*arguments: Any, **keywords: Any) -> None:
+                getattr(xpnet_kernels.cuda, name)(*arguments, **keywords)
+                cupy.cuda.get_current_stream().synchronize()
 
-        monkeypatch.setattr(type(emulated), "kernel", without_end_step)
-        require_no_wait(trainer_of(emulated))
-        step = trainer_of(emulated)
-        monkeypatch.setattr(type(emulated), name, fault)
-        with pytest.raises(AssertionError, match=r"(float|bool) at devices/test_steps.py"):
-            require_no_wait(step)
+            return launch
+
+        monkeypatch.setattr(CudaKernels, "__getattr__", waiting)
+        with pytest.raises(AssertionError, match=r"Stream.synchronize at devices/test_steps.py"):
+            require_no_wait(trainer_of(emulated))
+
+    def test_a_loss_that_is_read_in_each_step(self, emulated: Backend, monkeypatch) -> None:
+        compute = xpnet.SoftmaxCrossEntropy.compute
+
+        def reading(self: xpnet.SoftmaxCrossEntropy, *arguments: Any) -> ops.BatchLoss:
+            result = compute(self, *arguments)
+            return result if result.loss < 1e9 else result._replace(loss=1e9)
+
+        monkeypatch.setattr(xpnet.SoftmaxCrossEntropy, "compute", reading)
+        with pytest.raises(AssertionError, match=r"bool at devices/test_steps.py"):
+            require_no_wait(trainer_of(emulated))
 
     def test_a_row_index_that_nobody_checks(self, emulated: Backend, monkeypatch) -> None:
         """CuPy would take another row for it."""

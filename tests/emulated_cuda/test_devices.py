@@ -45,7 +45,7 @@ class TestMemory:
         address = x.data.ptr
         del x
         pool().chunk_at(address, 80)
-        with pytest.raises(OutOfBoundsError, match="81 bytes at 0x.* are not within an array"):
+        with pytest.raises(OutOfBoundsError, match=r"81 bytes at 0x.* are not within an array"):
             pool().chunk_at(address, 81)
         del row
         with pytest.raises(OutOfBoundsError):
@@ -86,9 +86,11 @@ class TestStreams:
         with streams[0]:
             x = cupy.ones(3)
         with streams[1]:
-            with pytest.raises(StreamRaceError, match=r"multiply on the stream \d+ reads memory that the stream \d+ wrote"):
+            with pytest.raises(
+                StreamRaceError, match=r"multiply on the stream \d+ reads memory that the stream \d+ wrote"
+            ):
                 x * 2
-            with pytest.raises(StreamRaceError, match="fill on the stream .* writes memory"):
+            with pytest.raises(StreamRaceError, match=r"fill on the stream .* writes memory"):
                 x[...] = 3
 
     def test_a_write_to_what_another_stream_reads_races(self, cupy, streams) -> None:
@@ -167,7 +169,11 @@ class TestDevices:
         for mixed in (lambda: x + y, lambda: cupy.concatenate([x, y]), lambda: x.__setitem__(..., y)):
             with pytest.raises(ValueError, match="array device = 1 while current = 0"):
                 mixed()
-        assert (x.device, y.device, cupy.cuda.Device()) == (cupy.cuda.Device(0), cupy.cuda.Device(1), cupy.cuda.Device(0))
+        assert (x.device, y.device, cupy.cuda.Device()) == (
+            cupy.cuda.Device(0),
+            cupy.cuda.Device(1),
+            cupy.cuda.Device(0),
+        )
 
     def test_a_kernel_takes_no_memory_of_another_device(self, cupy) -> None:
         from xpnet_kernels.cuda import sgd_update

@@ -250,8 +250,8 @@ def _to_integer(to: str, rounding: Callable) -> Callable[..., Any]:
     def convert(a: Any) -> Any:
         whole = rounding(np.asarray(a, np.float64))
         inside = (whole >= float(limits.min)) & (whole < float(limits.max) + (limits.bits <= 32))
+        beyond = np.where(whole < 0, DTYPES[to].type(limits.min), DTYPES[to].type(limits.max))
         converted = np.where(inside, whole, 0).astype(DTYPES[to])
-        converted = np.where(inside | np.isnan(whole), converted, np.where(whole < 0, limits.min, limits.max))
-        return converted.astype(DTYPES[to])
+        return np.where(inside | np.isnan(whole), converted, beyond)
 
     return convert
