@@ -101,7 +101,10 @@ def prepare(
         row_weights=row_weights, z_loss=z_loss, ignore_index=ignore_index,
     )  # fmt: skip
     rows = z.shape[0]
-    threads = threads_per_row(row_extent(z), loss.held_columns(z.element))
+    extent, held = row_extent(z), loss.held_columns(z.element)
+    threads = threads_per_row(extent, held)
+    while rows * threads > BLOCK and threads // 2 * held >= extent:  # one launch is worth more than adjacent loads
+        threads //= 2
     if rows == 1 or (threads <= WARP and 0 < rows * threads <= BLOCK):  # a single block suffices
         whole_warps = -(-rows * threads // WARP) * WARP
         phases = (WEIGHTS if loss.weighted else 0) | PREPARE | ROWS | TOTAL
