@@ -83,7 +83,13 @@ class Backend:
         return self.xp.reshape(x, shape)
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """The product of two matrices."""
+        """The product a b of two matrices, (M, K) and (K, N) of one type: (M, N).
+
+        >>> from xpnet.backends import backend
+        >>> cpu = backend("cpu")
+        >>> cpu.matmul(cpu.asarray([[1.0, 2.0]]), cpu.asarray([[3.0], [4.0]]))
+        array([[11.]])
+        """
         return self.xp.matmul(a, b)
 
     def aligned_zeros(self, count: int, dtype: str) -> Array:

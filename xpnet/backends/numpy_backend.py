@@ -37,7 +37,7 @@ class NumPyBackend(Backend):
     device: Any = "cpu"
     synchronous: ClassVar[bool] = True
 
-    matmul = staticmethod(matmul)
+    matmul = staticmethod(matmul)  # without the warnings that NumPy's gives on arm64 when nothing is wrong
 
     # Not defined with def: a step calls if_true often, and calling a Python function costs more than they do.
     to_numpy = staticmethod(np.asarray)  # type: ignore[assignment]

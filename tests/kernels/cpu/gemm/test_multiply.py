@@ -196,11 +196,24 @@ print("done")
 def test_narrower_processors(lanes, processor, features, tmp_path):
     if "+avx2" not in simd.FEATURES:
         pytest.skip("this processor has no AVX2")
-    environment = os.environ | {
-        "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path),
-    }  # fmt: skip
+    run_narrow(lanes, tmp_path, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES=features)
+
+
+AS_ON_ARM64 = """
+from numba.core.registry import cpu_target
+library = type(cpu_target.target_context.codegen())
+library.magic_tuple = lambda self: ("aarch64-unknown-linux-gnu", "generic", "")
+"""
+
+
+def test_the_code_for_neon_on_any_processor(tmp_path):
+    run_narrow(4, tmp_path, AS_ON_ARM64)
+
+
+def run_narrow(lanes, cache, before="", **environment):
     result = subprocess.run(
-        [sys.executable, "-c", NARROW.replace("== LANES", f"== {lanes}")],
-        capture_output=True, text=True, timeout=120, check=False, env=environment,
+        [sys.executable, "-c", before + NARROW.replace("== LANES", f"== {lanes}")],
+        capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | environment | {"NUMBA_CACHE_DIR": str(cache)},
     )  # fmt: skip
     assert result.stdout.strip() == "done", result.stderr
