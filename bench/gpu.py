@@ -57,7 +57,7 @@ class Part:
 
 def tests(seconds: int, *paths: str) -> Part:
     """The tests for a GPU in these files, in several processes where pytest-xdist is there."""
-    options = ["-m", "pytest", "-m", "gpu", "-q", "--tb=short", "--maxfail=50", "-p", "no:cacheprovider"]
+    options = ["-m", "pytest", "-m", "gpu", "-q", "-rs", "--tb=short", "--maxfail=50", "-p", "no:cacheprovider"]
     parallel = ["-n", "8", "--dist", "worksteal"] if importlib.util.find_spec("xdist") else []
     return Part([*options, *parallel, *paths], seconds)
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import checkpoint
 from tests.emulated_cuda import emulated_cuda
+from xpnet import checkpoint
 from xpnet.backends import Array, Backend, NumPyBackend
 
 
@@ -58,10 +58,16 @@ BACKENDS = {
 }
 
 
-@pytest.fixture(params=[*BACKENDS, pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    params=[
+        *BACKENDS,
+        pytest.param("emulated", marks=pytest.mark.cuda_compile),
+        pytest.param("cuda", marks=pytest.mark.gpu),
+    ]
+)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each backend in turn; CUDA where there is one."""
-    return request.getfixturevalue("cuda") if request.param == "cuda" else BACKENDS[request.param]()
+    """Each backend in turn; CUDA where there is one, and its emulation when that is asked for."""
+    return BACKENDS[request.param]() if request.param in BACKENDS else request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -81,7 +87,8 @@ def cuda() -> Backend:
 @pytest.fixture
 def emulated() -> Iterator[Backend]:
     """CUDA on the emulated device of tests/emulated_cuda."""
-    pytest.importorskip("numba_cuda")
+    if "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ:
+        pytest.importorskip("numba_cuda")
     with emulated_cuda():
         yield xpnet.backend("cuda")
 

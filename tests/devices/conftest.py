@@ -21,6 +21,12 @@ def device(request: pytest.FixtureRequest) -> Backend:
     return request.getfixturevalue(request.param)
 
 
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def any_cuda(request: pytest.FixtureRequest) -> Backend:
+    """CUDA, emulated and real."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> str:
     """Each type of parameters."""

@@ -13,6 +13,13 @@ import xpnet
 from xpnet.backends import Backend
 from xpnet.data import Dataset
 
+# For what takes the emulated device more than some seconds.
+LONG = pytest.mark.parametrize(
+    "device",
+    ["strict", pytest.param("emulated", marks=pytest.mark.cuda_compile), pytest.param("cuda", marks=pytest.mark.gpu)],
+    indirect=True,
+)
+
 TRAINABLE = [name for name in xpnet.recipe_names() if xpnet.load_recipe(name).weights is None]
 
 
@@ -38,6 +45,7 @@ def bits(model: xpnet.Layer) -> bytes:
     return model.backend.to_numpy(model.vectors.parameters.vector).tobytes()
 
 
+@LONG
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_recipes_reach_the_same_accuracy(cpu: Backend, device: Backend, tmp_path: Path, name: str) -> None:
     recipe = xpnet.load_recipe(name)
@@ -74,6 +82,7 @@ def test_a_model_changes_places_by_file_and_in_memory(
     assert bits(moved.to(first)) == bits(model)
 
 
+@LONG
 @pytest.mark.parametrize("there_and_back", [False, True])
 def test_a_run_that_is_resumed_elsewhere(
     cpu: Backend, device: Backend, tmp_path: Path, digits: Dataset, digits_recipe: xpnet.Recipe, there_and_back: bool
@@ -90,6 +99,7 @@ def test_a_run_that_is_resumed_elsewhere(
         np.testing.assert_allclose(models[1].parameters[name], expected, rtol=1e-3, atol=1e-4)
 
 
+@LONG
 def test_reruns_have_the_same_bits(
     device: Backend, tmp_path: Path, digits: Dataset, digits_recipe: xpnet.Recipe
 ) -> None:
@@ -99,6 +109,7 @@ def test_reruns_have_the_same_bits(
     assert bits(models[0]) == bits(models[1])
 
 
+@LONG
 def test_memory_does_not_grow_with_the_epochs(device: Backend, digits: Dataset) -> None:
     """CUDA's in bytes; the stand-in's in arrays."""
     import array_api_strict
@@ -127,8 +138,7 @@ def test_pixels_that_are_no_numbers_are_told_at_the_next_report(device: Backend,
         trainer.fit((x, digits.y_train), epochs=1, batch_size=10, sampler=xpnet.data.InOrder())
 
 
-@pytest.mark.gpu
-def test_streams_of_ones_own(cuda: Backend, digits: Dataset) -> None:
+def test_streams_of_ones_own(any_cuda: Backend, digits: Dataset) -> None:
     """Runs on other streams than the default, one after the other and in two threads at once: the same bits."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -137,8 +147,8 @@ def test_streams_of_ones_own(cuda: Backend, digits: Dataset) -> None:
     def run(stream: cupy.cuda.Stream) -> bytes:
         with stream:
             model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 50, "relu"), xpnet.Linear(50, 10))
-            trainer = xpnet.Trainer(model.initialize(cuda), xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3))
-            trainer.fit(digits.train, epochs=3, batch_size=100)
+            trainer = xpnet.Trainer(model.initialize(any_cuda), xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3))
+            trainer.fit(digits.train, epochs=1, batch_size=100)
             return bits(model)
 
     expected = run(cupy.cuda.Stream.null)
@@ -147,13 +157,15 @@ def test_streams_of_ones_own(cuda: Backend, digits: Dataset) -> None:
         assert [run(streams[0]), *pool.map(run, streams)] == [expected] * 3
 
 
-@pytest.mark.gpu
-def test_a_gpu_without_room_is_told_with_the_bytes(cuda: Backend, digits: Dataset) -> None:
+def test_a_gpu_without_room_is_told_with_the_bytes(any_cuda: Backend, digits: Dataset) -> None:
     import cupy
 
     pool = cupy.get_default_memory_pool()
-    model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 4096, "relu"), xpnet.Linear(4096, 10)).initialize(cuda)
+    model = xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(64, 4096, "relu"), xpnet.Linear(4096, 10)).initialize(
+        any_cuda
+    )
     trainer = xpnet.Trainer(model, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.1))
+    pool.free_all_blocks()
     pool.set_limit(size=pool.total_bytes() + 2**20)
     try:
         with pytest.raises(xpnet.OutOfMemoryError, match=r"batches of 1,437 rows.*allocating [\d,]+ bytes"):

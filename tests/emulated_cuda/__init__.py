@@ -27,8 +27,10 @@ def emulated_cuda() -> Iterator[None]:
     from tests.ptx.device import interpreted
 
     from .driver import fill_rows
+    from .memory import pool
     from .modules import in_place_of_cupy
 
     memset = patch("cuda.bindings.driver.cuMemsetD2D8Async", fill_rows)
     with in_place_of_cupy(), interpreted(_launcher()), memset:
         yield
+    pool().free_all_blocks()

@@ -1,4 +1,4 @@
-"""``cupy.ndarray``: an array on a device, whose memory is the host's, and which NumPy does not take for one of its own."""
+"""``cupy.ndarray``: an array on a device, in the host's memory, which NumPy does not take for one of its own."""
 
 from __future__ import annotations
 
@@ -9,19 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .memory import Block, pool
+from .memory import pool
 from .record import note_synchronization, note_transfer
 from .streams import Device, access, current_device, get_current_stream, queue, wait_for
 
 SCALARS = (bool, int, float, complex, np.generic)
 _SUPPORTED = "?bhilqBHILQefdFDE"  # CuPy's element types; E is bfloat16, of ml_dtypes
-
-OPERATORS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
-    "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
-    "lshift": "left_shift", "rshift": "right_shift",
-}  # fmt: skip
-COMPARISONS = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
 
 
 class ndarray:  # noqa: N801 (CuPy's name)
@@ -121,20 +114,6 @@ class ndarray:  # noqa: N801 (CuPy's name)
             "Please use `.get()` to construct a NumPy array explicitly."
         )
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
-        function = getattr(_functions(), ufunc.__name__, None)
-        if method != "__call__" or function is None:
-            return NotImplemented
-        if "out" in keywords:
-            (keywords["out"],) = keywords["out"]
-        return function(*inputs, **keywords)
-
-    def __array_function__(self, function: Callable, types: Any, arguments: Any, keywords: Any) -> Any:
-        own = getattr(_functions(), function.__name__, None)
-        if own is None or own is function or not all(kind is ndarray for kind in types):
-            return NotImplemented
-        return own(*arguments, **keywords)
-
     def get(self, stream: Any = None, order: str = "C", out: np.ndarray | None = None, blocking: bool = True) -> Any:
         copy = self._waited("get")
         if out is None:
@@ -186,7 +165,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
         return format(self._waited("format"), specification)
 
     def __reduce__(self) -> Any:
-        return _asarray, (self._waited("pickle"),)
+        return on_device, (self._waited("pickle"),)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -215,7 +194,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
                 raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
             value = value.item()
         if isinstance(value, ndarray):
-            self[...] = value
+            self[...] = value  # type: ignore[index]
             return
         if not isinstance(value, SCALARS):
             raise TypeError(f"Unsupported type {type(value)}")
@@ -228,76 +207,22 @@ class ndarray:  # noqa: N801 (CuPy's name)
             raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
         if (array.dtype, array.shape) != (self.dtype, self.shape):
             raise ValueError(f"{array.dtype} {array.shape} cannot be set to {self.dtype} {self.shape}")
-        self.host[...] = array
+        self._send(array)
+
+    def _send(self, values: np.ndarray) -> None:
+        self.host[...] = values
         note_transfer()
         access("to device", [], [self.block.chunk])
 
-    def __getitem__(self, key: Any) -> ndarray:
-        from .indexing import get_item
 
-        return get_item(self, key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        from .indexing import set_item
-
-        set_item(self, key, value)
-
-    def __matmul__(self, other: Any) -> ndarray:
-        return _functions().matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> ndarray:
-        return _functions().matmul(other, self)
-
-    def __neg__(self) -> ndarray:
-        return _functions().negative(self)
-
-    def __pos__(self) -> ndarray:
-        return self.copy()
-
-    def __abs__(self) -> ndarray:
-        return _functions().absolute(self)
-
-    def __invert__(self) -> ndarray:
-        return _functions().invert(self)
-
-
-def _functions() -> Any:
-    from . import functions
-
-    return functions
-
-
-def _asarray(value: Any) -> ndarray:
-    return _functions().asarray(value)
-
-
-def _define_operators() -> None:
-    def binary(function: str) -> Callable:
-        return lambda self, other: getattr(_functions(), function)(self, other)
-
-    def reflected(function: str) -> Callable:
-        return lambda self, other: getattr(_functions(), function)(other, self)
-
-    def in_place(function: str) -> Callable:
-        return lambda self, other: getattr(_functions(), function)(self, other, out=self)
-
-    def method(function: str) -> Callable:
-        return lambda self, *arguments, **keywords: getattr(_functions(), function)(self, *arguments, **keywords)
-
-    for name, function in OPERATORS.items():
-        setattr(ndarray, f"__{name}__", binary(function))
-        setattr(ndarray, f"__r{name}__", reflected(function))
-        setattr(ndarray, f"__i{name}__", in_place(function))
-    for name, function in COMPARISONS.items():
-        setattr(ndarray, f"__{name}__", binary(function))
-    for name in (
-        "all", "any", "argmax", "argmin", "argsort", "clip", "cumsum", "dot", "max", "mean", "min", "nonzero", "prod",
-        "round", "std", "sum", "take", "var",
-    ):  # fmt: skip
-        setattr(ndarray, name, method(name))
-
-
-_define_operators()
+def on_device(values: np.ndarray) -> ndarray:
+    """A copy of an array of the host; a number is filled in."""
+    result = ndarray(values.shape, values.dtype)
+    if values.ndim == 0:
+        result.fill(values)
+    elif values.size:
+        result._send(values)
+    return result
 
 
 def view(array: ndarray, host: np.ndarray) -> ndarray:
@@ -352,6 +277,3 @@ def quietly(function: Callable) -> Callable:
             return function(*arguments, **keywords)
 
     return call
-
-
-__all__ = ["Block", "ndarray"]

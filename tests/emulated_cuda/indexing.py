@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import SCALARS, ndarray, new, view, written
-from .functions import array, asarray
+from .creation import array, asarray
 
 
 def get_item(x: ndarray, key: Any) -> ndarray:
@@ -29,7 +29,9 @@ def set_item(x: ndarray, key: Any, value: Any) -> None:
         target = view(x, _viewed(x, keys))
         if not isinstance(value, ndarray):
             target.fill(value)
-        elif not (target.data.ptr == value.data.ptr and target.strides == value.strides and target.shape == value.shape):
+        elif not (
+            target.data.ptr == value.data.ptr and target.strides == value.strides and target.shape == value.shape
+        ):
             _copy(target, value)
         return
     _count_masks(indices)
@@ -83,12 +85,12 @@ def _keys(key: Any) -> list[Any]:
         if np.isscalar(item) and not isinstance(item, (bool, np.bool_)):
             continue
         converted = array(item, copy=False)
-        keys[place] = converted.astype(np.int32) if converted.size == 0 and isinstance(item, (list, tuple)) else converted
+        keys[place] = (
+            converted.astype(np.int32) if converted.size == 0 and isinstance(item, (list, tuple)) else converted
+        )
     for item in keys:
         if isinstance(item, ndarray) and item.dtype.kind not in "biu":
-            raise IndexError(
-                f"arrays used as indices must be of integer or boolean type. (actual: {item.dtype.type})"
-            )
+            raise IndexError(f"arrays used as indices must be of integer or boolean type. (actual: {item.dtype.type})")
     return keys
 
 
@@ -103,7 +105,11 @@ def _count_masks(indices: list[ndarray]) -> None:
 def _host_keys(x: ndarray, keys: list[Any]) -> tuple[Any, ...]:
     """The keys for NumPy, with indices wrapped around."""
     axis, result = 0, []
-    taken = sum(item.ndim if isinstance(item, ndarray) and item.dtype.kind == "b" else 1 for item in keys if item is not None and item is not Ellipsis)
+    taken = sum(
+        item.ndim if isinstance(item, ndarray) and item.dtype.kind == "b" else 1
+        for item in keys
+        if item is not None and item is not Ellipsis
+    )
     for item in keys:
         if item is None:
             result.append(item)
@@ -115,6 +121,8 @@ def _host_keys(x: ndarray, keys: list[Any]) -> tuple[Any, ...]:
             result.append(item.host)
         else:
             wraps = isinstance(item, ndarray) and x.shape[axis] > 0
-            result.append(np.mod(item.host, np.int64(x.shape[axis])).astype(np.int64) if wraps else getattr(item, "host", item))
+            result.append(
+                np.mod(item.host, np.int64(x.shape[axis])).astype(np.int64) if wraps else getattr(item, "host", item)
+            )
             axis += 1
     return tuple(result)

@@ -10,12 +10,24 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from . import arrays, cublas, functions, memory, streams
+from . import arrays, cublas, memory, operators, streams
 
 _ROOTS = ("cupy", "cupyx", "cupy_backends", "array_api_compat.cupy")
 
 # What array_api_compat.cupy looks up when it is imported, and nobody here calls.
-_LINALG = ("cholesky", "cross", "eigh", "lstsq", "matmul", "matrix_rank", "matrix_transpose", "pinv", "qr", "slogdet", "svd")
+_LINALG = (
+    "cholesky",
+    "cross",
+    "eigh",
+    "lstsq",
+    "matmul",
+    "matrix_rank",
+    "matrix_transpose",
+    "pinv",
+    "qr",
+    "slogdet",
+    "svd",
+)
 _FFT = (
     "fft", "fftfreq", "fftn", "fftshift", "hfft", "ifft", "ifftn", "ifftshift", "ihfft", "irfft", "irfftn", "rfft",
     "rfftfreq", "rfftn",
@@ -64,15 +76,15 @@ def modules() -> dict[str, ModuleType]:
         Stream=streams.Stream,
         get_current_stream=streams.get_current_stream,
         get_elapsed_time=streams.get_elapsed_time,
-        is_available=functions.is_available,
+        is_available=_is_available,
         set_allocator=_set_allocator,
         memory=_module("cupy.cuda.memory", OutOfMemoryError=memory.OutOfMemoryError),
     )
     linalg = _module("cupy.linalg", **{name: _missing(f"linalg.{name}") for name in _LINALG})
     fft = _module("cupy.fft", **{name: _missing(f"fft.{name}") for name in _FFT})
     cupy = _module(
-        "cupy", **functions.namespace(), ndarray=arrays.ndarray, cuda=cuda, linalg=linalg, fft=fft, __version__="14.2.0",
-        get_default_memory_pool=memory.pool,
+        "cupy", **operators.FUNCTIONS, is_available=_is_available, ndarray=arrays.ndarray, cuda=cuda, linalg=linalg,
+        fft=fft, __version__="14.2.0", get_default_memory_pool=memory.pool,
     )  # fmt: skip
     profiler = _module("cupyx.profiler", time_range=lambda name, *arguments, **keywords: nullcontext())
     products = {name: value for name, value in vars(cublas).items() if not name.startswith("_")}
@@ -85,6 +97,10 @@ def modules() -> dict[str, ModuleType]:
         result[module.__name__] = module
         todo += [value for value in vars(module).values() if isinstance(value, ModuleType) and _belongs(value.__name__)]
     return result
+
+
+def _is_available() -> bool:
+    return True
 
 
 def _set_allocator(allocator: Any = None) -> None:

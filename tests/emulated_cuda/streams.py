@@ -1,4 +1,4 @@
-"""Devices, streams and events. Operations are executed at once; what their order would not have been sure of is an error.
+"""Devices, streams and events. Operations run at once; an order that nothing determines on a GPU is an error.
 
 Each stream has a vector clock: for every stream, how many of its operations are certain to precede the next operation
 here. An access to memory that another stream wrote, or a write to what another stream reads, without an event or a wait
@@ -261,9 +261,7 @@ def _accesses(chunk: Chunk) -> Any:
     return chunk.accesses
 
 
-def _require_past(
-    clock: Clock, other: tuple[int, int] | None, name: str, does: str, did: str, stream: int
-) -> None:
+def _require_past(clock: Clock, other: tuple[int, int] | None, name: str, does: str, did: str, stream: int) -> None:
     if other is not None and clock.get(other[0], 0) < other[1]:
         raise StreamRaceError(
             f"{name} on the stream {stream} {does} memory that the stream {other[0]} {did}, without waiting for it"

@@ -142,7 +142,7 @@ def test_a_bug_in_inference_is_found(monkeypatch, cpu):
 
 
 def test_masks_of_another_step_are_found(monkeypatch, cpu):
-    wrong_on_cpu(monkeypatch, "dropout", lambda x, rate, key, step, out: (x, rate, key, step + 1, out))
+    wrong_on_cpu(monkeypatch, "dropout", lambda x, rate, key, step, *more: (x, rate, key, step + 1, *more))
     row = of_images(cpu).first_divergence
     assert (row.layer, row.quantity, row.step) == ("5 Dropout", "forward", 1)
 

@@ -42,7 +42,7 @@ class Operation:
 def operation(name: str, modifiers: tuple[str, ...]) -> Operation | None:
     """What an instruction without side effects computes; None where it is unknown."""
     if modifiers and modifiers[-1] in DTYPES:
-        for find in (_conversion, _comparison, _integer_only, _logic, _real, _integer):
+        for find in (_conversion, _comparison, _pairs, _integer_only, _logic, _real, _integer):
             if found := find(name, modifiers, modifiers[-1]):
                 return found
     return None
@@ -94,11 +94,19 @@ def _integer(name: str, modifiers: tuple[str, ...], kind: str) -> Operation | No
     return Operation(function, (kind,) * (1 if name in ("neg", "abs") else 2), kind)
 
 
+def _pairs(name: str, modifiers: tuple[str, ...], kind: str) -> Operation | None:
+    if (name, modifiers[:-1]) == ("max", ("NaN",)) and kind in ("f16x2", "bf16x2"):
+        return Operation(floating.larger_of_pairs(kind), (kind, kind), kind)
+    return None
+
+
 def _integer_only(name: str, modifiers: tuple[str, ...], kind: str) -> Operation | None:
-    if kind[0] not in "sub" or (name != "shr" and (kind[0] == "b") != (name in ("shl", "bfi"))):
+    if kind[0] not in "sub" or (name != "shr" and (kind[0] == "b") != (name in ("shl", "bfi", "prmt"))):
         return None
     bits = DTYPES[kind].itemsize * 8
     match name, *modifiers[:-1]:
+        case ["prmt"] if kind == "b32":
+            return Operation(_permute, (kind, kind, "u32"), kind)
         case ["shl"] | ["shr"]:
             return Operation(_shift(name, kind), (kind, "u32"), kind)
         case ["bfi"]:
@@ -174,6 +182,18 @@ def _insert(kind: str) -> Callable[..., Any]:
     return insert
 
 
+def _permute(a: Any, b: Any, selector: Any) -> Any:
+    """Each byte of the result is one of the eight of a and b, or eight times its highest bit."""
+    both = np.asarray(b, np.uint64) << np.uint64(32) | np.asarray(a, np.uint64)
+    result = np.zeros(np.broadcast_shapes(np.shape(both), np.shape(selector)), np.uint64)
+    for place in range(4):
+        choice = np.asarray(selector, np.uint64) >> np.uint64(4 * place) & np.uint64(15)
+        byte = both >> (choice & np.uint64(7)) * np.uint64(8) & np.uint64(255)
+        spread = np.where(byte >= 128, np.uint64(255), np.uint64(0))
+        result |= np.where(choice >= 8, spread, byte) << np.uint64(8 * place)
+    return result.astype(np.uint32)
+
+
 def _comparison(name: str, modifiers: tuple[str, ...], kind: str) -> Operation | None:
     if name != "setp" or len(modifiers) != 2:
         return None
@@ -230,8 +250,8 @@ def _to_integer(to: str, rounding: Callable) -> Callable[..., Any]:
     def convert(a: Any) -> Any:
         whole = rounding(np.asarray(a, np.float64))
         inside = (whole >= float(limits.min)) & (whole < float(limits.max) + (limits.bits <= 32))
+        beyond = np.where(whole < 0, DTYPES[to].type(limits.min), DTYPES[to].type(limits.max))
         converted = np.where(inside, whole, 0).astype(DTYPES[to])
-        converted = np.where(inside | np.isnan(whole), converted, np.where(whole < 0, limits.min, limits.max))
-        return converted.astype(DTYPES[to])
+        return np.where(inside | np.isnan(whole), converted, beyond)
 
     return convert

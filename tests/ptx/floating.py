@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -26,6 +27,27 @@ def bfloat16(x: Any) -> Any:
 def float16(x: Any) -> Any:
     """The nearest float16, ties to even; NaN: 0x7FFF."""
     return np.where(np.isnan(x), np.uint16(0x7FFF).view(np.float16), np.asarray(x).astype(np.float16))
+
+
+def larger_of_pairs(kind: str) -> Callable[[Any, Any], Any]:
+    """The maxima of the two halves of words, f16x2 or bf16x2; NaN (0x7FFF) if one is NaN."""
+
+    def widened(half: Any) -> Any:
+        if kind == "f16x2":
+            return half.astype(np.uint16).view(np.float16).astype(np.float32)
+        return (half << np.uint32(16)).view(np.float32)
+
+    def larger_pair(a: Any, b: Any) -> Any:
+        words = []
+        for shift in (np.uint32(0), np.uint32(16)):
+            x, y = (np.atleast_1d(np.asarray(word) >> shift & np.uint32(0xFFFF)) for word in (a, b))
+            wide_x, wide_y = widened(x), widened(y)
+            half = np.where(larger(wide_x, wide_y) == wide_x, x, y)
+            words.append(np.where(np.isnan(wide_x) | np.isnan(wide_y), np.uint32(0x7FFF), half) << shift)
+        pair = words[0] | words[1]
+        return pair if np.ndim(a) or np.ndim(b) else pair[0]
+
+    return larger_pair
 
 
 def fma32(a: Any, b: Any, c: Any) -> Any:
@@ -52,13 +74,15 @@ def fma64(a: Any, b: Any, c: Any) -> Any:
     safe = (np.maximum(np.abs(a), np.abs(b)) < 2.0**900) & (size < 2.0**900) & (size > 2.0**-900) | zero
     safe &= np.abs(c) < 2.0**900
     if not safe.all():
-        rest = ~safe
+        finite = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
+        result = np.where(finite, result, high + c)
+        rest = finite & ~safe
         result[rest] = [_exact_fma(*numbers) for numbers in zip(*(x[rest].tolist() for x in (a, b, c)), strict=True)]
     return result
 
 
 def _exact_fma(a: float, b: float, c: float) -> float:
-    if a == 0 or b == 0 or not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+    if a == 0 or b == 0:
         return a * b + c
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     try:

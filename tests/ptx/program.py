@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .errors import PtxError
 from .registers import DTYPES
@@ -105,10 +106,14 @@ class Program:
             ".".join((i.opcode, *i.modifiers)) for block in self.blocks for i in (*block.body, block.end) if i
         )
 
-    def smallest(self, space: str) -> int:
-        """The size in bytes of the smallest element that is loaded from a space or stored there."""
-        accesses = (one for block in self.blocks for one in block.body if one.modifiers[:1] == (space,))
-        return min((DTYPES[one.type].itemsize for one in accesses), default=8)
+    @cached_property
+    def smallest(self) -> dict[str, int]:
+        """For each space the size in bytes of the smallest element that is loaded from it or stored there."""
+        sizes = {"global": 8, "shared": 8, "local": 8}
+        for one in (one for block in self.blocks for one in block.body):
+            if one.modifiers and one.modifiers[0] in sizes and one.type in DTYPES:
+                sizes[one.modifiers[0]] = min(sizes[one.modifiers[0]], DTYPES[one.type].itemsize)
+        return sizes
 
     def _statements(self, body: str) -> Iterator[str | Instruction]:
         """Labels and instructions, registers that are declared in an inner scope being renamed."""

@@ -14,6 +14,7 @@ from .errors import PtxError
 _NAMES = {
     "pred": "?", "s8": "i1", "u8": "u1", "b8": "u1", "s16": "i2", "u16": "u2", "b16": "u2", "s32": "i4", "u32": "u4",
     "b32": "u4", "s64": "i8", "u64": "u8", "b64": "u8", "f16": "f2", "bf16": "u2", "f32": "f4", "f64": "f8",
+    "f16x2": "u4", "bf16x2": "u4",
 }  # fmt: skip
 DTYPES = {name: np.dtype(code) for name, code in _NAMES.items()}  # of PTX's types
 

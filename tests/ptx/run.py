@@ -15,7 +15,7 @@ from .program import Program
 from .registers import DTYPES
 from .wave import Wave
 
-_THREADS = 4096  # that run at the same time
+_THREADS = 8192  # that run at the same time: fewer take longer, more are no faster
 
 Dimensions = tuple[int, int, int]
 
@@ -56,7 +56,7 @@ def run(
     parameters = [_parameter(kind, value) for (_, kind), value in zip(program.parameters, values, strict=True)]
     allowed = GlobalMemory(memory, values, arrays)
     if races:
-        allowed.watch(memory, program.smallest("global"))
+        allowed.watch(memory, program.smallest["global"])
     counter = Counter() if counting else None
     number, at_once = grid[0] * grid[1] * grid[2], max(1, _THREADS // threads)
     with np.errstate(all="ignore"):

@@ -134,6 +134,37 @@ def test_inserted_bits(launch, kind, position, length):
     assert out.tolist() == [(y & ~mask) | (x << position & mask) for x, y in operands]
 
 
+def test_permuted_bytes(evaluate):
+    random = np.random.default_rng(0)
+    operands = [tuple(int(x) for x in random.integers(0, 2**32, 3)) for _ in range(300)]
+    expected = []
+    for a, b, selector in operands:
+        source = (a | b << 32).to_bytes(8, "little")
+        nibbles = [selector >> 4 * place & 15 for place in range(4)]
+        chosen = [source[n % 8] if n < 8 else (255 if source[n % 8] >= 128 else 0) for n in nibbles]
+        expected.append(int.from_bytes(bytes(chosen), "little"))
+    assert evaluate("prmt.b32", "b32 b32 u32 b32", operands) == expected
+
+
+@pytest.mark.parametrize("kind", ["f16x2", "bf16x2"])
+def test_maxima_of_pairs(evaluate, kind):
+    """Of each half; NaN (0x7FFF) if one is NaN."""
+    values = [0.0, 1.0, -1.0, 1.5, -256.0, 0.25, math.inf, -math.inf, math.nan]
+
+    def bits(x):
+        if kind == "f16x2":
+            return struct.unpack("<H", struct.pack("<e", x))[0]
+        return struct.unpack("<I", struct.pack("<f", x))[0] >> 16
+
+    def larger(x, y):
+        return 0x7FFF if math.isnan(x) or math.isnan(y) else bits(max(x, y))
+
+    halves = [(x, y, u, v) for x in values for y in values for u, v in ((y, x), (1.0, -2.0), (math.nan, 3.0))]
+    operands = [(bits(x) | bits(u) << 16, bits(y) | bits(v) << 16) for x, y, u, v in halves]
+    expected = [larger(x, y) | larger(u, v) << 16 for x, y, u, v in halves]
+    assert evaluate(f"max.NaN.{kind}", "b32 b32 b32", operands) == expected
+
+
 @pytest.mark.parametrize("kind", INTEGERS)
 def test_comparisons(evaluate, kind):
     operands = pairs(kind)

@@ -228,7 +228,7 @@ SOURCE = {  # file, text, what replaces it, what is run, the message
         "threads race for global memory",
     ),
     "input and output exchanged in a launch": (
-        "_gather.py", "source, positions, divisor, target, report,", "target, positions, divisor, source, report,",
+        "_gather.py", "source, positions, divisor, target,", "target, positions, divisor, source,",
         gather, "outside every array",
     ),
     "a block too few in a launch": (

@@ -44,7 +44,7 @@ class Wave:
         self.registers = Registers(self.threads, self._special(grid, block))
         self.shared = Window("shared", program.shared, count)
         self.local = Window("local", program.local, self.threads)
-        self.granule = program.smallest("shared")
+        self.granule = program.smallest["shared"]
         self.hazards = Hazards(count * self.shared.size // self.granule)
         self.epochs = np.zeros(count, np.int64)
         self.waiting: dict[int, np.ndarray] = {}  # basic block: the threads that wait there
@@ -131,7 +131,7 @@ class Wave:
         self, addresses: np.ndarray, size: int, lanes: np.ndarray
     ) -> Iterator[tuple[Hazards, np.ndarray, np.ndarray, np.ndarray]]:
         """The hazards of each allocation that is accessed, which threads access it, the granules, and by whom."""
-        granule = self.program.smallest("global")
+        granule = self.program.smallest["global"]
         for region, hazards in self.memory.hazards.items():
             inside = np.flatnonzero(region.holds(addresses, size))
             if len(inside):

@@ -33,5 +33,5 @@ def require_indices(values: np.ndarray, below: int, what: str) -> None:
     """
     bad = (values < 0) | (values >= below)
     if bad.any():
-        row = int(bad.argmax())
+        row = int(np.argmax(bad))
         raise OutOfRangeError(f"{what} {values[row]} at row {row} is outside 0 to {below - 1}")

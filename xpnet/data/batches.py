@@ -184,7 +184,7 @@ class Batches:
         """The rows of x, by the indices or, where the device knows the step, by the order of its epoch."""
         out, of_step = context.empty(self, "x", (batch.rows, *x.shape[1:]), getattr(self.backend.xp, dtype)), None
         if context.device_step is not None and batch.step is not None and self._resident:
-            batch_size = min(self.batch_size, self.samples)  # a whole number of any size becomes one that a kernel takes
+            batch_size = min(self.batch_size, self.samples)  # a number that a kernel takes
             of_step = ops.BatchOfStep(context.device_step, self.steps_per_epoch, batch_size, batch.rows)
             indices = self._order[batch.start :]
         return ops.gather(self.backend, x, indices, self._divisor, dtype, out, of_step=of_step, **labels)

@@ -116,7 +116,7 @@ def _images(what: str, array: np.ndarray) -> np.ndarray:
         if not np.isfinite(extremes).all():
             finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
             raise ConfigurationError(
-                f"{what} row {finite.argmin()} holds NaN, infinity or more than float32 can; fix or drop it"
+                f"{what} row {np.argmin(finite)} holds NaN, infinity or more than float32 can; fix or drop it"
             )
     elif array.dtype != np.uint8:
         raise DTypeError(f"{what} is {array.dtype}; expected uint8 or floating point, so cast it with astype")
@@ -131,7 +131,7 @@ def _labels(what: str, array: np.ndarray, classes: int) -> np.ndarray:
         raise ShapeError(f"{what} has shape {array.shape}; expected (N,), a class index for each image")
     outside = (array < 0) | (array >= classes)
     if outside.any():
-        row = outside.argmax()
+        row = int(np.argmax(outside))
         raise OutOfRangeError(f"{what} row {row} is {array[row]}; {classes} classes have the labels 0 to {classes - 1}")
     return _read_only(array.astype(np.int64, copy=False))
 

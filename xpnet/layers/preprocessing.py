@@ -169,7 +169,7 @@ class Standardize(Preprocessing):
         bad = ~(np.isfinite(mean) & np.isfinite(deviation))
         if bad.any():
             raise NonFiniteError(
-                f"Standardize cannot be fitted: the samples of feature {int(bad.argmax())} are not all finite, or too "
+                f"Standardize cannot be fitted: the samples of feature {np.argmax(bad)} are not all finite, or too "
                 f"large for {self.dtype}"
             )
         deviation[deviation == 0.0] = 1.0

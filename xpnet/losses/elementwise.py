@@ -80,7 +80,7 @@ class BinaryCrossEntropy(Loss):
         _require_target_for_each(y, output_shape)
         bad = ~((y >= 0) & (y <= 1))
         if bad.any():
-            row = int(bad.reshape(len(y), -1).any(axis=1).argmax())
+            row = int(np.argmax(bad.reshape(len(y), -1).any(axis=1)))
             raise OutOfRangeError(
                 f"target {y[row]} at row {row} is no probability: binary cross-entropy takes numbers from 0 to 1"
             )

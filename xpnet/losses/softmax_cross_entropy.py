@@ -103,7 +103,7 @@ class SoftmaxCrossEntropy(Loss):
         if self.ignore_index is not None:
             bad &= y != self.ignore_index
         if bad.any():
-            row, *_ = place = np.unravel_index(int(bad.argmax()), y.shape)
+            row, *_ = place = np.unravel_index(int(np.argmax(bad)), y.shape)
             known = f"the model has {outputs}, for the labels 0 to {outputs - 1}"
             raise OutOfRangeError(f"label {y[place]} at row {row} has no output: {known}")
 

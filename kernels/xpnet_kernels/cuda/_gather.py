@@ -15,7 +15,7 @@ from .launch import Launch, row_grid, typed
 from .numba_cuda import cuda
 from .prepared import run
 from .primitives import advance, device_function, given, lead, load_bytes, thread_index, width
-from .reductions import row_max
+from .reductions import block_minimum
 from .tiles import store_masked
 
 
@@ -100,7 +100,7 @@ def first_outside(indices: Any, start: int, length: int, count: int, row_count: 
         if index < 0 or index >= row_count:
             first = min(first, i)
         i += threads
-    first = -row_max(-first, threads)
+    first = block_minimum(first, threads)
     return first if first < count else -1
 
 

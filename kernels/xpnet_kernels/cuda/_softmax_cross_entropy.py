@@ -20,12 +20,13 @@ from .arrays import (
     optional_output,
     output,
 )
-from .cross_entropy_kernels import PREPARE, ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_bytes
+from .cross_entropy_kernels import PREPARE, ROWS, TOTAL, WEIGHTS, cross_entropy_kernel, held_vectors
 from .launch import Dimensions, Launch, typed
 from .prepared import run
 from .primitives import BLOCK, WARP
 
 REDUCTIONS = ("mean", "sum", "none")
+MAX_COLUMNS = 2**30  # which the kernel counts in 32 bits
 
 
 def softmax_cross_entropy(
@@ -139,6 +140,8 @@ class CrossEntropy:
             raise ValueError(f"unknown reduction {reduction!r}; the choices are {', '.join(REDUCTIONS)}")
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing must be a number from 0 to 1, not {label_smoothing!r}")
+        if columns > MAX_COLUMNS:
+            raise ValueError(f"logits have {columns} columns; the kernel takes at most {MAX_COLUMNS}")
         y = array("labels", labels, (*INTEGERS, element))
         probabilities = len(y.shape) == 2
         y = array("labels", labels, (element,) if probabilities else INTEGERS, shape=shape[: 1 + probabilities])
@@ -188,7 +191,7 @@ class CrossEntropy:
 
     def held_columns(self, element: types.Type) -> int:
         """How many columns of a row a thread keeps in registers."""
-        return held_bytes(self.smoothed) * 8 // accumulator(element).bitwidth
+        return held_vectors(self.smoothed) * 128 // element.bitwidth
 
     def rows(self, first: int, count: int) -> CrossEntropy:
         """The loss of ``count`` rows from ``first`` on; the summary is that of all rows."""
@@ -219,7 +222,7 @@ class CrossEntropy:
     def launch(self, phases: int, z: DeviceArray, g: DeviceArray | None, grid: int, block: Dimensions) -> Launch:
         """A launch of the kernel for some phases."""
         total = accumulator(z.element)
-        tiles = max(1, -(-row_extent(z) // (block[0] * self.held_columns(z.element))))
+        steps = max(1, -(-row_extent(z) * z.element.bitwidth // (block[0] * 128)))  # of a vector for each thread
         classes = None if self.probabilities else self.labels
         probabilities = self.labels if self.probabilities else z  # which is not read
         kernel = typed(
@@ -230,7 +233,7 @@ class CrossEntropy:
         ignoring = self.ignore_index is not None
         arguments = [
             phases, z, classes, probabilities, g, self.summary, self.losses, self.log_sum_exp, self.predictions,
-            self.upstream, self.class_weights, self.row_weights, self.losses.shape[0], z.shape[1], tiles, z.row_stride,
+            self.upstream, self.class_weights, self.row_weights, self.losses.shape[0], z.shape[1], steps, z.row_stride,
             probabilities.row_stride, 0 if g is None else g.row_stride, self.factor, self.mean, self.label_smoothing,
             self.z_loss, self.weighted, ignoring, self.ignore_index if ignoring else -1,
         ]  # fmt: skip

@@ -4,9 +4,11 @@
 is divided by the sum. *Rows* computes losses and gradients. *Total* sums the losses. *Prepare* and *total* run in one
 block with a fixed order of additions, so that every run has the same bits.
 
-*Rows* reads a row in tiles. The last tile, which is the whole row up to 32K float32 elements, stays in registers; the
-others are read again for the gradient, the newest first, while they are in the L2 cache. Exponentials are relative to
-the largest logit so far, so none overflows, and their sum is rescaled when a larger logit follows (online softmax).
+*Rows* reads a row in tiles. The last tile, which is the whole row up to 12,288 float32 elements, stays in registers,
+as it is in memory; the others are read again for the gradient, the newest first, while they are in the L2 cache. If a
+tile is not full, it is the first. A thread has so few registers that a multiprocessor runs two blocks, and loads the
+rows of one while it computes those of the other. Exponentials are relative to the largest logit so far, so none
+overflows, and their sum is rescaled when a larger logit follows (online softmax).
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from numba import float64, int32, int64, types, uint32
 from numba.np.numpy_support import as_dtype
 
 from .cross_entropy_parts import (
-    exponentiate,
     first_bad_label,
+    first_column,
     read_row,
-    row_arg_max,
     row_loss,
+    sum_exponentials,
     target_sums,
     vector_sum,
     weigh_row,
@@ -33,7 +35,7 @@ from .cross_entropy_parts import (
 )
 from .numba_cuda import cuda
 from .primitives import (
-    HELD_BYTES,
+    HELD_VECTORS,
     add_count,
     advance,
     barrier,
@@ -42,18 +44,19 @@ from .primitives import (
     lead,
     load,
     logarithm,
+    row_at,
     store,
     thread_index,
     width,
 )
-from .reductions import row_sum
+from .reductions import row_maximum, row_sum
 
 WEIGHTS, PREPARE, ROWS, TOTAL = 1, 2, 4, 8
 
 
-def held_bytes(smoothed: bool) -> int:
-    """The bytes of a row that a thread keeps in registers; smoothed targets need registers of their own."""
-    return HELD_BYTES // 2 if smoothed else HELD_BYTES
+def held_vectors(smoothed: bool) -> int:
+    """The vectors of 16 bytes that a thread keeps in registers; smoothed targets need registers of their own."""
+    return HELD_VECTORS // 2 if smoothed else HELD_VECTORS
 
 
 @lru_cache
@@ -67,17 +70,18 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
     number = as_dtype(accumulator).type
     zero, one, infinity, nan = number(0), number(1), number(np.inf), number(np.nan)
     lowest = np.finfo(number).min  # stands for −inf where it is subtracted from −inf
-    held_size = held_bytes(smoothed) // np.dtype(number).itemsize
+    slots = held_vectors(smoothed)
+    held_words = 4 * slots
 
     def cross_entropy(
         phases: int, logits: Any, labels: Any, probability_rows: Any, gradient: Any, summary: Any, losses: Any,
         log_sum_exp: Any, predictions: Any, upstream: Any, class_weights: Any, row_weights: Any, row_count: int,
-        columns: int, tiles: int, logits_stride: int, probability_stride: int, gradient_stride: int, factor: float,
+        columns: int, steps: int, logits_stride: int, probability_stride: int, gradient_stride: int, factor: float,
         mean: bool, label_smoothing: float, z_loss: float, weighted: bool, ignoring: bool, ignore_index: int,
     ) -> None:  # fmt: skip
         lane, threads = cuda.threadIdx.x, cuda.blockDim.x
         block_threads = cuda.blockDim.x * cuda.blockDim.y
-        buffer = cuda.local.array(32, real)
+        values = cuda.local.array(8, real)
         if phases & WEIGHTS:  # stored in ``losses`` until the next phase has summed them
             row = int64(cuda.blockIdx.x) * block_threads + thread_index()
             if row < row_count:
@@ -98,7 +102,7 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
         if phases & PREPARE:
             weight_sum = float64(row_count)
             if weighted:
-                weight_sum = vector_sum(losses, row_count, zero, buffer, block_threads)
+                weight_sum = vector_sum(losses, row_count, zero, values, block_threads)
             if thread_index() == 0:
                 summary[0] = 0.0
                 summary[1] = weight_sum
@@ -110,6 +114,21 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
             row = int64(cuda.blockIdx.x) * cuda.blockDim.y + cuda.threadIdx.y
             inside = row < row_count
             row = min(row, row_count - 1)  # threads beyond the last row repeat it, but write nothing
+            z = row_at(logits, row * logits_stride)
+            row_columns, tiles = int32(columns), int32((steps + slots - 1) // slots)
+            step = int32(threads * width(z))
+            # This thread's first column; negative, and outside the row, if the first tile is not full.
+            start = int32(lane * width(z) - lead(z) - (tiles * slots - steps) * step)
+            held = cuda.local.array(held_words, uint32)
+            best, place, shift, total = read_row(
+                z, start, step, slots, tiles, row_columns, held, values, lowest, infinity
+            )
+            row_best, place = row_maximum(best, place, threads)
+            row_shift = lowest if row_best < lowest else row_best
+            if total != 0:
+                total *= exponential(shift - row_shift)
+            total = real(row_sum(total + sum_exponentials(z, held, slots, row_shift, values), 0.0, threads))
+
             row_weight = row_weights[row] if given(row_weights) else one
             scale = real(factor) * row_weight  # of the row's gradient
             if given(upstream):
@@ -119,57 +138,38 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
             keep = one - real(label_smoothing)
             uniform = real(label_smoothing) / real(columns)
 
-            z = advance(logits, row * logits_stride)
-            step = threads * width(z)
-            start = lane * width(z) - lead(z)  # this thread's first column
-            held = cuda.local.array(held_size, real)
-            best, column, shift, total = read_row(z, start, step, tiles, columns, held, lowest, infinity)
-            row_best, prediction = row_arg_max(best, column, columns, threads)
-            row_shift = lowest if row_best < lowest else row_best
-            if total != 0:
-                total *= math.exp(float64(shift) - row_shift)
-            total = row_sum(total + exponentiate(held, width(z), row_shift), threads)
-
-            label, known, owner = int64(-1), False, int64(0)
+            label, known, owner = int32(-1), False, int32(0)
             masked = probabilities and row_weight == 0
             if not probabilities:
-                label = int64(labels[row])
-                known = label >= 0 and label < columns
-                masked = (known and row_weight == 0) or (ignoring and label == ignore_index)
+                given_label = int64(labels[row])
+                known = given_label >= 0 and given_label < columns
+                masked = (known and row_weight == 0) or (ignoring and given_label == ignore_index)
                 if known:
-                    owner = int64(uint32((label + lead(z)) // width(z)) % uint32(threads))
+                    label = int32(given_label)
+                    owner = int32(uint32((label + lead(z)) // width(z)) % uint32(threads))
             owns = inside and lane == owner  # the thread with the label's column writes the row's results
 
             t = advance(probability_rows, row * probability_stride)
-            targets, values = cuda.local.array(8, real), cuda.local.array(8, real)
+            targets = cuda.local.array(8, real)
             weight, cost = zero, zero  # of the target without the label's own term
             if smoothed:
                 weight, cost, target = target_sums(
-                    z, t, start, step, columns, probabilities, class_weights, keep, uniform, row_shift, zero,
-                    infinity, targets, values, threads,
+                    z, t, start, step, slots, tiles, row_columns, held, values, probabilities, class_weights, keep,
+                    uniform, row_shift, zero, infinity, targets, threads,
                 )  # fmt: skip
                 if probabilities:
                     label = target
 
-            label_weight, label_logit, label_exponential = zero, zero, zero
+            label_weight, label_logit = zero, zero
             if known:
                 label_weight = keep
                 if given(class_weights):
                     label_weight *= class_weights[label]
             correct = False
-            if owns:
+            if owns:  # before the gradient, which may overwrite the logits
                 if known:
                     label_logit = load(z, label)
-                    label_exponential = exponential(label_logit - row_shift)
-                log_total = logarithm(total)
-                loss = row_weight * row_loss(log_total, row_shift, weight, cost, label_weight, label_logit, z_loss)
-                if masked:
-                    loss = 0.0
-                elif not (total > 0 and total < infinity and (known or probabilities)):
-                    loss = math.nan
-                losses[row] = real(loss)
-                if given(log_sum_exp):
-                    log_sum_exp[row] = real(row_shift + log_total)
+                prediction = first_column(z, place, row_columns, row_best)
                 if given(predictions):
                     predictions[row] = prediction
                 correct = prediction == label and (known or probabilities) and not masked
@@ -180,24 +180,36 @@ def cross_entropy_kernel(accumulator: types.Type, smoothed: bool, probabilities:
             if given(gradient) and inside:
                 slope = weight + label_weight
                 if z_loss != 0:
-                    slope += real(2 * z_loss) * (row_shift + logarithm(real(total)))
-                slope *= scale / real(total)
+                    slope += real(2 * z_loss) * (row_shift + logarithm(total))
+                slope *= scale / total
                 if not (known or probabilities):
                     slope = nan
-                g = advance(gradient, row * gradient_stride)
+                g = row_at(gradient, row * gradient_stride)
                 write_gradient(
-                    z, g, t, start, step, tiles, columns, held, row_shift, slope, scale, smoothed, probabilities,
-                    class_weights, keep, uniform, masked, zero, infinity, targets,
+                    z, g, t, start, step, slots, tiles, row_columns, held, values, row_shift, slope, scale,
+                    smoothed, probabilities, class_weights, keep, uniform, masked, zero, targets,
                 )  # fmt: skip
                 if owns and known and not masked:
                     label_target = label_weight
                     if smoothed:
                         label_target += uniform * class_weights[label] if given(class_weights) else uniform
-                    store(g, label, slope * label_exponential - scale * label_target)
+                    store(g, label, slope * exponential(label_logit - row_shift) - scale * label_target)
+
+            if owns:  # after the gradient, when no part of the row is in registers
+                log_total = logarithm(float64(total))
+                row_weight = row_weights[row] if given(row_weights) else one
+                loss = row_weight * row_loss(log_total, row_shift, weight, cost, label_weight, label_logit, z_loss)
+                if masked:
+                    loss = 0.0
+                elif not (total > 0 and total < infinity and (known or probabilities)):
+                    loss = math.nan
+                losses[row] = real(loss)
+                if given(log_sum_exp):
+                    log_sum_exp[row] = real(row_shift + log_total)
 
         if phases & TOTAL:
             barrier()
-            loss = vector_sum(losses, row_count, zero, buffer, block_threads)
+            loss = vector_sum(losses, row_count, zero, values, block_threads)
             first_bad = -1
             if math.isnan(loss) and not probabilities:
                 first_bad = first_bad_label(labels, row_count, columns, ignoring, ignore_index, block_threads)

@@ -8,116 +8,140 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import float64, int64
+from numba import float64, int32, int64
 
-from .primitives import device_function, exponential, given, lead, recomputed, thread_index, width
-from .reductions import row_max, row_sum
-from .tiles import load_masked, load_tile, store_tile
-
-
-@device_function
-def arg_max(values: Any, offset: int, count: int, first: int, best: Any, column: int) -> Any:
-    """Update the largest value so far, NaN above all, and its column, by ``count`` columns from ``first``."""
-    beaten = False
-    for k in range(count):
-        beaten |= not values[offset + k] <= best
-    if beaten:
-        for k in range(count):
-            value = values[offset + k]
-            if not (value <= best or math.isnan(best)):
-                best = value
-                column = first + k
-    return best, column
+from .primitives import (
+    device_function,
+    exponential,
+    given,
+    largest,
+    lead,
+    load,
+    maximum,
+    recomputed,
+    thread_index,
+    width,
+)
+from .reductions import block_minimum, row_maximum, row_sum
+from .tiles import is_inside, load_masked, load_tile, store_to_row, unpack_again
 
 
 @device_function
-def row_arg_max(best: Any, column: int, columns: int, threads: int) -> Any:
-    """The largest value of the row and its first column, from the threads' own."""
-    row_best = row_max(best, threads)
-    candidate = column if best == row_best or math.isnan(best) else columns
-    return row_best, -row_max(-candidate, threads)
+def first_column(row: Any, first: int, columns: int, value: Any) -> int:
+    """The first column from ``first`` on, within a vector, that has the value."""
+    column = int32(max(first, 0))
+    for k in range(width(row) - 1, -1, -1):
+        if is_inside(first, k, columns):
+            candidate = load(row, first + k)
+            if candidate == value or math.isnan(candidate):
+                column = int32(first + k)
+    return column
 
 
 @device_function
-def exponentiate(held: Any, count: int, shift: Any) -> float:
-    """Replace each value z by exp(z − shift); return their sum.
-
-    ``count`` values at a time are summed in their own type, and these sums in float64.
-    """
+def sum_exponentials(z: Any, held: Any, slots: int, shift: Any, values: Any) -> float:
+    """The sum of exp(z − shift) over a tile: a vector's in their own type, these sums in float64."""
     total = 0.0
-    for first in range(0, held.size, count):
-        held[first] = exponential(held[first] - shift)
-        part = held[first]
-        for k in range(1, count):
-            held[first + k] = exponential(held[first + k] - shift)
-            part += held[first + k]
+    for slot in range(slots):
+        unpack_again(z, held, slot, values)
+        part = exponential(values[0] - shift)
+        for k in range(1, width(z)):
+            part += exponential(values[k] - shift)
         total += part
     return total
 
 
 @device_function
-def read_row(z: Any, start: int, step: int, tiles: int, columns: int, held: Any, lowest: Any, infinity: Any) -> Any:
-    """Read the row; the last tile's logits stay in ``held``.
+def read_row(
+    z: Any, start: int, step: int, slots: int, tiles: int, columns: int, held: Any, values: Any, lowest: Any,
+    infinity: Any,
+) -> Any:  # fmt: skip
+    """Read the row; the last tile stays in ``held``.
 
-    Returns the thread's largest logit and its column; and for the tiles before the last, the logit that their
-    exponentials are relative to, and their sum.
+    Returns the thread's largest logit and the first column of its vector; and for the tiles before the last, the logit
+    that their exponentials are relative to, and their sum.
     """
-    slots = held.size // width(z)
-    best, column, shift, total = -infinity, 0, lowest, 0.0
-    for tile in range(tiles):
-        first = recomputed(start + tile * slots * step)
-        load_tile(z, first, step, slots, columns, -infinity, held)
+    best, vector, shift, total = -infinity, int32(0), lowest, 0.0
+    tile = int32(0)
+    while tile < tiles:
+        first = recomputed(int32(start + tile * slots * step))
+        load_tile(z, first, step, slots, columns, held)
         for slot in range(slots):
-            best, column = arg_max(held, slot * width(z), width(z), first + slot * step, best, column)
-        if not best <= shift:
-            total *= math.exp(float64(shift) - best)
-            shift = best
+            value = largest(z, held, slot)
+            if not (value <= best or math.isnan(best)):
+                best, vector = value, int32(tile * slots + slot)
         if tile < tiles - 1:
-            total += exponentiate(held, width(z), shift)
-    return best, column, shift, total
+            if not best <= shift:
+                total *= exponential(shift - best)
+                shift = best
+            total += sum_exponentials(z, held, slots, shift, values)
+        tile = int32(tile + 1)
+    return best, int32(start + vector * step), shift, total
 
 
 @device_function
 def load_targets(
     t: Any, first: int, columns: int, probabilities: bool, aligned: bool, class_weights: Any, keep: Any, uniform: Any,
-    zero: Any, targets: Any, count: int,
-) -> None:  # fmt: skip
-    """Fill ``targets`` with a vector of w_c q_c, where q = keep · t + uniform, and t = 0 without probabilities."""
+    zero: Any, outside: Any, targets: Any, count: int,
+) -> Any:  # fmt: skip
+    """Fill ``targets`` with a vector of w_c q_c, where q = keep · t + uniform, and t = 0 without probabilities.
+
+    Returns the largest probability; ``outside`` stands for those of columns outside the row.
+    """
     for k in range(count):
         targets[k] = zero
     if probabilities:
-        load_masked(t, first, columns, aligned, zero, targets, 0)
+        load_masked(t, first, columns, aligned, outside, targets, 0)
+    largest = targets[0]
+    for k in range(1, count):
+        largest = maximum(largest, targets[k])
     for k in range(count):
-        if first + k >= 0 and first + k < columns:
+        if is_inside(first, k, columns):
             targets[k] = uniform + keep * targets[k]
             if given(class_weights):
                 targets[k] *= class_weights[first + k]
+        else:
+            targets[k] = zero
+    return largest
 
 
 @device_function
 def target_sums(
-    z: Any, t: Any, start: int, step: int, columns: int, probabilities: bool, class_weights: Any, keep: Any,
-    uniform: Any, shift: Any, zero: Any, infinity: Any, targets: Any, values: Any, threads: int,
+    z: Any, t: Any, start: int, step: int, slots: int, tiles: int, columns: int, held: Any, values: Any,
+    probabilities: bool, class_weights: Any, keep: Any, uniform: Any, shift: Any, zero: Any, infinity: Any,
+    targets: Any, threads: int,
 ) -> Any:  # fmt: skip
-    """Σ w_c q_c and Σ w_c q_c (shift − z_c) over the row, and the column of the largest probability."""
+    """Σ w_c q_c and Σ w_c q_c (shift − z_c) over the row, and the column of the largest probability.
+
+    The last tile is in ``held`` before the call, the first after it.
+    """
     weight, cost = zero, zero
-    best, column = -infinity, 0
+    best, place = -infinity, int32(0)
     aligned = lead(t) == lead(z)
-    first = start
-    while first < columns:
-        load_masked(z, first, columns, True, shift, values, 0)
-        load_targets(t, first, columns, probabilities, aligned, class_weights, keep, uniform, zero, targets, width(z))
-        for k in range(width(z)):
-            if targets[k] != 0:
-                weight += targets[k]
-                cost += targets[k] * (shift - values[k])
-        if probabilities:
-            load_masked(t, first, columns, aligned, -infinity, values, 0)
-            best, column = arg_max(values, 0, width(z), first, best, column)
-        first += step
+    tile = int32(tiles - 1)
+    while tile >= 0:
+        first = recomputed(int32(start + tile * slots * step))
+        if tile < tiles - 1:
+            load_tile(z, first, step, slots, columns, held)
+        for slot in range(slots):
+            column = int32(first + slot * step)
+            value = load_targets(
+                t, column, columns, probabilities, aligned, class_weights, keep, uniform, zero, -infinity, targets,
+                width(z),
+            )  # fmt: skip
+            unpack_again(z, held, slot, values)
+            for k in range(width(z)):
+                if targets[k] != 0:
+                    weight += targets[k]
+                    cost += targets[k] * (shift - values[k])
+            if probabilities and not (value < best or (math.isnan(best) and not math.isnan(value))):
+                best, place = value, column
+        tile = int32(tile - 1)
+    label = int32(-1)
     if probabilities:
-        best, column = row_arg_max(best, column, columns, threads)
-    return row_sum(weight, threads), row_sum(cost, threads), column
+        best, place = row_maximum(best, place, threads)
+        label = first_column(t, place, columns, best)
+    return row_sum(weight, zero, threads), row_sum(cost, zero, threads), label
 
 
 @device_function
@@ -136,32 +160,39 @@ def row_loss(
 
 @device_function
 def write_gradient(
-    z: Any, g: Any, t: Any, start: int, step: int, tiles: int, columns: int, held: Any, shift: Any, slope: Any,
-    scale: Any, smoothed: bool, probabilities: bool, class_weights: Any, keep: Any, uniform: Any, masked: bool,
-    zero: Any, infinity: Any, targets: Any,
+    z: Any, g: Any, t: Any, start: int, step: int, slots: int, tiles: int, columns: int, held: Any, values: Any,
+    shift: Any, slope: Any, scale: Any, smoothed: bool, probabilities: bool, class_weights: Any, keep: Any,
+    uniform: Any, masked: bool, zero: Any, targets: Any,
 ) -> None:  # fmt: skip
-    """Write slope · exp(z − shift) − scale · w_c q_c; the exponentials of the last tile are in ``held``."""
-    count = width(z)
-    slots = held.size // count
-    for tile in range(tiles - 1, -1, -1):
-        first = recomputed(start + tile * slots * step)
-        if tile < tiles - 1:
-            load_tile(z, first, step, slots, columns, -infinity, held)
-            exponentiate(held, count, shift)
-        for i in range(held.size):
-            held[i] *= slope
-        if smoothed:
-            for slot in range(slots):
+    """Write slope · exp(z − shift) − scale · w_c q_c, beginning with the tile in ``held``.
+
+    That is the last tile, or the first if the targets are smoothed.
+    """
+    aligned = lead(g) == lead(z)
+    turn = int32(0)
+    while turn < tiles:
+        tile = turn if smoothed else int32(tiles - 1 - turn)
+        first = recomputed(int32(start + tile * slots * step))
+        if turn > 0:
+            load_tile(z, first, step, slots, columns, held)
+        first = recomputed(first)
+        for slot in range(slots):
+            column = int32(first + slot * step)
+            unpack_again(z, held, slot, values)
+            for k in range(width(z)):
+                values[k] = slope * exponential(values[k] - shift)
+            if smoothed:
                 load_targets(
-                    t, first + slot * step, columns, probabilities, lead(t) == lead(z), class_weights, keep, uniform,
-                    zero, targets, count,
+                    t, column, columns, probabilities, lead(t) == lead(z), class_weights, keep, uniform, zero, zero,
+                    targets, width(z),
                 )  # fmt: skip
-                for k in range(count):
-                    held[slot * count + k] -= scale * targets[k]
-        if masked:
-            for i in range(held.size):
-                held[i] = zero
-        store_tile(g, first, step, slots, columns, lead(g) == lead(z), held)
+                for k in range(width(z)):
+                    values[k] -= scale * targets[k]
+            if masked:
+                for k in range(width(z)):
+                    values[k] = zero
+            store_to_row(g, column, columns, aligned, values)
+        turn = int32(turn + 1)
 
 
 @device_function
@@ -181,18 +212,18 @@ def weigh_row(
 
 
 @device_function
-def vector_sum(vector: Any, size: int, zero: Any, buffer: Any, threads: int) -> float:
+def vector_sum(vector: Any, size: int, zero: Any, values: Any, threads: int) -> float:
     """The sum of a vector, computed by one block."""
-    slots = buffer.size // width(vector)
-    step = threads * width(vector)
     total = 0.0
-    first = thread_index() * width(vector) - lead(vector)
+    first = int64(thread_index())
     while first < size:
-        load_tile(vector, first, step, slots, size, zero, buffer)
-        for i in range(buffer.size):
-            total += buffer[i]
-        first = recomputed(first + slots * step)
-    return row_sum(total, threads)
+        for k in range(values.size):
+            i = first + k * threads
+            values[k] = vector[i] if i < size else zero
+        for k in range(values.size):
+            total += values[k]
+        first = recomputed(first + values.size * threads)
+    return row_sum(total, 0.0, threads)
 
 
 @device_function
@@ -205,5 +236,5 @@ def first_bad_label(labels: Any, row_count: int, columns: int, ignoring: bool, i
         if (label < 0 or label >= columns) and not (ignoring and label == ignore_index):
             first_bad = min(first_bad, row)
         row = recomputed(row + threads)
-    first_bad = -row_max(-first_bad, threads)
+    first_bad = block_minimum(first_bad, threads)
     return first_bad if first_bad < row_count else -1

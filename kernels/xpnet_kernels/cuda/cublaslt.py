@@ -15,7 +15,8 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-from numba import cuda
+
+from .numba_cuda import cuda
 
 _WORKSPACE = 32 * 2**20  # bytes, as NVIDIA recommends for Hopper
 _ALIGNMENT = 256  # bytes; the library asks for no more

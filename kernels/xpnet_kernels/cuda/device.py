@@ -16,8 +16,10 @@ from .numba_cuda import cuda
 intrinsic = cuda.extending.intrinsic
 
 WARP = 32  # threads that exchange values without a barrier
-BLOCK = 512  # threads in a block, at most
-HELD_BYTES = 256  # of a row in a thread's registers: 64 of the 128 that each thread of a full block has
+BLOCK = 384  # threads in a block, at most: a multiprocessor runs two with 80 registers a thread
+HELD_VECTORS = (
+    8  # of a row, of 16 bytes, in a thread's registers: half of the 64 that let a multiprocessor run two blocks
+)
 
 _LOG2_E = np.float32(math.log2(math.e))
 _FLOAT = ir.FloatType()
@@ -79,11 +81,12 @@ def recomputed(typing_context: Any, value: types.Type) -> Any:
     """The value, opaque to the compiler: addresses computed from it are recomputed instead of kept in registers."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        word = ir.IntType(64)
-        move = ir.InlineAsm(ir.FunctionType(word, [word]), "mov.b64 $0, $1;", "=l,l", side_effect=True)
+        word = ir.IntType(value.bitwidth)
+        assembly, constraints = (("mov.b64 $0, $1;", "=l,l"), ("mov.b32 $0, $1;", "=r,r"))[value.bitwidth == 32]
+        move = ir.InlineAsm(ir.FunctionType(word, [word]), assembly, constraints, side_effect=True)
         return builder.call(move, arguments)
 
-    return types.int64(types.int64), generate
+    return value(value), generate
 
 
 @intrinsic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from llvmlite import ir
@@ -39,6 +40,28 @@ def advance(typing_context: Any, pointer: types.Type, elements: types.Type) -> A
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         return builder.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, elements), generate
+
+
+_MINUS_INFINITY = {  # the words of two of its numbers or, in float64, of one
+    types.float32: (0xFF800000, 0xFF800000),
+    types.float64: (0, 0xFFF00000),
+    types.float16: (0xFC00FC00, 0xFC00FC00),
+    types.uint16: (0xFF80FF80, 0xFF80FF80),
+}
+
+
+@intrinsic
+def row_at(typing_context: Any, pointer: types.Type, elements: types.Type) -> Any:
+    """The pointer to the element at that distance, opaque to the compiler: the sum is kept, not its parts."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        address = builder.gep(arguments[0], [arguments[1]])
+        in_global_memory = address.type.pointee.as_pointer(1)
+        number = builder.ptrtoint(builder.addrspacecast(address, in_global_memory), _DOUBLE_WORD)
+        move = ir.InlineAsm(ir.FunctionType(_DOUBLE_WORD, [_DOUBLE_WORD]), "mov.b64 $0, $1;", "=l,l", side_effect=True)
+        return builder.addrspacecast(builder.inttoptr(builder.call(move, [number]), in_global_memory), address.type)
 
     return pointer(pointer, elements), generate
 
@@ -220,15 +243,54 @@ def load_element(
     """Replace element number ``place`` of the 16 bytes ``words[4 * slot:]`` by the one at ``index``."""
     element = pointer.dtype
 
+    # Whole words are written, so that the compiler keeps words, not their halves, in registers.
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         data, index, array, slot, place = arguments
-        first = builder.mul(slot, ir.Constant(slot.type, 16 // _item_bytes(pointer)))
-        words = context.make_array(signature.args[2])(context, builder, array).data
-        target = _address(builder, words, builder.add(first, place), element, _STORED[element])
-        builder.store(builder.load(_address(builder, data, index, element, _STORED[element])), target)
+        bits = 8 * _item_bytes(pointer)
+        integer = ir.IntType(bits)
+        stored = builder.load(_address(builder, data, index, element, integer))
+        place = builder.mul(place, ir.Constant(place.type, bits))
+        number = builder.udiv(place, ir.Constant(place.type, 32))
+        first = builder.add(builder.mul(slot, ir.Constant(slot.type, 4)), builder.zext(number, slot.type))
+        if bits < 32:
+            target = _buffer_address(context, builder, signature.args[2], array, first, 0)
+            shift = builder.trunc(builder.and_(place, ir.Constant(place.type, 31)), _WORD)
+            kept = builder.and_(builder.load(target), builder.not_(builder.shl(ir.Constant(_WORD, 2**bits - 1), shift)))
+            builder.store(builder.or_(kept, builder.shl(builder.zext(stored, _WORD), shift)), target)
+        else:
+            for k in range(bits // 32):
+                word = builder.lshr(stored, ir.Constant(integer, 32 * k))
+                target = _buffer_address(context, builder, signature.args[2], array, first, k)
+                builder.store(builder.trunc(word, _WORD) if bits > 32 else word, target)
         return context.get_dummy_value()
 
     return types.void(pointer, index, words, slot, place), generate
+
+
+@intrinsic
+def fill_words(typing_context: Any, like: types.Type, words: types.Type, slot: types.Type) -> Any:
+    """Fill the 16 bytes ``words[4 * slot:]`` with −∞ in the element type of ``like``."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        _, array, slot = arguments
+        for k in range(4):
+            target = _word_address(context, builder, signature.args[1], array, slot, k)
+            builder.store(ir.Constant(_WORD, _MINUS_INFINITY[like.dtype][k % 2]), target)
+        return context.get_dummy_value()
+
+    return types.void(like, words, slot), generate
+
+
+def _elements(builder: ir.IRBuilder, element: types.Type, words: list[ir.Value]) -> list[ir.Value]:
+    """The elements in 32-bit words, in their form in memory."""
+    if _STORED[element] is _HALF_WORD:
+        shift = ir.Constant(_WORD, 16)
+        return [builder.trunc(half, _HALF_WORD) for word in words for half in (word, builder.lshr(word, shift))]
+    if element == types.float64:
+        low, high = ([builder.zext(word, _DOUBLE_WORD) for word in words[k::2]] for k in (0, 1))
+        pairs = zip(low, high, strict=True)
+        words = [builder.or_(a, builder.shl(b, ir.Constant(_DOUBLE_WORD, 32))) for a, b in pairs]
+    return [builder.bitcast(word, _STORED[element]) for word in words]
 
 
 @intrinsic
@@ -240,19 +302,53 @@ def unpack(typing_context: Any, like: types.Type, words: types.Type, slot: types
         _, array, slot, values = arguments
         zero = ir.Constant(slot.type, 0)
         parts = [builder.load(_word_address(context, builder, signature.args[1], array, slot, k)) for k in range(4)]
-        if _item_bytes(like) == 2:
-            shift = ir.Constant(_WORD, 16)
-            parts = [builder.trunc(half, _HALF_WORD) for word in parts for half in (word, builder.lshr(word, shift))]
-        elif _item_bytes(like) == 8:
-            low, high = ([builder.zext(word, _DOUBLE_WORD) for word in parts[k::2]] for k in (0, 1))
-            pairs = zip(low, high, strict=True)
-            parts = [builder.or_(a, builder.shl(b, ir.Constant(_DOUBLE_WORD, 32))) for a, b in pairs]
-        for k, part in enumerate(parts):
-            value = _widen(builder, element, builder.bitcast(part, _STORED[element]))
+        for k, part in enumerate(_elements(builder, element, parts)):
+            value = _widen(builder, element, part)
             builder.store(value, _buffer_address(context, builder, signature.args[3], values, zero, k))
         return context.get_dummy_value()
 
     return types.void(like, words, slot, values), generate
+
+
+def _larger(builder: ir.IRBuilder, kind: str, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The larger value, or NaN if one is NaN; of two pairs in half precision, the larger of each two."""
+    if kind == "f64":
+        take_x = builder.or_(builder.fcmp_ordered("<=", y, x), builder.fcmp_unordered("uno", x, x))
+        return builder.select(take_x, x, y)
+    constraints = "=f,f,f" if kind == "f32" else "=r,r,r"
+    function_type = ir.FunctionType(x.type, [x.type, x.type])
+    function = ir.InlineAsm(function_type, f"max.NaN.{kind} $0, $1, $2;", constraints, side_effect=False)
+    return builder.call(function, [x, y])
+
+
+@intrinsic
+def maximum(typing_context: Any, a: types.Type, b: types.Type) -> Any:
+    """The larger of two numbers of one type, or NaN if one is NaN."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return _larger(builder, {types.float32: "f32", types.float64: "f64"}[a], *arguments)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def largest(typing_context: Any, like: types.Type, words: types.Type, slot: types.Type) -> Any:
+    """The largest of the elements that the 16 bytes ``words[4 * slot:]`` hold, or NaN if one is NaN."""
+    element = like.dtype
+    accumulator = _accumulator(element)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        _, array, slot = arguments
+        parts = [builder.load(_word_address(context, builder, signature.args[1], array, slot, k)) for k in range(4)]
+        if _STORED[element] is _HALF_WORD:
+            pairs = "bf16x2" if element == types.uint16 else "f16x2"
+            pair = functools.reduce(functools.partial(_larger, builder, pairs), parts)
+            parts = [pair]
+        values = [_widen(builder, element, part) for part in _elements(builder, element, parts)]
+        kind = "f64" if accumulator == types.float64 else "f32"
+        return functools.reduce(functools.partial(_larger, builder, kind), values)
+
+    return accumulator(like, words, slot), generate
 
 
 @intrinsic

@@ -39,7 +39,7 @@ def column_grid(rows: int, parts: int, part_bytes: int, slots: int) -> tuple[int
     while across < WARP and across * part_bytes < 128 and parts > _BLOCKS * across:
         across *= 2
     along = WARP // across
-    while along * across < BLOCK and along * slots < rows:
+    while 2 * along * across <= BLOCK and along * slots < rows:
         along *= 2
     return -(-parts // across), (across, along)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ _get_kernel_context = cuda.simulator.kernel._get_kernel_context
 
 WARP = 4  # small, since every thread is a Python thread
 BLOCK = 16
-HELD_BYTES = 32
+HELD_VECTORS = 2
 
 Values = Any  # a flat array inside a simulated kernel
 
@@ -41,8 +42,8 @@ def _shared(name: str) -> list:
 
 
 def warp_scratch(value: Any) -> list:
-    """Shared memory for one value a warp, of the type of ``value``."""
-    return _shared("warp scratch")
+    """Shared memory for one value a warp; whole numbers have their own, since both may be in use at one time."""
+    return _shared("integers of warps" if isinstance(value, Integral) else "numbers of warps")
 
 
 def thread_scratch(value: Any) -> list:
@@ -66,12 +67,22 @@ def recomputed(value: int) -> int:
     return value
 
 
+def maximum(a: Any, b: Any) -> Any:
+    """The larger of two numbers, or NaN if one is NaN."""
+    return np.maximum(a, b)
+
+
 def given(pointer: Values | None) -> bool:
     """Whether the optional argument was given."""
     return pointer is not None
 
 
 def advance(pointer: Values, elements: int) -> Values:
+    """The pointer to the element at that distance."""
+    return pointer[elements:]
+
+
+def row_at(pointer: Values, elements: int) -> Values:
     """The pointer to the element at that distance."""
     return pointer[elements:]
 
@@ -122,6 +133,13 @@ def load_words(pointer: Values, index: int, words: Values, slot: int) -> None:
         load_element(pointer, index + k, words, slot, k)
 
 
+def fill_words(like: Values, words: Values, slot: int) -> None:
+    """Fill the 16 bytes ``words[4 * slot:]`` with −∞ in the element type of ``like``."""
+    elements = words.view(like.dtype)
+    for k in range(width(like)):
+        store(elements, width(like) * slot + k, -np.inf)
+
+
 def load_element(pointer: Values, index: int, words: Values, slot: int, place: int) -> None:
     """Replace element number ``place`` of the 16 bytes ``words[4 * slot:]`` by the one at ``index``."""
     words.view(pointer.dtype)[width(pointer) * slot + place] = pointer[index]
@@ -132,6 +150,13 @@ def unpack(like: Values, words: Values, slot: int, values: Values) -> None:
     elements = words.view(like.dtype)
     for k in range(width(like)):
         values[k] = load(elements, width(like) * slot + k)
+
+
+def largest(like: Values, words: Values, slot: int) -> Any:
+    """The largest of the elements that the 16 bytes ``words[4 * slot:]`` hold, or NaN if one is NaN."""
+    values = np.empty(width(like), np.float64 if like.dtype == np.float64 else np.float32)
+    unpack(like, words, slot, values)
+    return values.max()
 
 
 def load_bytes(pointer: Values, index: int, like: Values, buffer: Values) -> None:

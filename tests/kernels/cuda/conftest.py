@@ -31,10 +31,10 @@ def interpreted() -> Iterator[Any]:
         yield cupy
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def gpu() -> Any:
     """CuPy, on a machine whose GPU works."""
-    require = pytest.fail if os.environ.get("XPNET_REQUIRE_CUDA") == "1" else pytest.skip
+    require = pytest.fail if "XPNET_REQUIRE_CUDA" in os.environ else pytest.skip
     if importlib.util.find_spec("cupy") is None or importlib.util.find_spec("numba_cuda") is None:
         require("needs CuPy and numba-cuda")
     import cupy

@@ -6,10 +6,14 @@ import importlib.util
 import os
 import re
 from collections import namedtuple
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from tests.ptx import Program
+from tests.ptx.instructions import translated
 
 MISSING = importlib.util.find_spec("numba_cuda") is None and "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ
 
@@ -76,12 +80,21 @@ def check(launches, element, loads, stores):
     assert launches
     for launch in launches:
         check_arguments(launch)
+        check_instructions(launch.ptx)
         assert len(re.findall(rf"\bld\.global\.{vector}\.", launch.ptx)) >= loads
         assert len(re.findall(rf"\bst\.global\.{vector}\.", launch.ptx)) >= stores
         assert not re.search(r"\bcall\b", launch.ptx)
     code = launches[-1].ptx
     launches.clear()
     return code
+
+
+@cache
+def check_instructions(ptx):
+    """The interpreter knows every instruction, also those that its tests do not come to."""
+    program = Program(ptx)
+    for place in range(len(program.blocks)):
+        translated(program, place)
 
 
 def check_arguments(launch):
