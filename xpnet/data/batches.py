@@ -129,6 +129,8 @@ class Batches:
         with backend.memory_for(purpose):
             self.x, self.y = self._placed(x), None if y is None else self._placed(y)
         self._has_labels = y is not None and self.y.ndim == 1 and backend.xp.isdtype(self.y.dtype, "integral")
+        if self._has_labels and backend.owns(y):
+            self.y = backend.xp.asarray(y, copy=True)  # contiguous, as kernels need labels
 
     def order(self, epoch: int) -> Array:
         """The row indices of an epoch, in order, on the device, valid until those of another epoch are asked for.
@@ -181,9 +183,10 @@ class Batches:
         return self._rows(x, batch, indices, context, self.dtype, labels=y, labels_out=labels), labels
 
     def _rows(self, x: Array, batch: Batch, indices: Array, context: Context, dtype: str, **labels: Array) -> Array:
-        """The rows of x, by the indices or, where the device knows the step, by the order of its epoch."""
+        """The rows of x, by the indices or, where the device knows the batch's step, by the order of its epoch."""
         out, of_step = context.empty(self, "x", (batch.rows, *x.shape[1:]), getattr(self.backend.xp, dtype)), None
-        if context.device_step is not None and batch.step is not None and self._resident:
+        on_device = context.device_step is not None and self._resident
+        if on_device and batch.step == context.step % 2**32:  # the number of the part is above these bits
             batch_size = min(self.batch_size, self.samples)  # a number that a kernel takes
             of_step = ops.BatchOfStep(context.device_step, self.steps_per_epoch, batch_size, batch.rows)
             indices = self._order[batch.start :]
