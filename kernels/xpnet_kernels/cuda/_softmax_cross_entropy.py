@@ -152,6 +152,8 @@ class CrossEntropy:
             raise ValueError("ignore_index goes with integer labels; mask rows of probabilities with row_weights of 0")
         if ignore_index is not None and not -(2**63) <= operator.index(ignore_index) < 2**63:
             raise ValueError(f"ignore_index must be a number of 64 bits, not {ignore_index}")
+        if ignore_index is not None and ignore_index < 0 and not y.element.signed:
+            ignore_index = None  # no label is negative; the kernel, which compares int64, would take 2**64 - 1 for -1
         if probabilities and rows > 0 and columns == 0:
             raise ValueError(f"logits of shape {shape} have no class to take a softmax over")
         per_row = reduction == "none"
