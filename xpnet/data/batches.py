@@ -129,6 +129,8 @@ class Batches:
         with backend.memory_for(purpose):
             self.x, self.y = self._placed(x), None if y is None else self._placed(y)
         self._has_labels = y is not None and self.y.ndim == 1 and backend.xp.isdtype(self.y.dtype, "integral")
+        if self._has_labels and backend.owns(y):
+            self.y = backend.xp.asarray(y, copy=True)  # contiguous, as kernels need labels
 
     def order(self, epoch: int) -> Array:
         """The row indices of an epoch, in order, on the device, valid until those of another epoch are asked for.
@@ -174,7 +176,8 @@ class Batches:
         if self.dtype is None:
             return xp.take(x, indices, axis=0), None if y is None else self._targets(y, indices)
         out = context.empty(self, "x", (indices.shape[0], *x.shape[1:]), getattr(xp, self.dtype))
-        if context.device_step is not None and batch.step is not None and self._resident:
+        on_device = context.device_step is not None and self._resident
+        if on_device and batch.step == context.step % 2**32:  # the number of the part is above these bits
             return self._gather_step(batch, self.dtype, out, context)
         x = ops.gather(self.backend, x, indices, self._divisor, self.dtype, out)
         return x, None if y is None else self._targets(y, indices)

@@ -125,7 +125,7 @@ def _fused(
     steps: Array | None,
     table: HyperparameterTable | None,
 ) -> None:
-    summary, rows = result.summary, result.rows
+    summary, rows = result.summarized, result.rows
     if summary is None:
         summary = backend.xp.empty((4,), dtype=backend.xp.float64, device=backend.device)
         bad_row = -1.0 if result.bad_row is None else result.bad_row

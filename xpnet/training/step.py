@@ -87,6 +87,7 @@ class TrainingStep:
         steps = self._device_steps.vector
         table = None if steps is None else self.optimizer.table(step)
         ops.end_step(self.backend, self.report, result, step + 1, self._guard, steps=steps, table=table)
+        self._device_steps.advanced_from(step)
         self._guarded_update(step)
         if self.average is not None:
             self.average.update(self._found_inf)
