@@ -208,6 +208,17 @@ RACES = {
     "a barrier between": (
         "ld.global.u32 %r1, [%p0]; bar.sync 0; setp.eq.u32 %b0, %t, 0; @%b0 st.global.u32 [%p0], 7;", False,
     ),
+    "atomic additions": ("red.global.add.u32 [%p0], 1;", False),
+    "additions to what another thread writes": (
+        "setp.eq.u32 %b0, %t, 0; @%b0 st.global.u32 [%p0], 7; red.add.u32 [%p0], 1;", True,
+    ),
+    "a barrier before the additions": (
+        "setp.eq.u32 %b0, %t, 0; @%b0 st.global.u32 [%p0], 7; bar.sync 0; red.add.u32 [%p0], 1;", False,
+    ),
+    "reads of what others add to": ("red.global.add.u32 [%p0], 1; ld.global.u32 %r0, [%p0];", True),
+    "writes of what others add to": (
+        "red.add.u32 [%p0], 1; setp.eq.u32 %b0, %t, 0; @%b0 st.global.u32 [%p0], 7;", True,
+    ),
 }  # fmt: skip
 
 
