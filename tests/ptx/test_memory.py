@@ -193,6 +193,12 @@ def test_what_is_refused_in_shared_memory(launch, body, message):
         launch(body, np.zeros(1), declarations=SHARED)
 
 
+def test_a_kernel_may_declare_48_kilobytes_of_shared_memory(launch):
+    launch("st.shared.u32 [room+49148], %t;", np.zeros(1), block=1, declarations=".shared .align 4 .b8 room[49152];")
+    with pytest.raises(PtxError, match="49156 bytes of shared memory"):
+        launch("", np.zeros(1), declarations=".shared .align 4 .b8 room[49156];")
+
+
 RACES = {
     "one word": ("st.global.u32 [%p0], %t;", True),
     "the same value": ("mov.u32 %r0, 7; st.global.u32 [%p0], %r0;", False),
