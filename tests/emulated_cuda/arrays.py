@@ -54,7 +54,10 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     @shape.setter
     def shape(self, shape: Any) -> None:
-        self.host = np.reshape(self.host, shape, copy=False)
+        try:
+            self.host = np.reshape(self.host, shape, copy=False)
+        except ValueError:
+            raise AttributeError("incompatible shape") from None
 
     @property
     def flags(self) -> SimpleNamespace:
