@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def counts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
     specification = importlib.util.spec_from_file_location("cuda_counts", BENCH / "cuda_counts.py")
     module = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "cuda_counts", module)  # where its dataclasses look for their types
     specification.loader.exec_module(module)
     return module
 

@@ -7,24 +7,14 @@ import importlib.util
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.emulated_cuda import emulated_cuda, recorded
+from tests.emulated_cuda import recorded
 from tests.emulated_cuda.operators import FUNCTIONS
 
 MISSING = importlib.util.find_spec("cupy") is None
-
-
-@pytest.fixture(autouse=True)
-def cupy() -> Iterator[Any]:
-    with emulated_cuda():
-        import cupy
-
-        yield cupy
 
 
 HOST = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -275,7 +275,8 @@ PTX = {  # edit, what is run, the message
         replaced(r"(ld\.global\.[uf]32[^;]*\[%rd\d+)\]", r"\1+4]"), cross_entropy(33, 11), "outside every array",
     ),
     "a store shifted by 4 bytes": (
-        replaced(r"(st\.global\.f32\s+\[%rd\d+)\]", r"\1+4]"), cross_entropy(33, 11), "written outside every array|race for global memory",
+        replaced(r"(st\.global\.f32\s+\[%rd\d+)\]", r"\1+4]"), cross_entropy(33, 11),
+        "written outside every array|race for global memory",
     ),
     "a shuffle that half of the warp names": (
         replaced(r"(shfl\.sync\.bfly\.b32 [^;]*), [^,;]+;", r"\1, 0x0000FFFF;"), cross_entropy(64, 100),

@@ -141,7 +141,12 @@ def array(
         raise ValueError(f"{name} must have the shape {shape}, not {actual}")
     if dimensions is not None and len(actual) != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimension(s), not the shape {actual}")
-    row_stride = _row_stride(name, actual, strides, element.bitwidth // 8)
+    item = element.bitwidth // 8
+    if address % item and 0 not in actual:
+        raise ValueError(
+            f"{name} must be aligned to its {item}-byte items, but its address is {address:#x}; make a copy"
+        )
+    row_stride = _row_stride(name, actual, strides, item)
     return DeviceArray(name, address, actual, row_stride, element, read_only=True)
 
 
