@@ -192,6 +192,12 @@ class TestArithmetic:
         assert record.operations == ["copy"] * 3
         assert (x.ravel().data.ptr, x.T.reshape(6).data.ptr == x.data.ptr) == (x.data.ptr, False)
 
+    def test_another_shape_without_a_copy(self, cupy) -> None:
+        x = cupy.asarray(HOST)
+        same = x.view()
+        same.shape = (3, -1)
+        assert (same.shape, x.shape, same.data.ptr) == ((3, 2), (2, 3), x.data.ptr)
+
     def test_concatenating_copies_each_or_sends_a_list_of_addresses(self, cupy) -> None:
         rows = [cupy.asarray(row) for row in np.arange(18.0).reshape(9, 2)]
         for count, operations in ((8, ["copy"] * 8), (9, ["to device", "concatenate"])):
