@@ -268,3 +268,13 @@ def test_moves_pack_and_unpack_bits(launch):
 def test_unknown_instructions_are_refused(launch, text):
     with pytest.raises(PtxError, match="unknown instruction"):
         launch(f"mov.u32 %r1, 0; mov.f32 %f1, 0f00000000; {text};")
+
+
+def test_the_halves_of_what_all_threads_share(launch):
+    out = np.zeros(2, np.uint32)
+    launch(
+        """mov.b64 {%r0, %r1}, %p0; setp.eq.u32 %b0, %r0, 0; @%b0 bra END;
+        st.global.u32 [%p0], %r0; st.global.u32 [%p0+4], %r1; END:""",
+        out,
+    )
+    assert out.view(np.uint64)[0] == out.ctypes.data

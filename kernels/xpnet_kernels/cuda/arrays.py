@@ -107,7 +107,7 @@ def _read_cupy(value: Any) -> Memory:
 
 
 def _read_interface(value: Any) -> Memory | Any:
-    interface = getattr(value, _INTERFACE, None)
+    interface = None if isinstance(value, np.generic) else getattr(value, _INTERFACE, None)
     if interface is None:
         return value
     address, read_only = interface["data"]
