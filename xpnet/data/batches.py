@@ -130,7 +130,7 @@ class Batches:
             self.x, self.y = self._placed(x), None if y is None else self._placed(y)
         self._has_labels = y is not None and self.y.ndim == 1 and backend.xp.isdtype(self.y.dtype, "integral")
         if self._has_labels and backend.owns(y):
-            self.y = backend.xp.asarray(y, copy=True)  # contiguous, as kernels need labels
+            self.y = backend.xp.asarray(self.y, copy=True)  # contiguous, as kernels need labels
 
     def order(self, epoch: int) -> Array:
         """The row indices of an epoch, in order, on the device, valid until those of another epoch are asked for.
