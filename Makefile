@@ -12,7 +12,7 @@ help:
 	@echo "make lint               ruff, mypy, and what pyright sees of the public names"
 	@echo "make guarantees         repeat at length what docs/guarantees.md promises (kills, runs of one seed): minutes"
 	@echo "make fuzz               the part of it that reads 20,000 hostile files"
-	@echo "make test-cuda-compile  compile the CUDA kernels without a GPU (installs about 1 GB)"
+	@echo "make test-cuda-compile  every CUDA test that needs no GPU (installs about 1 GB); TESTS=folder chooses"
 	@echo "make test-peers         compare with PyTorch and Keras, in an environment of its own"
 	@echo "make test-arm64         the tests of operations, layers and CPU kernels on an emulated arm64 (needs qemu-user-static)"
 	@echo "make gpu                on a CUDA GPU: its tests and benchmarks, to the folder OUT; installs nothing;"
@@ -57,7 +57,7 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python -m pytest -m guarantees -s tests/fuzz
 
 test-cuda-compile: $(VENV)/.cuda-compile
-	XPNET_REQUIRE_CUDA_COMPILE=1 $(BIN)/python -m pytest -m cuda_compile
+	XPNET_REQUIRE_CUDA_COMPILE=1 $(BIN)/python -m pytest -m cuda_compile $(TESTS)
 
 PEERS := .venv-peers
 
