@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import sys
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet.backends import PRECISIONS
 from xpnet.backends.cupy_backend import CudaKernels
 
 
@@ -125,3 +127,10 @@ def test_on_cuda_each_is_launched_on_the_current_stream(monkeypatch) -> None:
     kernels.sgd_update("values")
     assert launches == [(("values",), {"stream": 41, "finite": None}), (("values",), {"stream": 42})]
     assert getattr(kernels, "no_such_kernel", None) is None
+
+
+def test_kernels_of_the_callers_own_stay_at_every_precision(current: list[int]) -> None:
+    cuda, own = xpnet.backend("cuda"), SimpleNamespace()
+    assert dataclasses.replace(cuda, kernels=own).at_precision("tf32").kernels is own
+    assert cuda.at_precision("float32") is cuda
+    assert [cuda.at_precision("tf32").at_precision(name).kernels.tf32 for name in PRECISIONS] == [False, True, False]

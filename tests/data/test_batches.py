@@ -54,11 +54,15 @@ def test_a_batch_is_the_same_where_the_device_knows_its_step(backend, dtype) -> 
     for step in (0, 1, 3):
         for part in batches.at(step).parts(3):
             expected = [np.array(backend.to_numpy(array)) for array in batches.gather(part, context)]
-            context.device_step = backend.asarray(np.array([step + part.number * 2**32]))
+            context.step = step + part.number * 2**32
+            context.device_step = backend.asarray(np.array([context.step]))
             for ours, theirs in zip(batches.gather(part, context), expected, strict=True):
                 np.testing.assert_array_equal(backend.to_numpy(ours), theirs)
             rows = Batch(backend.asarray(np.array([6, 0])))  # of the caller's own choice
             assert backend.to_numpy(batches.gather(rows, context)[1]).tolist() == [2, 3]
+            other = batches.at(step ^ 1)  # of a step that is not the device's
+            x, expected = batches.gather(other, context)[0], X[backend.to_numpy(other.indices)]
+            np.testing.assert_array_equal(backend.to_numpy(x), expected)
             context.device_step = None
 
 
@@ -105,6 +109,13 @@ def test_a_batch_is_gathered_and_divided(backend, resident, dtype) -> None:
         np.testing.assert_array_equal(backend.to_numpy(x), expected, strict=True)
         assert backend.to_numpy(y).tolist() == Y[rows].tolist()
         assert context.prescaled is rescale
+
+
+def test_labels_in_a_column_of_a_table(backend) -> None:
+    table = backend.asarray(np.stack([Y, Y + 1], axis=1))
+    batches = Batches(backend, X, table[:, 1])
+    _, y = batches.gather(Batch(backend.asarray(np.array([2, 0]))), Context(backend))
+    assert backend.to_numpy(y).tolist() == [5, 4]
 
 
 def test_samples_without_targets(backend) -> None:

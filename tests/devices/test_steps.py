@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,7 @@ class TestFaults:
             return getattr(xpnet_kernels.cuda, name)
 
         monkeypatch.setattr(CudaKernels, "__getattr__", on_the_default_stream)
+        emulated = replace(emulated, kernels=CudaKernels())  # which has looked up none of them yet
         with pytest.raises(
             StreamRaceError, match=r"on the stream 0 (reads|writes) memory that the stream \d+ (wrote|reads)"
         ):

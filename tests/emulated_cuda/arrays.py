@@ -38,7 +38,6 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     # What needs no device
 
-    shape = property(lambda self: self.host.shape)
     dtype = property(lambda self: self.host.dtype)
     size = property(lambda self: self.host.size)
     ndim = property(lambda self: self.host.ndim)
@@ -48,6 +47,17 @@ class ndarray:  # noqa: N801 (CuPy's name)
     device = property(lambda self: Device(self.block.device))
     T = property(lambda self: view(self, self.host.T))
     real = property(lambda self: self)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.host.shape
+
+    @shape.setter
+    def shape(self, shape: Any) -> None:
+        try:
+            self.host = np.reshape(self.host, shape, copy=False)
+        except ValueError:
+            raise AttributeError("incompatible shape") from None
 
     @property
     def flags(self) -> SimpleNamespace:

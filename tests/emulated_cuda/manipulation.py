@@ -36,6 +36,11 @@ for _name in (
     globals()[_name] = _viewing(_name)
 
 
+def shape(a: ndarray) -> tuple[int, ...]:
+    """The shape."""
+    return a.shape
+
+
 def reshape(a: ndarray, newshape: Any, order: str = "C") -> ndarray:
     """The same elements in another shape: a view where there can be one."""
     return a.reshape(newshape, order=order)

@@ -7,24 +7,14 @@ import importlib.util
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.emulated_cuda import emulated_cuda, recorded
+from tests.emulated_cuda import recorded
 from tests.emulated_cuda.operators import FUNCTIONS
 
 MISSING = importlib.util.find_spec("cupy") is None
-
-
-@pytest.fixture(autouse=True)
-def cupy() -> Iterator[Any]:
-    with emulated_cuda():
-        import cupy
-
-        yield cupy
 
 
 HOST = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -201,6 +191,12 @@ class TestArithmetic:
                 same[...] = same
         assert record.operations == ["copy"] * 3
         assert (x.ravel().data.ptr, x.T.reshape(6).data.ptr == x.data.ptr) == (x.data.ptr, False)
+
+    def test_another_shape_without_a_copy(self, cupy) -> None:
+        x = cupy.asarray(HOST)
+        same = x.view()
+        same.shape = (3, -1)
+        assert (same.shape, x.shape, same.data.ptr) == ((3, 2), (2, 3), x.data.ptr)
 
     def test_concatenating_copies_each_or_sends_a_list_of_addresses(self, cupy) -> None:
         rows = [cupy.asarray(row) for row in np.arange(18.0).reshape(9, 2)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,6 @@ import pytest
 
 from tests.emulated_cuda import StreamRaceError, emulated_cuda, recorded
 from tests.emulated_cuda.memory import ALIGNMENT, OutOfBoundsError, OutOfMemoryError, pool
-
-
-@pytest.fixture(autouse=True)
-def cupy() -> Iterator[Any]:
-    with emulated_cuda():
-        import cupy
-
-        yield cupy
 
 
 class TestMemory:

@@ -176,8 +176,9 @@ class TestTargets:
 
 
 def test_the_results_of_all_parts_of_a_batch_live_together(backend) -> None:
-    """In reused memory, too; the next step's take their place."""
+    """In the reused memory of a step that may be captured, too; those of the next step take their place."""
     loss, context, found = SoftmaxCrossEntropy(), Context(backend, training=True, reuse=True), []
+    context.device_step = backend.asarray(np.array([0]))
     for part in (0, 1):
         context.part = part
         logits, labels = backend.asarray(LOGITS[2 * part :][:2]), backend.asarray(LABELS[2 * part :][:2])

@@ -258,6 +258,8 @@ def test_type_checkers_know_every_option() -> None:
 def test_calls_in_the_wrong_order(cpu) -> None:
     with pytest.raises(xpnet.CallOrderError, match=r"Adam.update needs initialize\(model\) before it"):
         Adam().update(0)
+    with pytest.raises(xpnet.CallOrderError, match=r"Adam.update needs initialize\(model\) before it"):
+        Adam().table(0)
     with pytest.raises(xpnet.CallOrderError, match="this Linear has no parameters yet"):
         Adam().initialize(xpnet.Linear(2, 2))
 

@@ -93,3 +93,5 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "float64, cpu-reference agree in 1 steps" in capsys.readouterr().out
     assert main([*command, "bf16", "--backends", "float64,cpu"]) == 2
     assert "bf16 needs a CUDA device, not backend 'cpu'" in capsys.readouterr().err
+    assert main([*command, "fp8"]) == 2
+    assert "unknown precision 'fp8'; the choices are float32, tf32, bf16" in capsys.readouterr().err

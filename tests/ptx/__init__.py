@@ -5,6 +5,7 @@ from .device import InterpretedDevice, Launch, interpreted
 from .errors import PtxError
 from .memory import Memory, Region
 from .program import Program
+from .resources import Resources, resources
 from .run import run
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "Program",
     "PtxError",
     "Region",
+    "Resources",
     "Traffic",
     "interpreted",
+    "resources",
     "run",
 ]

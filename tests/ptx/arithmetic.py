@@ -224,7 +224,7 @@ def _conversion(name: str, modifiers: tuple[str, ...], kind: str) -> Operation |
     if (real_to, real_source, how) in ((True, True, ["rni"]), (True, True, ["rzi"])) and to == source:
         function: Callable[..., Any] = np.rint if how == ["rni"] else np.trunc
     elif real_source and not real_to and how in (["rzi"], ["rni"]):
-        function = _to_integer(to, np.trunc if how == ["rzi"] else np.rint)
+        function = _to_integer(to, source, np.trunc if how == ["rzi"] else np.rint)
     elif to == "bf16" and source == "f32" and how == ["rn"]:
         function = floating.bfloat16
     elif to == "f16" and source in ("f32", "f64") and how == ["rn"]:
@@ -243,15 +243,16 @@ def _rounds(to: str, source: str) -> bool:
     return source[0] != "f" or DTYPES[to].itemsize < DTYPES[source].itemsize
 
 
-def _to_integer(to: str, rounding: Callable) -> Callable[..., Any]:
-    """Beyond the range the nearest number in it; of NaN 0."""
+def _to_integer(to: str, source: str, rounding: Callable) -> Callable[..., Any]:
+    """Beyond the range the nearest number in it; of NaN 0 or, where one of the types has 64 bits, the highest bit."""
     limits = np.iinfo(DTYPES[to])
+    of_nan = np.array(1 << (limits.bits - 1) if 64 in (limits.bits, DTYPES[source].itemsize * 8) else 0, np.uint64)
 
     def convert(a: Any) -> Any:
         whole = rounding(np.asarray(a, np.float64))
         inside = (whole >= float(limits.min)) & (whole < float(limits.max) + (limits.bits <= 32))
         beyond = np.where(whole < 0, DTYPES[to].type(limits.min), DTYPES[to].type(limits.max))
         converted = np.where(inside, whole, 0).astype(DTYPES[to])
-        return np.where(inside | np.isnan(whole), converted, beyond)
+        return np.where(np.isnan(whole), of_nan.astype(DTYPES[to]), np.where(inside, converted, beyond))
 
     return convert

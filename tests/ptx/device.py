@@ -110,6 +110,25 @@ def compiled_ptx(kernel: Callable, signature: tuple[Any, ...], compute_capabilit
     from numba import types
     from xpnet_kernels.cuda.numba_cuda import cuda
     from xpnet_kernels.cuda.primitives import BLOCK
+
+    def compile_ptx() -> str:
+        current = SimpleNamespace(compute_capability=compute_capability)
+        # Numba asks the current device which code a device function needs.
+        with patch("numba.cuda.dispatcher.get_current_device", lambda: current):
+            text, _ = cuda.compile_ptx(kernel, types.void(*signature), cc=compute_capability, launch_bounds=BLOCK)
+        return text
+
+    return cached(kernel, signature, compute_capability, "ptx", compile_ptx)
+
+
+def cached(
+    kernel: Callable,
+    signature: tuple[Any, ...],
+    compute_capability: tuple[int, int],
+    kind: str,
+    make: Callable[[], str],
+) -> str:
+    """What is made of a kernel, or was made of the same kernel by the same compiler."""
     from xpnet_kernels.source_hash import source_hash
 
     cells = [str(getattr(cell.cell_contents, "name", cell.cell_contents)) for cell in kernel.__closure__ or ()]
@@ -117,13 +136,10 @@ def compiled_ptx(kernel: Callable, signature: tuple[Any, ...], compute_capabilit
         kernel.__module__, kernel.__name__, cells, [str(kind) for kind in signature], compute_capability,
         source_hash("cuda"), platform.python_version(), version("numba-cuda"), version("numba"),
     )  # fmt: skip
-    path = CACHE / f"{kernel.__name__}-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.ptx"
+    path = CACHE / f"{kernel.__name__}-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.{kind}"
     if path.exists():
         return path.read_text()
-    current = SimpleNamespace(compute_capability=compute_capability)
-    # Numba asks the current device which code a device function needs.
-    with patch("numba.cuda.dispatcher.get_current_device", lambda: current):
-        text, _ = cuda.compile_ptx(kernel, types.void(*signature), cc=compute_capability, launch_bounds=BLOCK)
+    text = make()
     CACHE.mkdir(exist_ok=True)
     (CACHE / ".gitignore").write_text("*\n")
     temporary = path.with_suffix(f".{os.getpid()}")

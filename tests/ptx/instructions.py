@@ -118,7 +118,8 @@ def _unpack(instruction: Instruction, program: Program) -> Step:
     writers = [_writer(target, f"b{item * 8}", program) for target in targets]
 
     def unpack(registers: Any, wave: Wave) -> None:
-        pieces = np.ascontiguousarray(read(registers))[..., None].view(part)
+        values = read(registers)
+        pieces = np.ascontiguousarray(values).reshape(*values.shape, 1).view(part)
         for k, write in enumerate(writers):
             write(registers, pieces[..., k])
 

@@ -15,6 +15,7 @@ from .program import Program
 from .registers import DTYPES
 from .wave import Wave
 
+_SHARED_BYTES = 48 * 1024  # static shared memory of a block
 _THREADS = 8192  # that run at the same time: fewer take longer, more are no faster
 
 Dimensions = tuple[int, int, int]
@@ -51,6 +52,8 @@ def run(
         raise PtxError(f"a block of {threads} threads, of a kernel for at most {program.max_threads}")
     if not (0 < grid[0] < 2**31 and 0 < grid[1] < 2**16 and 0 < grid[2] < 2**16):
         raise PtxError(f"a grid of {grid} blocks")
+    if (shared := sum(map(len, program.shared.places.values()))) > _SHARED_BYTES:
+        raise PtxError(f"{shared} bytes of shared memory, of {_SHARED_BYTES} that a kernel may declare for a block")
     if len(values) != len(program.parameters):
         raise PtxError(f"{len(values)} arguments, of a kernel that takes {len(program.parameters)}")
     parameters = [_parameter(kind, value) for (_, kind), value in zip(program.parameters, values, strict=True)]

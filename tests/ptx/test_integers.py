@@ -206,8 +206,8 @@ def test_real_numbers_to_whole_ones(evaluate, source, to, name, rounding):
     )
 
     def expected(x):
-        if math.isnan(x):
-            return 0
+        if math.isnan(x):  # PTX's document: the highest bit, unless no type has 64 bits
+            return 0 if (to[1:], source) == ("32", "f32") else lowest or 2 ** (int(to[1:]) - 1)
         return lowest if x == -math.inf else highest if x == math.inf else min(max(rounding(x), lowest), highest)
 
     actual = evaluate(f"cvt.{name}.{to}.{source}", f"{source} {to}", operands)
@@ -268,3 +268,13 @@ def test_moves_pack_and_unpack_bits(launch):
 def test_unknown_instructions_are_refused(launch, text):
     with pytest.raises(PtxError, match="unknown instruction"):
         launch(f"mov.u32 %r1, 0; mov.f32 %f1, 0f00000000; {text};")
+
+
+def test_the_halves_of_what_all_threads_share(launch):
+    out = np.zeros(2, np.uint32)
+    launch(
+        """mov.b64 {%r0, %r1}, %p0; setp.eq.u32 %b0, %r0, 0; @%b0 bra END;
+        st.global.u32 [%p0], %r0; st.global.u32 [%p0+4], %r1; END:""",
+        out,
+    )
+    assert out.view(np.uint64)[0] == out.ctypes.data

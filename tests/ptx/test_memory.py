@@ -193,6 +193,12 @@ def test_what_is_refused_in_shared_memory(launch, body, message):
         launch(body, np.zeros(1), declarations=SHARED)
 
 
+def test_a_kernel_may_declare_48_kilobytes_of_shared_memory(launch):
+    launch("st.shared.u32 [room+49148], %t;", np.zeros(1), block=1, declarations=".shared .align 4 .b8 room[49152];")
+    with pytest.raises(PtxError, match="49156 bytes of shared memory"):
+        launch("", np.zeros(1), declarations=".shared .align 4 .b8 room[49156];")
+
+
 RACES = {
     "one word": ("st.global.u32 [%p0], %t;", True),
     "the same value": ("mov.u32 %r0, 7; st.global.u32 [%p0], %r0;", False),
@@ -207,6 +213,17 @@ RACES = {
     ),
     "a barrier between": (
         "ld.global.u32 %r1, [%p0]; bar.sync 0; setp.eq.u32 %b0, %t, 0; @%b0 st.global.u32 [%p0], 7;", False,
+    ),
+    "atomic additions": ("red.global.add.u32 [%p0], 1;", False),
+    "additions to what another thread writes": (
+        "setp.eq.u32 %b0, %t, 0; @%b0 st.global.u32 [%p0], 7; red.add.u32 [%p0], 1;", True,
+    ),
+    "a barrier before the additions": (
+        "setp.eq.u32 %b0, %t, 0; @%b0 st.global.u32 [%p0], 7; bar.sync 0; red.add.u32 [%p0], 1;", False,
+    ),
+    "reads of what others add to": ("red.global.add.u32 [%p0], 1; ld.global.u32 %r0, [%p0];", True),
+    "writes of what others add to": (
+        "red.add.u32 [%p0], 1; setp.eq.u32 %b0, %t, 0; @%b0 st.global.u32 [%p0], 7;", True,
     ),
 }  # fmt: skip
 

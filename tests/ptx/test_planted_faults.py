@@ -179,14 +179,15 @@ SOURCE = {  # file, text, what replaces it, what is run, the message
         bias_backward(40, 50), None,
     ),
     "the column before a row": (
-        "tiles.py", "if aligned and first >= 0", "if first >= -1", cross_entropy(5, 2001), None,
+        "tiles.py", "if uint32(column) < starts:", "if column < int32(starts):", cross_entropy(5, 2001), None,
     ),
     "vectors where an array is not aligned": (
         "tiles.py", "if aligned and first >= 0", "if first >= 0", sgd(900, apart=1), "misaligned access of 16 bytes",
     ),
     "a vector past the end of the row": (
-        "tiles.py", "first + width(row) <= columns:\n        store_vector", "first < columns:\n        store_vector",
-        cross_entropy(5, 2002), "16 bytes at .* written outside every array",
+        "tiles.py", "if aligned and uint32(column) < vector_starts(row, columns):",
+        "if aligned and column >= 0 and column < columns:", cross_entropy(5, 2002),
+        "16 bytes at .* written outside every array",
     ),
     "no barrier after the writes": (
         "reductions.py", "= value\n    barrier()", "= value", cross_entropy(3, 9000), "shared memory .* no barrier",
@@ -196,7 +197,7 @@ SOURCE = {  # file, text, what replaces it, what is run, the message
         "wait for ever|no barrier",
     ),
     "one warp writes for all": (
-        "reductions.py", "if thread_index() % WARP == 0:", "if thread_index() == 0:", cross_entropy(3, 9000),
+        "reductions.py", "if lane == 0:", "if thread_index() == 0:", cross_entropy(3, 9000),
         "shared memory is read before it is written",
     ),
     "the wrong lane": (
@@ -204,7 +205,7 @@ SOURCE = {  # file, text, what replaces it, what is run, the message
         cross_entropy(64, 100), None,
     ),
     "the wrong maximum": (
-        "reductions.py", "return a if b <= a", "return b if b <= a", cross_entropy(64, 100), None,
+        "reductions.py", "return a > b or", "return a < b or", cross_entropy(64, 100), None,
     ),
     "rounding towards zero": (
         "device_memory.py", '"cvt.rn.bf16.f32 $0, $1;"', '"{.reg .b16 %low; mov.b32 {%low, $0}, $1;}"',
@@ -236,7 +237,7 @@ SOURCE = {  # file, text, what replaces it, what is run, the message
     ),
     "a block of too many threads in a launch": (
         "flat_vectors.py", "_MAX_BLOCKS), (_THREADS, 1)", "_MAX_BLOCKS), (1024, 1)", sgd(9000),
-        "a block of 1024 threads, of a kernel for at most 512",
+        "a block of 1024 threads, of a kernel for at most 384",
     ),
     "the distance of another array's rows in a launch": (
         "_bias_activation_backward.py", "dy.row_stride, y.row_stride,", "dy.shape[1], y.row_stride,",
@@ -271,10 +272,11 @@ PTX = {  # edit, what is run, the message
         "misaligned access of 16 bytes",
     ),
     "an element's load shifted by 4 bytes": (
-        replaced(r"(ld\.global\.f32[^;]*\[%rd\d+)\]", r"\1+4]"), cross_entropy(33, 11), "outside every array",
+        replaced(r"(ld\.global\.[uf]32[^;]*\[%rd\d+)\]", r"\1+4]"), cross_entropy(33, 11), "outside every array",
     ),
     "a store shifted by 4 bytes": (
-        replaced(r"(st\.global\.f32\s+\[%rd\d+)\]", r"\1+4]"), cross_entropy(33, 11), "written outside every array",
+        replaced(r"(st\.global\.f32\s+\[%rd\d+)\]", r"\1+4]"), cross_entropy(33, 11),
+        "written outside every array|race for global memory",
     ),
     "a shuffle that half of the warp names": (
         replaced(r"(shfl\.sync\.bfly\.b32 [^;]*), [^,;]+;", r"\1, 0x0000FFFF;"), cross_entropy(64, 100),

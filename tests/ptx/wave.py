@@ -99,6 +99,9 @@ class Wave:
         self.memory.check(addresses, dtype.itemsize, writing=True)
         if self.counter:
             self.counter.counts.atomics += len(lanes)
+        for hazards, _, granules, by in self._watched(addresses, dtype.itemsize, lanes):
+            if hazards.add(granules, by).any():
+                raise PtxError(_RACE)
         items, places = self.memory.items(addresses, dtype.itemsize)
         different, which = np.unique(places, return_inverse=True)
         sums = items[different].view(dtype)

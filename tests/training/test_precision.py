@@ -164,6 +164,33 @@ def test_one_that_takes_bfloat16_gets_it() -> None:
     assert own.types[:8] == [BFLOAT16] * 8  # two steps; diagnoses after the last are computed in float32
 
 
+class Doubled(xpnet.Linear):
+    """New passes, with those of a class that takes bfloat16 in them."""
+
+    def forward(self, x: Any, context: xpnet.Context) -> Any:
+        self.type = str(x.dtype)
+        y = super().forward(x, context)
+        return y + x @ self.parameters["W"]
+
+    def backward(self, dy: Any, context: xpnet.Context) -> Any:
+        dx = super().backward(dy, context)
+        return dx + dy @ self.parameters["W"].T
+
+
+class Weighted(xpnet.SoftmaxCrossEntropy):
+    """The same of a loss."""
+
+    def compute(self, outputs: Any, targets: Any, context: xpnet.Context) -> Any:
+        self.type = str(outputs.dtype)
+        return super().compute(outputs, targets, context)
+
+
+def test_new_passes_get_float32_whatever_their_base_class_takes() -> None:
+    own, loss = Doubled(16, 16), Weighted()
+    trained(xpnet.Sequential(xpnet.Linear(64, 16), own, xpnet.Linear(16, 10)), loss)
+    assert {own.type, loss.type} == {"float32"}
+
+
 def test_a_loss_of_ones_own_gets_float32() -> None:
     seen = []
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
 import xpnet
 from xpnet import Linear, Optimizer, Sequential, SoftmaxCrossEntropy, Trainer
+from xpnet.backends import Backend
 from xpnet.data import InOrder
+from xpnet.training import batches_for
 
 X = np.random.default_rng(0).normal(size=(24, 3))
 Y = np.arange(24) % 2
@@ -126,6 +130,40 @@ def test_an_update_of_ones_own_replaces_the_optimizers(backend) -> None:
     trainer.fit((spoilt, Y), steps=2, batch_size=4, sampler=InOrder())
     assert (backend.to_numpy(trainer.model.parameters["0.W"]) == 1.0).all()
     assert trainer.history[-1]["skipped_steps"] == 1
+
+
+def test_after_a_step_that_raised_the_next_one_takes_its_own_batch(backend, cpu) -> None:
+    def run(on: Backend) -> list[np.ndarray]:
+        trainer = trainer_on(on, xpnet.SGD(0.1))
+        step, context = trainer.training_step, xpnet.Context(on, training=True)
+        batches, gradients = batches_for(trainer.model, (X, Y), trainer.loss, batch_size=4), step.gradients
+
+        def failing(x, y, context):
+            if context.step == 1:
+                raise MemoryError
+            return gradients(x, y, context)
+
+        step.gradients = failing
+        for number in range(4):
+            with suppress(MemoryError):
+                step(batches, number, context)
+        return state(trainer)
+
+    np.testing.assert_allclose(run(backend)[0], run(cpu)[0], rtol=0, atol=1e-14)
+
+
+def test_a_loss_that_was_replaced_in_the_result_is_what_is_reported(backend) -> None:
+    trainer = trainer_on(backend, xpnet.SGD(0.0))
+    gradients = trainer.training_step.gradients
+
+    def with_a_penalty(x, y, context):
+        result = gradients(x, y, context)
+        return result._replace(loss=result.loss + 1000.0)
+
+    exact = trainer.fit((X, Y), steps=3, batch_size=8, sampler=InOrder())[-1]["train_loss"]
+    trainer.training_step.gradients = with_a_penalty
+    found = trainer.fit((X, Y), steps=6, batch_size=8, sampler=InOrder())[-1]["train_loss"]
+    assert found == pytest.approx(exact + 1000.0, rel=1e-12)
 
 
 def test_an_optimizer_without_a_rule(cpu) -> None:

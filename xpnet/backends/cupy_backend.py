@@ -43,7 +43,9 @@ class CuPyBackend(Backend):
     def at_precision(self, precision: str) -> CuPyBackend:
         """See :meth:`Backend.at_precision`."""
         changed = super().at_precision(precision)
-        return changed if self.kernels is None else replace(changed, kernels=CudaKernels(tf32=precision == "tf32"))
+        if changed is self or not isinstance(self.kernels, CudaKernels):  # kernels of the caller's own stay
+            return changed
+        return replace(changed, kernels=CudaKernels(tf32=precision == "tf32"))
 
     def _require_precision(self, precision: str) -> None:
         if self.dtype != "float32":

@@ -42,8 +42,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Compare, and return all results."""
     import xpnet
     from xpnet import training
+    from xpnet.backends import PRECISIONS
+    from xpnet.errors import one_of
     from xpnet.parity import compare_recipe
 
+    one_of("precision", options.precision, PRECISIONS)
     if options.backends is None:
         on_cpu = {"float32": ["cpu-reference", "cpu"], "bf16": ["cpu-reference"]}.get(options.precision, [])
         names = ["float64", *on_cpu, *([] if on_cpu and xpnet.cuda_problem() else ["cuda"])]

@@ -129,6 +129,8 @@ class Batches:
         with backend.memory_for(purpose):
             self.x, self.y = self._placed(x), None if y is None else self._placed(y)
         self._has_labels = y is not None and self.y.ndim == 1 and backend.xp.isdtype(self.y.dtype, "integral")
+        if self._has_labels and backend.owns(y):
+            self.y = backend.xp.asarray(y, copy=True)  # contiguous, as kernels need labels
 
     def order(self, epoch: int) -> Array:
         """The row indices of an epoch, in order, on the device, valid until those of another epoch are asked for.
@@ -172,27 +174,40 @@ class Batches:
             x, y = (None if array is None else self.backend.asarray(array[rows]) for array in (x, y))
             indices = xp.arange(batch.rows, device=self.backend.device)
         if self.dtype is None:
-            return xp.take(x, indices, axis=0), self._targets(y, indices)
-        if not self._has_labels:
-            return self._rows(x, batch, indices, context, self.dtype), self._targets(y, indices)
-        labels = context.empty(self, "y", (batch.rows,), y.dtype)
-        if labels is None:
-            labels = xp.empty((batch.rows,), dtype=y.dtype, device=self.backend.device)
-        return self._rows(x, batch, indices, context, self.dtype, labels=y, labels_out=labels), labels
+            return xp.take(x, indices, axis=0), None if y is None else self._targets(y, indices)
+        out = context.empty(self, "x", (indices.shape[0], *x.shape[1:]), getattr(xp, self.dtype))
+        on_device = context.device_step is not None and self._resident
+        if on_device and batch.step == context.step % 2**32:  # the number of the part is above these bits
+            return self._gather_step(batch, self.dtype, out, context)
+        x = ops.gather(self.backend, x, indices, self._divisor, self.dtype, out)
+        return x, None if y is None else self._targets(y, indices)
 
-    def _rows(self, x: Array, batch: Batch, indices: Array, context: Context, dtype: str, **labels: Array) -> Array:
-        """The rows of x, by the indices or, where the device knows the step, by the order of its epoch."""
-        out, of_step = context.empty(self, "x", (batch.rows, *x.shape[1:]), getattr(self.backend.xp, dtype)), None
-        if context.device_step is not None and batch.step is not None and self._resident:
-            batch_size = min(self.batch_size, self.samples)  # a number that a kernel takes
-            of_step = ops.BatchOfStep(context.device_step, self.steps_per_epoch, batch_size, batch.rows)
-            indices = self._order[batch.start :]
-        return ops.gather(self.backend, x, indices, self._divisor, dtype, out, of_step=of_step, **labels)
+    def _gather_step(self, batch: Batch, dtype: str, out: Array | None, context: Context) -> tuple[Array, Array]:
+        """x and y of the batch of the context's step, by what the device knows."""
+        y, labels = self.y, None
+        if self._has_labels:
+            labels = context.empty(self, "y", (batch.rows,), y.dtype)
+            if labels is None:
+                labels = self.backend.xp.empty((batch.rows,), dtype=y.dtype, device=self.backend.device)
+        batch_size = min(self.batch_size, self.samples)  # a number that a kernel takes
+        of_step = ops.BatchOfStep(context.device_step, self.steps_per_epoch, batch_size, batch.rows)
+        x = ops.gather(
+            self.backend,
+            self.x,
+            self._order[batch.start :],
+            self._divisor,
+            dtype,
+            out,
+            labels=None if labels is None else y,
+            labels_out=labels,
+            of_step=of_step,
+        )
+        if labels is None and y is not None:
+            labels = self._targets(y, batch.indices)
+        return x, labels
 
-    def _targets(self, y: Array | None, indices: Array) -> Array | None:
-        if y is None or y.ndim > 1:
-            return None if y is None else self.backend.xp.take(y, indices, axis=0)
-        return y[indices]  # take costs a microsecond more
+    def _targets(self, y: Array, indices: Array) -> Array:
+        return y[indices] if y.ndim == 1 else self.backend.xp.take(y, indices, axis=0)  # which takes a microsecond more
 
     def head(self, rows: int, context: Context) -> Array:
         """x of the first ``rows`` rows of the set, or of all if there are fewer, as ``gather`` gives it."""

@@ -21,6 +21,7 @@ from xpnet.layers.tree import described, find_instances, full_name, map_instance
 from xpnet.parameters import NamedVector, Shape, Views
 
 _NO_VIEWS = Views({}, "", None)
+_PASSES = {"forward", "backward", "backward_parameters"}
 _BOUND_ATTRIBUTES = {  # set by the model that the layer is initialised in, and by passes through it
     *("backend", "parameters", "gradients", "buffers", "path", "saved"),
     *("_dtype", "_pending_shape", "_gradients_checked"),
@@ -89,6 +90,8 @@ class Layer:
         if cls.__module__.partition(".")[0] != "xpnet":
             require_free_names(cls, _BOUND_ATTRIBUTES | {"dtype", "input_dtype", "vectors"})
             check_passes(cls)
+            if "takes_bfloat16" not in vars(cls) and not _PASSES.isdisjoint(vars(cls)):
+                cls.takes_bfloat16 = False  # the base class's says nothing about new passes
             if "backward" in vars(cls) and "backward_parameters" not in vars(cls):
                 # A first layer would otherwise run that of its base class, which does not know the new backward.
                 cls.backward_parameters = Layer.backward_parameters  # type: ignore[method-assign]

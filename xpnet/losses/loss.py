@@ -42,6 +42,11 @@ class Loss:
     reduction: str = "mean"  # of a subclass whose constructor does not call this one
     takes_bfloat16: bool = False  # others get outputs in float32
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "compute" in vars(cls) and "takes_bfloat16" not in vars(cls):
+            cls.takes_bfloat16 = False  # the base class's says nothing about a new compute
+
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = one_of("reduction", reduction, ops.REDUCTIONS)
 

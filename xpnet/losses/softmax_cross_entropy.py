@@ -62,16 +62,19 @@ class SoftmaxCrossEntropy(Loss):
 
     def compute(self, outputs: Array, targets: Array, context: Context) -> ops.BatchLoss:
         """:func:`xpnet.ops.softmax_cross_entropy`."""
-        backend, part = context.backend, context.part  # the results of all parts of a batch live together
-        dtype = self._real_dtype(backend, outputs)
+        backend, losses, summary = context.backend, None, None
+        if context.device_step is not None:  # of a step that may be captured; the results of its parts live together
+            shape, dtype = outputs.shape[:-1], self._real_dtype(backend, outputs)
+            losses = context.empty(self, f"losses {context.part}", shape, dtype)
+            summary = context.empty(self, f"summary {context.part}", (4,), backend.xp.float64)
         return ops.softmax_cross_entropy(
             backend,
             outputs,
             targets,
             context.training,
             self._gradient_memory(outputs, context),
-            losses=context.empty(self, f"losses {part}", outputs.shape[:-1], dtype),
-            summary=context.empty(self, f"summary {part}", (4,), backend.xp.float64),
+            losses=losses,
+            summary=summary,
             label_smoothing=self.label_smoothing,
             class_weights=None if self.class_weights is None else self._weights_for(backend, outputs),
             ignore_index=self.ignore_index,

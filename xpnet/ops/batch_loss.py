@@ -11,6 +11,18 @@ from xpnet.ops.outputs import store
 REDUCTIONS = ("mean", "sum", "none")
 
 
+class Summary(NamedTuple):
+    """The numbers of a :class:`BatchLoss` that a kernel wrote together.
+
+    Attributes:
+        vector: (4,) float64: loss, weight, correct and bad_row.
+        fields: the result's own fields of these names, in this order, by which it is known that none was replaced.
+    """
+
+    vector: Array
+    fields: tuple[Any, ...]
+
+
 class BatchLoss(NamedTuple):
     """The loss of a batch, its gradient and what training reports, from one pass over the outputs.
 
@@ -24,7 +36,7 @@ class BatchLoss(NamedTuple):
         reduction: "mean", "sum" or "none".
         bad_row: the first row whose label is not a class, else -1: a 0-d float64 array, for the report; None where such
             a label raises at once or is impossible.
-        summary: (4,) float64 with loss, weight, correct and bad_row, where a kernel wrote them together; else None.
+        summary: loss, weight, correct and bad_row, where a kernel wrote them together; else None.
 
     >>> from xpnet.backends import backend
     >>> cpu = backend("cpu-reference")
@@ -42,7 +54,23 @@ class BatchLoss(NamedTuple):
     rows: Array | int
     reduction: str = "mean"
     bad_row: Array | None = None
-    summary: Array | None = None
+    summary: Summary | None = None
+
+    @property
+    def summarized(self) -> Array | None:
+        """(4,) float64 with loss, weight, correct and bad_row; None if no kernel wrote it, or one was replaced since.
+
+        >>> vector, (loss, correct, bad_row) = [0.5, 2.0, 1.0, -1.0], (0.5, 1.0, -1.0)
+        >>> summary = Summary(vector, (loss, 2, correct, bad_row))
+        >>> result = BatchLoss(loss, None, correct, None, 2, 2, "mean", bad_row, summary)
+        >>> result.summarized, result._replace(loss=loss + 0.25).summarized
+        ([0.5, 2.0, 1.0, -1.0], None)
+        """
+        if self.summary is None:
+            return None
+        fields = self.loss, self.weight, self.correct, self.bad_row
+        same = all(mine is written for mine, written in zip(fields, self.summary.fields, strict=True))
+        return self.summary.vector if same else None
 
 
 def batch_loss(

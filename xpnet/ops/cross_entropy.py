@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnet.backends import Array, Backend
-from xpnet.ops.batch_loss import BatchLoss, denominator, reduce_losses
+from xpnet.ops.batch_loss import BatchLoss, Summary, denominator, reduce_losses
 from xpnet.ops.class_targets import (
     check_labels,
     mask_rows,
@@ -202,4 +202,5 @@ def _fused(
     counts = None if ignore_index is None else row_mask(backend, labels, ignore_index)
     rows = logits.shape[0] if counts is None else xp.sum(xp.astype(counts, xp.float64))
     weight = rows if class_weights is None else summary[1]
-    return BatchLoss(summary[0], losses, summary[2], out, weight, rows, reduction, summary[3], summary)
+    loss, _, correct, bad_row = fields = summary[0], weight, summary[2], summary[3]
+    return BatchLoss(loss, losses, correct, out, weight, rows, reduction, bad_row, Summary(summary, fields))

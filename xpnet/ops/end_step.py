@@ -83,7 +83,7 @@ def end_step(
     >>> report, found_inf
     (array([ 2. ,  4. ,  4. ,  3. ,  8. , -1. ,  0.5,  1. ]), array([1], dtype=int32))
     """
-    fused = backend.kernel("end_step", *(() if guard is None else (guard.gradients,)))
+    fused = backend.kernel("end_step")
     if fused is not None:
         _fused(backend, fused, report, result, step, guard, steps, table)
         return
@@ -125,7 +125,7 @@ def _fused(
     steps: Array | None,
     table: HyperparameterTable | None,
 ) -> None:
-    summary, rows = result.summary, result.rows
+    summary, rows = result.summarized, result.rows
     if summary is None:
         summary = backend.xp.empty((4,), dtype=backend.xp.float64, device=backend.device)
         bad_row = -1.0 if result.bad_row is None else result.bad_row

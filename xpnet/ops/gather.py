@@ -73,8 +73,7 @@ def gather(
     """
     fused = backend.kernel("gather", *(() if out is None else (out,)))
     if fused is not None and rows.dtype == backend.xp.uint8:
-        options = {} if labels is None else {"labels": labels, "labels_out": labels_out}
-        return _fused(backend, fused, rows, indices, divisor, dtype, out, of_step, options)
+        return _fused(backend, fused, rows, indices, divisor, dtype, out, labels, labels_out, of_step)
     if of_step is not None:
         start = of_step.step % 2**32 % of_step.steps_per_epoch * of_step.batch_size
         places = backend.xp.arange(of_step.rows, dtype=start.dtype, device=backend.device)
@@ -93,13 +92,17 @@ def _fused(
     divisor: float,
     dtype: str,
     out: Array | None,
+    labels: Array | None,
+    labels_out: Array | None,
     of_step: BatchOfStep | None,
-    options: dict[str, Any],
 ) -> Array:
     xp, count = backend.xp, indices.shape[0]
+    options: dict[str, Any] = {}
+    if labels is not None:
+        options = {"labels": labels, "labels_out": labels_out}
     if of_step is not None:
         step, steps_per_epoch, batch_size, count = of_step
-        options = options | {"step": step, "steps_per_epoch": steps_per_epoch, "batch_size": batch_size}
+        options |= {"step": step, "steps_per_epoch": steps_per_epoch, "batch_size": batch_size}
     if out is None:
         out = xp.empty((count, *rows.shape[1:]), dtype=getattr(xp, dtype), device=backend.device)
     flat, flat_out = rows, out

@@ -21,13 +21,8 @@ _BOUND_ATTRIBUTES = {
     "_parameters",
     "_groups",
     "_hyperparameters",
-    "_current",
     "_segments",
-    "_table",
-    "_planned",
 }
-
-_TABLE_STEPS = 1024  # whose hyperparameters are copied to a device at once
 
 _WEIGHTS = "weights"  # in checkpoints, beside the slots: the weights whose moving average is evaluated
 
@@ -202,10 +197,7 @@ class Optimizer:
             CallOrderError: there is no model, or it was initialised again since.
             ConfigurationError: the schedule spans the run, and ``set_total_steps`` was not called.
         """
-        if self.model is None or self.model.parameters is not self._parameters:
-            raise CallOrderError(
-                f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
-            )
+        self._require_model()
         self._hyperparameters.write(self._hyperparameters_at(step))
         if self.clip_norm is not None or self.clip_value is not None:
             self._clip()
@@ -221,10 +213,20 @@ class Optimizer:
         """The hyperparameters of many steps, ``step`` among them, for :func:`xpnet.ops.end_step` before ``update``.
 
         They are copied to the device once in many steps, or when the learning rate was changed.
+
+        Raises:
+            CallOrderError: there is no model, or it was initialised again since.
         """
+        self._require_model()
         changing = isinstance(self.learning_rate, Schedule)
         stop = max(self.total_steps or 0, step + 1) if changing else step + AHEAD
         return self._hyperparameters.table(step, self._hyperparameters_at, stop)
+
+    def _require_model(self) -> None:
+        if self.model is None or self.model.parameters is not self._parameters:
+            raise CallOrderError(
+                f"{type(self).__name__}.update needs initialize(model) before it, after the model's own"
+            )
 
     def _hyperparameters_at(self, step: int) -> list[float]:
         """Those of all groups, one after the other."""

@@ -27,7 +27,7 @@ class DeviceSteps:
         self._backend = backend
         self.vector: Array | None = None
         self._parts: list[Array] = []
-        self._next = -1  # the step that is in the vector
+        self._present: int | None = None  # the step that is in the vector; None: it is not known
 
     def of_parts(self, step: int, parts: int) -> list[Array] | None:
         """The step of each part, (1,) int64, copied to the device unless the vector was advanced to it; or None."""
@@ -35,9 +35,13 @@ class DeviceSteps:
             return None
         if parts > len(self._parts):
             self.vector = vector = self._backend.aligned_zeros(parts, "int64")
-            self._parts, self._next = [vector[part : part + 1] for part in range(parts)], -1
-        if self.vector is not None and step != self._next:
+            self._parts, self._present = [vector[part : part + 1] for part in range(parts)], None
+        if self.vector is not None and step != self._present:
             numbers = [step + part * PART for part in range(len(self._parts))]
             self.vector[...] = self._backend.asarray(numbers, "int64")
-        self._next = step + 1
+        self._present = None  # until the step has ended, which it may not
         return self._parts
+
+    def advanced_from(self, step: int) -> None:
+        """Note that the step has ended, with the vector advanced."""
+        self._present = step + 1

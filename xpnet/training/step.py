@@ -23,7 +23,8 @@ class TrainingStep:
     The three functions are attributes, which can be replaced, wrapped and timed:
 
     - ``gradients(x, y, context)``: forward pass, loss and backward pass of a part of the batch. Writes the gradient
-      into the model and returns the :class:`~xpnet.ops.BatchLoss`.
+      into the model and returns the :class:`~xpnet.ops.BatchLoss`, whose arrays the next step may overwrite: copy those
+      that are to be kept.
     - ``reduce(results, parts)``: the batch's result and gradient from those of its parts. ``results`` is lazy: each is
       computed when it is taken, see :class:`~xpnet.training.accumulation.GradientAccumulation`.
     - ``update(step, found_inf)``: the optimizer's update. Where the loss or a gradient is not finite, ``found_inf`` is
@@ -87,6 +88,7 @@ class TrainingStep:
         steps = self._device_steps.vector
         table = None if steps is None else self.optimizer.table(step)
         ops.end_step(self.backend, self.report, result, step + 1, self._guard, steps=steps, table=table)
+        self._device_steps.advanced_from(step)
         self._guarded_update(step)
         if self.average is not None:
             self.average.update(self._found_inf)

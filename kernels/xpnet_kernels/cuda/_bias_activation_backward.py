@@ -8,7 +8,7 @@ from typing import Any
 
 from numba import float64, int64, types, uint32
 
-from .activations import LINEAR, activation_code, multiply_by_slopes
+from .activations import activation_code, multiply_by_slopes
 from .arrays import REALS, DeviceArray, accumulator, array, output
 from .launch import Launch, typed
 from .numba_cuda import cuda
@@ -84,8 +84,7 @@ def backward_kernel(real: types.Type, vectors: bool) -> Callable:
                 i = first + slot * cuda.blockDim.y
                 if i < last:
                     load_part(dy, i * dy_stride + column, vectors, upstream, slot)
-                    if code != LINEAR:
-                        load_part(y, i * y_stride + column, vectors, activated, slot)
+                    load_part(y, i * y_stride + column, vectors, activated, slot)
             for slot in range(slots):
                 i = first + slot * cuda.blockDim.y
                 if i < last:

@@ -78,6 +78,8 @@ def prepare(
     flag = optional_output("found_inf", found_inf, types.int32, (1,))
     counters = None if steps is None else output("steps", steps, (types.int64,), dimensions=1)
     future = None if table is None else array("table", table, (types.float64,), dimensions=2)
+    if future is not None and (future.shape[0] == 0 or counters.shape[0] == 0):
+        raise ValueError(f"table {future.shape} and steps {counters.shape} need a row and a counter at least")
     columns = 0 if future is None else future.shape[1]
     current = None if table is None else output("hyperparameters", hyperparameters, (types.float64,), shape=(columns,))
     element, launches = types.float32 if g is None else g.element, []

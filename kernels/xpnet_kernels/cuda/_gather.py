@@ -46,7 +46,7 @@ def gather(
         step: (1,) int64, s: ``indices`` is then the order of a whole epoch, and the place of the batch in it begins at
             (s mod 2**32 mod ``steps_per_epoch``) · ``batch_size``. A row beyond its end is one with a bad index.
         steps_per_epoch: from 1 to below 2**32.
-        batch_size: the distance between batches.
+        batch_size: the distance between batches, from 0 to below 2**31.
         stream: the CUDA stream's handle.
     """
     run(
@@ -66,6 +66,8 @@ def prepare(
         raise ValueError("labels and labels_out go together: give both or neither")
     if not 1 <= steps_per_epoch < 2**32:
         raise ValueError(f"steps_per_epoch must be a number from 1 to below 2**32, not {steps_per_epoch}")
+    if not 0 <= batch_size < 2**31:
+        raise ValueError(f"batch_size must be a number from 0 to below 2**31, not {batch_size}")
     counter = optional("step", step, types.int64, (1,))
     target = output("out", out, REALS, dimensions=2)
     count, element = positions.shape[0] if counter is None else target.shape[0], target.element

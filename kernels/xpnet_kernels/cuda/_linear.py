@@ -1,4 +1,4 @@
-"""The linear layer and its activation: one kernel by cuBLASLt, or a product and a kernel for bias and activation."""
+"""The linear layer: one kernel by cuBLASLt, or with an activation a product and a kernel for it and the bias."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from .arrays import REALS, array, output
 from .cublaslt import Epilogue
 from .matrix_products import fused_product, product
 from .prepared import Work, run
-
-_FUSED = {None: Epilogue.ADD_BIAS, "relu": Epilogue.ADD_BIAS_RELU}
 
 
 def linear(x: Any, W: Any, b: Any, activation: str | None, out: Any, *, tf32: bool = False, stream: int = 0) -> None:
@@ -40,6 +38,6 @@ def prepare(x: Any, W: Any, b: Any, activation: str | None, out: Any, tf32: bool
     weights = array("W", W, (element,), shape=(depth, columns))
     bias = array("b", b, (element,), shape=(columns,))
     result = output("out", out, (element,), shape=(rows, columns))
-    if activation in _FUSED and (fused := fused_product(inputs, weights, result, _FUSED[activation], bias, tf32=tf32)):
+    if activation is None and (fused := fused_product(inputs, weights, result, Epilogue.ADD_BIAS, bias, tf32=tf32)):
         return fused
     return [*product(inputs, weights, result, tf32=tf32), *forward_launches(result, bias, result, code)]

@@ -101,7 +101,10 @@ def prepare(
         row_weights=row_weights, z_loss=z_loss, ignore_index=ignore_index,
     )  # fmt: skip
     rows = z.shape[0]
-    threads = threads_per_row(row_extent(z), loss.held_columns(z.element))
+    extent, held = row_extent(z), loss.held_columns(z.element)
+    threads = threads_per_row(extent, held)
+    while rows * threads > BLOCK and threads // 2 * held >= extent:  # one launch is worth more than adjacent loads
+        threads //= 2
     if rows == 1 or (threads <= WARP and 0 < rows * threads <= BLOCK):  # a single block suffices
         whole_warps = -(-rows * threads // WARP) * WARP
         phases = (WEIGHTS if loss.weighted else 0) | PREPARE | ROWS | TOTAL
@@ -149,6 +152,8 @@ class CrossEntropy:
             raise ValueError("ignore_index goes with integer labels; mask rows of probabilities with row_weights of 0")
         if ignore_index is not None and not -(2**63) <= operator.index(ignore_index) < 2**63:
             raise ValueError(f"ignore_index must be a number of 64 bits, not {ignore_index}")
+        if ignore_index is not None and ignore_index < 0 and not y.element.signed:
+            ignore_index = None  # no label is negative; the kernel, which compares int64, would take 2**64 - 1 for -1
         if probabilities and rows > 0 and columns == 0:
             raise ValueError(f"logits of shape {shape} have no class to take a softmax over")
         per_row = reduction == "none"
@@ -250,11 +255,13 @@ def row_extent(z: DeviceArray) -> int:
 def threads_per_row(extent: int, held_columns: int) -> int:
     """The number of threads for a row: the fewest whose registers hold it, but up to eight if their loads are adjacent.
 
-    A row with more columns than a block can hold gets a whole block, which processes it in tiles.
+    A row with more columns than a block can hold gets a whole block, which processes it in the fewest tiles, as full as
+    whole warps allow.
     """
     threads = 1
     while threads < WARP and (threads * held_columns < extent or (threads < 8 and threads * 8 < extent)):
         threads *= 2
     if threads * held_columns < extent:
-        threads = min(-(-extent // (WARP * held_columns)) * WARP, BLOCK)
+        tiles = -(-extent // (BLOCK * held_columns))
+        threads = -(-extent // (tiles * WARP * held_columns)) * WARP
     return threads

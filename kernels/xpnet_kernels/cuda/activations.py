@@ -7,8 +7,8 @@ from typing import Any
 
 from .primitives import device_function, exponential
 
-LINEAR, _RELU, _SIGMOID, _TANH = range(4)
-_ACTIVATIONS = {None: LINEAR, "relu": _RELU, "sigmoid": _SIGMOID, "tanh": _TANH}
+_LINEAR, _RELU, _SIGMOID, _TANH = range(4)
+_ACTIVATIONS = {None: _LINEAR, "relu": _RELU, "sigmoid": _SIGMOID, "tanh": _TANH}
 
 
 def activation_code(activation: str | None) -> int:

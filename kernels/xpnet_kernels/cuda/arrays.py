@@ -107,7 +107,7 @@ def _read_cupy(value: Any) -> Memory:
 
 
 def _read_interface(value: Any) -> Memory | Any:
-    interface = getattr(value, _INTERFACE, None)
+    interface = None if isinstance(value, np.generic) else getattr(value, _INTERFACE, None)
     if interface is None:
         return value
     address, read_only = interface["data"]
@@ -141,7 +141,12 @@ def array(
         raise ValueError(f"{name} must have the shape {shape}, not {actual}")
     if dimensions is not None and len(actual) != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimension(s), not the shape {actual}")
-    row_stride = _row_stride(name, actual, strides, element.bitwidth // 8)
+    item = element.bitwidth // 8
+    if address % item and 0 not in actual:
+        raise ValueError(
+            f"{name} must be aligned to its {item}-byte items, but its address is {address:#x}; make a copy"
+        )
+    row_stride = _row_stride(name, actual, strides, item)
     return DeviceArray(name, address, actual, row_stride, element, read_only=True)
 
 

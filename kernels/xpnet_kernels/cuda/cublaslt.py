@@ -28,11 +28,14 @@ _HEURISTIC_RESULT = np.dtype(
 
 
 class Epilogue(IntEnum):
-    """What a product does besides, with a vector: values of cublasLtEpilogue_t for the matrices as cuBLAS sees them."""
+    """What a product does besides, with a vector: values of cublasLtEpilogue_t for the matrices as cuBLAS sees them.
+
+    The library's ReLU is not among them: it makes NaN 0, and so hides that a network has diverged, see
+    https://forums.developer.nvidia.com/t/329783.
+    """
 
     NOTHING = 1
     ADD_BIAS = 4  # out = a b + vector
-    ADD_BIAS_RELU = 6  # out = max(a b + vector, 0)
     SUM_ROWS_OF_B = 256  # vector = Σ_rows b, where a is transposed
 
 

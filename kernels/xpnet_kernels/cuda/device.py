@@ -1,4 +1,4 @@
-"""The primitives on the GPU: threads, exchange between them, arithmetic. Memory accesses are in ``device_memory``."""
+"""The primitives on the GPU: threads, exchange between them, arithmetic. Memory accesses: see ``device_memory``."""
 
 from __future__ import annotations
 

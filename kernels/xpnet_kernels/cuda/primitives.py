@@ -60,21 +60,23 @@ else:
     )
     from .device_memory import (
         advance,
-        fill_words,
         given,
-        largest,
         lead,
         load,
-        load_bytes,
-        load_element,
         load_vector,
-        load_words,
-        maximum,
         row_at,
         store,
         store_vector,
-        unpack,
         width,
+    )
+    from .device_words import (
+        fill_words,
+        largest,
+        load_bytes,
+        load_element,
+        load_words,
+        maximum,
+        unpack,
     )
 
 __all__ = [

@@ -160,7 +160,8 @@ class Library:
                 vector[...] = rounded(left.sum(axis=1, keepdims=True), vector.dtype)
             else:
                 result = result + widened(vector)
-                result = np.maximum(result, 0) if epilogue == RELU_BIAS else result
+                if epilogue == RELU_BIAS:
+                    result = np.where(result > 0, result, 0)  # of NaN too
         out[...] = rounded(result, out.dtype)
         self.products.append((epilogue, stream, workspace))
 

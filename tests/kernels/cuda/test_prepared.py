@@ -93,6 +93,16 @@ def test_an_error_is_not_remembered_and_comes_back():
             bias_activation(z, good, None, on_device((3, 4), read_only=True))
 
 
+def test_an_array_between_two_items_is_an_error_before_a_gpu_fails_on_it():
+    from xpnet_kernels.cuda import bias_activation
+
+    z, between = on_device((3, 4)), on_device((3, 4), address=ADDRESS + 2)
+    with pytest.raises(ValueError, match="z must be aligned to its 4-byte items, but its address is 0x10000000002"):
+        bias_activation(between, on_device((4,)), None, z)
+    empty = on_device((0, 4), address=1)  # of which no item is accessed
+    bias_activation(empty, on_device((4,)), None, empty)
+
+
 def test_an_array_that_has_changed_is_checked_again(monkeypatch):
     """An object may get other memory, as PyTorch's do when they are resized: who it is says nothing."""
     from xpnet_kernels.cuda import launch, sgd_update

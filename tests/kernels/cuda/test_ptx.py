@@ -146,40 +146,18 @@ def test_cross_entropy(launches, element, kind):
     options = dict(KINDS[kind])
     if options.pop("labels", False):
         options["labels"] = element
-    for rows, columns in [(100, 10), (4096, 1000), (8192, 128256)]:  # one launch, four, four
+    for rows, columns in [(90, 10), (4096, 1000), (8192, 128256)]:  # one launch, four, four
         cross_entropy(element, rows, columns, **options)
     assert len(launches) == 1 + 4 + 4
-    held = 64 if kind == "plain" else 32  # values in registers
-    vectors = held * (2 if element in ("<V2", "<f2") else 4) // 16 if element != "<f8" else held // 4
+    vectors = 8 if kind == "plain" else 4  # in registers
     code = check(launches, element, loads=vectors, stores=vectors)
     assert "__local_depot" not in code  # what a thread holds of a row is in registers
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_cross_entropy_keeps_its_registers(launches, device, element, kind):
-    nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink")
-    if device.compute_capability < (9, 0):
-        pytest.skip("before sm_90 a shuffle has a path that calls a function, and what lives across a call is spilled")
-    options = dict(KINDS[kind])
-    if options.pop("labels", False):
-        options["labels"] = element
-    cross_entropy(element, 4096, 1000, **options)
-    ptx = launches[-1].ptx.encode()
-    linker = nvjitlink.create(3, ["-arch=sm_90", "-verbose", "-Xptxas=-v"])
-    nvjitlink.add_data(linker, nvjitlink.InputType.PTX, ptx, len(ptx), "kernel")
-    nvjitlink.complete(linker)
-    log = bytearray(nvjitlink.get_info_log_size(linker))
-    nvjitlink.get_info_log(linker, log)
-    nvjitlink.destroy(linker)
-    spilled = [int(size) for size in re.findall(r"(\d+) bytes spill", log.decode())]
-    assert spilled
-    assert max(spilled) <= (0 if kind == "plain" and element in ("<f4", "<V2") else 128)
 
 
 def test_labels_of_every_integer_type(launches):
     for typestr in ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<u8"):
         cross_entropy("<f4", 4096, 1000, labels=typestr)
-    check(launches, "<f4", loads=16, stores=16)
+    check(launches, "<f4", loads=8, stores=8)
 
 
 def test_optimizers(launches, element):
@@ -238,8 +216,8 @@ def test_linear(launches, element, monkeypatch):
 
     products = []
 
-    def product(a, b, out, **flips):
-        planned = (a.name, b.name, out.name, flips)
+    def product(a, b, out, **options):
+        planned = (a.name, b.name, out.name, {name for name, given in options.items() if given})
         return [SimpleNamespace(queue=lambda stream: products.append((*planned, stream)))]
 
     for module in (_linear, _linear_backward):
@@ -255,8 +233,8 @@ def test_linear(launches, element, monkeypatch):
         check(launches, element, loads=2, stores=1)
         gradient = "dz" if activation else "dy"
         assert products == [
-            ("x", "W", "out", {}, 5), ("x", gradient, "dW", {"flip_a": True}, 6),
-            (gradient, "W", "dx", {"flip_b": True}, 6),
+            ("x", "W", "out", set(), 5), ("x", gradient, "dW", {"flip_a"}, 6),
+            (gradient, "W", "dx", {"flip_b"}, 6),
         ]  # fmt: skip
         products.clear()
     linear_backward(y, x, None, W, None, W, b, None)

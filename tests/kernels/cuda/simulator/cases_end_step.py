@@ -74,5 +74,9 @@ def test_arguments_that_go_together():
         end_step(summary, report, rows=1, found_inf=flag)
     with pytest.raises(ValueError, match="table needs steps"):
         end_step(summary, report, rows=1, table=np.zeros((2, 1)), hyperparameters=np.zeros(1))
+    steps, table, current = np.zeros(1, np.int64), np.zeros((2, 1)), np.zeros(1)
+    for some in ({"steps": steps, "table": table[:0]}, {"steps": steps[:0], "table": table}):
+        with pytest.raises(ValueError, match="need a row and a counter at least"):
+            end_step(summary, report, rows=1, hyperparameters=current, **some)
     with pytest.raises(ValueError, match=r"report must have the shape \(8,\), not \(7,\)"):
         end_step(summary, report[:7], rows=1)

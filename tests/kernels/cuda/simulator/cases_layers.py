@@ -102,6 +102,9 @@ def test_gather_with_arguments_that_do_not_fit():
         gather(rows, order, 1.0, out)
     with pytest.raises(ValueError, match="labels and labels_out go together"):
         gather(rows, order[:2], 1.0, out, labels=order)
+    for batch_size in (-1, 2**31):  # which would read before the indices, and overflow
+        with pytest.raises(ValueError, match="batch_size must be a number from 0 to below"):
+            gather(rows, order, 1.0, out, step=np.zeros(1, int), batch_size=batch_size)
     with pytest.raises(ValueError, match=r"steps_per_epoch must be a number from 1 to below 2\*\*32, not 0"):
         gather(rows, order, 1.0, out, step=np.zeros(1, int), steps_per_epoch=0, batch_size=2)
 
@@ -216,8 +219,9 @@ def test_dropout_takes_the_words_of_the_generator(step, element, as_float64):
 
 def test_nothing_dropped_and_wrong_arguments():
     x = np.arange(20, dtype=np.float32)
-    dropout(x, 0.0, (1, 2), 0, x)
-    assert x.tolist() == list(range(20))
+    for probability in (0.0, np.float64(0)):  # NumPy's numbers have an array interface, and are none
+        dropout(x, probability, (1, 2), 0, x)
+        assert x.tolist() == list(range(20))
     with pytest.raises(ValueError, match="from 0 to below 1, not 1"):
         dropout(x, 1, (1, 2), 0, x)
     with pytest.raises(ValueError, match="unknown activation 'swish'"):
