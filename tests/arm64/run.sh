@@ -30,6 +30,7 @@ if [ ! -x "$python" ]; then
     # sys.executable is this script, so that the tests' subprocesses are emulated too.
     printf '#!/bin/sh\nexec "%s" -L "%s" -0 "$0" "%s" "$@"\n' "$emulator" "$debian" "$debian/usr/bin/python3" > "$python"
     chmod +x "$python"
+    echo "$wheels" > "$debian/usr/lib/python3/dist-packages/wheels.pth"  # some tests set a PYTHONPATH of their own
 fi
 
 if [ ! -e "$wheels" ] || [ pyproject.toml -nt "$wheels" ]; then
@@ -49,7 +50,7 @@ END
     touch "$wheels"
 fi
 
-export PYTHONPATH="$wheels:$PWD:$PWD/kernels" NUMBA_CACHE_DIR="$root/numba"
+export PYTHONPATH="$PWD:$PWD/kernels" NUMBA_CACHE_DIR="$root/numba"
 [ $# -gt 0 ] || set -- tests/ops tests/layers tests/kernels/cpu
 "$python" -c 'import platform; print("Python", platform.python_version(), "on", platform.machine())'
 exec "$python" -m pytest -p no:cacheprovider --quiet "$@"

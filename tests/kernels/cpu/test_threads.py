@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from xpnet_kernels import cpu
+from xpnet_kernels.cpu.gemm.numpy_product import matmul
 
 SECONDS = 2.0  # of eight threads at once
 
@@ -37,7 +38,7 @@ def test_eight_threads_beside_blas(monkeypatch):
     def call(k: int) -> None:
         a = np.full((300, 300), k, np.float32)
         while time.monotonic() < deadline:
-            if not (a @ a == 300 * k * k).all():
+            if not (matmul(a, a) == 300 * k * k).all():
                 failures.append(f"matrix product in thread {k}")
             if not np.array_equal(gradient_of(*problems[k]), references[k]):
                 failures.append(f"gradient in thread {k}")
@@ -71,6 +72,7 @@ PARALLEL_CODE = """
 import threading
 import numba, numpy as np
 from xpnet_kernels import cpu
+from xpnet_kernels.cpu.gemm.numpy_product import matmul
 
 @numba.njit(parallel=True)
 def double(x):
