@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ def read_at_most(stream: Stream, size: int) -> np.ndarray:
     >>> read_at_most(io.BytesIO(b"abc"), 2**60).tobytes()
     b'abc'
     """
-    data = bytearray()  # which grows by an eighth, in place; NumPy 2.5 copies an array to resize it
+    data = array("B")  # grows by a sixteenth, in place; NumPy 2.5 copies an array to resize it
     while len(data) < size and (chunk := stream.read(min(CHUNK, size - len(data)))):
-        data += chunk
+        data.frombytes(chunk)
     return np.frombuffer(data, np.uint8)
