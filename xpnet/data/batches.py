@@ -129,8 +129,8 @@ class Batches:
         with backend.memory_for(purpose):
             self.x, self.y = self._placed(x), None if y is None else self._placed(y)
         self._has_labels = y is not None and self.y.ndim == 1 and backend.xp.isdtype(self.y.dtype, "integral")
-        if self._has_labels and backend.owns(y):
-            self.y = backend.xp.asarray(self.y, copy=True)  # contiguous, as kernels need labels
+        if self._has_labels and not backend.synchronous and backend.owns(y):
+            self.y = backend.xp.asarray(self.y, copy=True)  # contiguous, as the kernels for a device need labels
 
     def order(self, epoch: int) -> Array:
         """The row indices of an epoch, in order, on the device, valid until those of another epoch are asked for.

@@ -16,13 +16,7 @@ from xpnet.parameters import NamedVector, Shape
 from xpnet.schedules import Schedule, as_schedule
 
 # Set by initialize, and not pickled.
-_BOUND_ATTRIBUTES = {
-    "_backend",
-    "_parameters",
-    "_groups",
-    "_hyperparameters",
-    "_segments",
-}
+_BOUND_ATTRIBUTES = {"_backend", "_parameters", "_groups", "_hyperparameters", "_segments"}
 
 _WEIGHTS = "weights"  # in checkpoints, beside the slots: the weights whose moving average is evaluated
 

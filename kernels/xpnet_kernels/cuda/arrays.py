@@ -45,7 +45,7 @@ class DeviceArray:
     Attributes:
         row_stride: the distance between rows, in elements.
         read_only: whether it is an input, which kernels only read.
-        owner: of the memory, where nobody else holds it.
+        owner: keeps the memory alive, where no array of the caller does.
     """
 
     name: str
