@@ -9,6 +9,8 @@ import os
 import numpy as np
 import pytest
 
+from tests.kernels.cuda.cublaslt_stand_in import rounded, widened
+
 MISSING = importlib.util.find_spec("numba_cuda") is None and "XPNET_REQUIRE_CUDA_COMPILE" not in os.environ
 
 pytestmark = [
@@ -36,20 +38,6 @@ def column_major(address, rows, columns, leading, dtype):
     item = np.dtype(dtype).itemsize
     buffer = (ctypes.c_byte * (((columns - 1) * leading + rows) * item)).from_address(address)
     return np.ndarray((rows, columns), dtype, buffer, strides=(item, leading * item))
-
-
-def widened(matrix):
-    """The values in float64."""
-    if matrix.dtype == np.uint16:
-        return (matrix.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return matrix.astype(np.float64)
-
-
-def rounded(values, dtype):
-    """Whole numbers in this type; bfloat16 is exact up to 256."""
-    if dtype == np.uint16:
-        return (np.asarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    return values.astype(dtype)
 
 
 class CuBLAS:
