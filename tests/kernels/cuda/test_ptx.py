@@ -44,8 +44,9 @@ def device(request):
 @pytest.fixture
 def launches(device, monkeypatch):
     """What the functions would launch on the device."""
-    from numba import cuda, types
+    from numba import types
     from xpnet_kernels.cuda import launch
+    from xpnet_kernels.cuda.numba_cuda import cuda
     from xpnet_kernels.cuda.primitives import BLOCK
 
     collected = []
@@ -288,16 +289,16 @@ def test_compiled_kernels_are_found_again_on_disk():
 
 
 def test_the_cache_on_disk_knows_a_kernel_by_the_hash_of_all_sources(monkeypatch):
-    from numba import cuda, types
-    from numba.cuda.dispatcher import CUDACache
+    from numba import types
     from xpnet_kernels.cuda import _gather, launch
+    from xpnet_kernels.cuda.numba_cuda import cuda
     from xpnet_kernels.source_hash import source_hash
 
     monkeypatch.setattr(cuda, "jit", lambda *_, **__: lambda kernel: SimpleNamespace(overloads={0: kernel}))
 
     def name() -> str:
         kernel = launch.jitted(_gather.gather_kernel(types.float32), ())
-        return CUDACache(kernel)._impl.filename_base
+        return cuda.dispatcher.CUDACache(kernel)._impl.filename_base
 
     assert name().split("-")[0].endswith(f"_{source_hash('cuda')}")
     monkeypatch.setattr(launch, "source_hash", lambda package: f"{package}_has_changed")
